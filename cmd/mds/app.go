@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/config"
+	"github.com/marketdatastore/mds/store"
+)
+
+// Exit statuses.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2 // another command line would do
+	exitRejected = 3 // done, but rows were rejected
+)
+
+// app is one run of the program.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	env            config.Env
+
+	dsn       string
+	tenant    string
+	logLevel  string
+	logFormat string
+}
+
+// usageError is a command line that cannot be carried out as it is.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// errRejected ends a command that did its work but rejected rows, which it
+// has told already.
+var errRejected = errors.New("rows were rejected")
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if errors.Is(err, errRejected) {
+		return exitRejected
+	}
+	fmt.Fprintf(a.stderr, "mds: %v\n", err)
+	var usage usageError
+	var setup *codec.SetupError
+	if errors.As(err, &usage) || errors.As(err, &setup) || isCobraUsage(err) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// isCobraUsage recognises the usage errors that cobra reports without a type.
+func isCobraUsage(err error) bool {
+	text := err.Error()
+	for _, prefix := range []string{"unknown command", "unknown flag", "unknown shorthand", "required flag", "if any flags in the group", "invalid argument"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mds",
+		Short: "A market data store: load bars from files, query them, keep them once",
+		Long: `mds loads market data into a store and gives it back: every record once,
+however often it is sent.
+
+The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, such as duckdb://DIR (default a folder in the user's data directory; environment MDS_DSN)")
+	flags.StringVar(&a.tenant, "tenant", a.env.Tenant, "the tenant, by name or id (environment MDS_TENANT_ID)")
+	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
+	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		a.ingestCommand(),
+	)
+	return root
+}
+
+// logger logs to standard error.
+func (a *app) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return nil, usagef("--log-level %q: use debug, info, warn or error", a.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch a.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(a.stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.stderr, options)), nil
+	}
+	return nil, usagef("--log-format %q: use text or json", a.logFormat)
+}
+
+// access says what a command does with the store.
+type access bool
+
+const (
+	reading access = false
+	writing access = true
+)
+
+// session is an open store and the tenant a command works for.
+type session struct {
+	*store.Store
+	tenant mds.Tenant
+	dsn    string
+}
+
+// withStore runs fn on the store and the tenant of the flags.
+func (a *app) withStore(ctx context.Context, access access, fn func(*session) error) error {
+	s, err := a.open(ctx, access)
+	if err != nil {
+		return err
+	}
+	tenant, err := s.Tenant(ctx, a.tenant)
+	if err == nil {
+		s.tenant = tenant
+		err = fn(s)
+	}
+	return errors.Join(err, s.Close())
+}
+
+func (a *app) open(ctx context.Context, access access) (*session, error) {
+	logger, err := a.logger()
+	if err != nil {
+		return nil, err
+	}
+	dsn := a.dsn
+	if dsn == "" {
+		dir, err := config.DataDir()
+		if err != nil {
+			return nil, usagef("no place for the store (%w); name one with --dsn duckdb://DIR", err)
+		}
+		dsn = "duckdb://" + dir
+	}
+	st, err := store.Open(ctx, dsn, store.Config{ReadOnly: access == reading, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return &session{Store: st, dsn: dsn}, nil
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/config"
+	"github.com/marketdatastore/mds/internal/load"
+	"github.com/marketdatastore/mds/sink"
+	"github.com/marketdatastore/mds/store"
+)
+
+// defaultVendor is the vendor of files that name none.
+const defaultVendor = "local"
+
+type ingestFlags struct {
+	vendor, symbol, timeframe string
+	tz, label                 string
+	columns                   map[string]string
+	symbolFrom                string
+	rejects                   string
+	strict                    bool
+	batchSize                 int
+}
+
+func (a *app) ingestCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ingest",
+		Short: "Load files into the store",
+	}
+	cmd.AddCommand(ingestKind[mds.Bar](a))
+	return cmd
+}
+
+func ingestKind[R mds.Record[R]](a *app) *cobra.Command {
+	schema := mds.SchemaOf[R]()
+	var f ingestFlags
+	cmd := &cobra.Command{
+		Use:   schema.Kind + " FILE… | -",
+		Short: "Load " + schema.Kind + " from CSV files, or from standard input",
+		Long: `Load CSV files, plain or compressed with gzip or Zstandard.
+
+Columns are found by their names and the usual aliases, in any order; --columns
+maps the rest. A row that cannot be read goes to the rejects file with its
+reason, and the others are loaded. Loading a file again changes nothing.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
+		Example: `  mds ingest bars MSFT.csv --symbol MSFT --timeframe 1m --tz America/New_York
+  mds ingest bars daily/*.csv --symbol-from filename --timeframe 1d --vendor yahoo
+  zcat bars.csv.gz | mds ingest bars - --columns ts=Time,close=Last`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("name the files to load, or - for standard input")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runIngest[R](cmd.Context(), a, &f, args)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.vendor, "vendor", "", `who delivered the data (default "`+defaultVendor+`", or the file's vendor column)`)
+	flags.StringVar(&f.symbol, "symbol", "", "the symbol, where the file has no column for it")
+	flags.StringVar(&f.timeframe, "timeframe", "", "the span of the bars, such as 1m, 1h, 1d, where the file has no column for it")
+	flags.StringVar(&f.tz, "tz", "", "the time zone of times without an offset, such as America/New_York or UTC")
+	flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
+	flags.StringToStringVar(&f.columns, "columns", nil, "columns by their names in the file, such as ts=Date,close=Last; #3 is the third; date=, time= apart; an empty name leaves a column out")
+	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
+	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON (default a new file beside the store)")
+	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
+	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
+	return cmd
+}
+
+// csvOptions checks the flags and turns them into the codec's options.
+func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
+	opt := codec.CSVOptions{
+		Columns: f.columns,
+		Fixed:   map[string]string{},
+		Default: map[string]string{"vendor": defaultVendor},
+	}
+	var err error
+	if opt.Label, err = codec.ParseLabel(f.label); err != nil {
+		return opt, usagef("--label: %w", err)
+	}
+	if f.tz != "" {
+		if opt.Zone, err = loadZone(f.tz); err != nil {
+			return opt, err
+		}
+	}
+	if f.timeframe != "" {
+		if _, err := mds.ParseTimeframe(f.timeframe); err != nil {
+			return opt, usagef("--timeframe: %w", err)
+		}
+	}
+	switch f.symbolFrom {
+	case "", "column", "filename":
+	default:
+		return opt, usagef("--symbol-from %q: use column or filename", f.symbolFrom)
+	}
+	if f.symbolFrom != "" && f.symbol != "" {
+		return opt, usagef("give --symbol or --symbol-from, not both")
+	}
+	for name, value := range map[string]string{"vendor": f.vendor, "symbol": f.symbol, "timeframe": f.timeframe} {
+		if value != "" {
+			opt.Fixed[name] = value
+		}
+	}
+	return opt, nil
+}
+
+// loadZone finds a time zone by its IANA name.
+func loadZone(name string) (*time.Location, error) {
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, usagef("--tz %q is no time zone; use a name such as America/New_York, Europe/London or UTC", name)
+	}
+	return zone, nil
+}
+
+func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, files []string) error {
+	opt, err := f.csvOptions()
+	if err != nil {
+		return err
+	}
+	if f.batchSize < 1 {
+		return usagef("--batch-size %d: use at least 1", f.batchSize)
+	}
+	schema := mds.SchemaOf[R]()
+	return a.withStore(ctx, writing, func(s *session) error {
+		fmt.Fprintf(a.stderr, "store: %s, tenant %s\n", s.dsn, s.tenant.Slug)
+		rejectsPath := f.rejects
+		if rejectsPath == "" {
+			if rejectsPath, err = defaultRejects(schema.Kind); err != nil {
+				return err
+			}
+		}
+		rejects := load.NewRejects(rejectsPath)
+		progress := newProgress(a.stderr)
+		result, err := load.Run(ctx, load.Config[R]{
+			Files:          files,
+			Stdin:          a.stdin,
+			CSV:            opt,
+			SymbolFromFile: f.symbolFrom == "filename",
+			Strict:         f.strict,
+			Rejects:        rejects,
+			Writer:         sink.New(store.TableOf[R](s.Store), sink.Config{}).For(s.tenant),
+			BatchSize:      f.batchSize,
+			Progress:       progress.update,
+		})
+		progress.done()
+		err = errors.Join(err, rejects.Close())
+		a.printResult(schema.Kind, result, rejects)
+		switch {
+		case errors.Is(err, load.ErrInterrupted):
+			return errors.New("interrupted: what is listed above is in the store; run the same command again to load the rest")
+		case err != nil:
+			return err
+		case result.Ledger.Rejected > 0:
+			return errRejected
+		}
+		return nil
+	})
+}
+
+// defaultRejects is a new file in the user's data directory.
+func defaultRejects(kind string) (string, error) {
+	dir, err := config.DataDir()
+	if err != nil {
+		return "", usagef("no place for rejected rows (%w); name one with --rejects FILE", err)
+	}
+	return filepath.Join(dir, "rejects", kind+"-"+time.Now().UTC().Format("20060102T150405.000Z")+".ndjson"), nil
+}
+
+// printResult prints the ledger to standard output, and what needs attention
+// to standard error.
+func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects) {
+	if len(result.Ignored) > 0 {
+		fmt.Fprintf(a.stderr, "ignored columns: %s\n", strings.Join(result.Ignored, ", "))
+	}
+	warnings := make([]string, 0, len(result.Warnings))
+	for what, n := range result.Warnings {
+		warnings = append(warnings, fmt.Sprintf("warning: %s rows: %s", count(n), what))
+	}
+	slices.Sort(warnings)
+	for _, w := range warnings {
+		fmt.Fprintln(a.stderr, w)
+	}
+	for _, r := range rejects.First() {
+		fmt.Fprintf(a.stderr, "rejected: %s, line %d: %s\n", r.File, r.Line, r.Reason)
+	}
+	l := result.Ledger
+	if path := rejects.Path(); path != "" {
+		fmt.Fprintf(a.stderr, "%s rows rejected, all in %s\n", count(l.Rejected), path)
+	}
+	fmt.Fprintf(a.stdout, "%s: %s read = %s rejected + %s accepted; accepted = %s written + %s unchanged + %s superseded",
+		kind, count(l.Read), count(l.Rejected), count(l.Accepted()), count(l.Written), count(l.Unchanged), count(l.Superseded))
+	if l.Unwritten > 0 {
+		fmt.Fprintf(a.stdout, " + %s unwritten", count(l.Unwritten))
+	}
+	fmt.Fprintln(a.stdout)
+	if seconds := result.Elapsed.Seconds(); seconds > 0 {
+		fmt.Fprintf(a.stderr, "%.2f s, %s rows/s\n", seconds, count(int64(float64(l.Read)/seconds)))
+	}
+}

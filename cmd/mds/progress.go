@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/marketdatastore/mds/internal/load"
+)
+
+// progress shows how far a load has come: a bar that is redrawn on a
+// terminal, a line every few seconds elsewhere.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	start    time.Time
+	last     time.Time
+	drawn    bool
+}
+
+func newProgress(w io.Writer) *progress {
+	file, ok := w.(*os.File)
+	now := time.Now()
+	return &progress{w: w, terminal: ok && term.IsTerminal(int(file.Fd())), start: now, last: now}
+}
+
+func (p *progress) update(now load.Progress) {
+	every := 5 * time.Second
+	if p.terminal {
+		every = 100 * time.Millisecond
+	}
+	if time.Since(p.last) < every {
+		return
+	}
+	p.last = time.Now()
+	line := p.line(now, time.Since(p.start))
+	if p.terminal {
+		p.drawn = true
+		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+		return
+	}
+	fmt.Fprintln(p.w, line)
+}
+
+// line is "[#####     ] 48 % 1,234,567 rows 310,000 rows/s 4s left FILE".
+func (p *progress) line(now load.Progress, elapsed time.Duration) string {
+	rate := float64(now.Ledger.Read) / elapsed.Seconds()
+	text := fmt.Sprintf("%s rows, %s rows/s", count(now.Ledger.Read), count(int64(rate)))
+	if now.Ledger.Rejected > 0 {
+		text += fmt.Sprintf(", %s rejected", count(now.Ledger.Rejected))
+	}
+	if now.Total <= 0 || now.Bytes <= 0 {
+		return text
+	}
+	done := min(float64(now.Bytes)/float64(now.Total), 1)
+	left := time.Duration(float64(elapsed) * (1 - done) / done).Round(time.Second)
+	const width = 24
+	filled := int(done * width)
+	bar := strings.Repeat("#", filled) + strings.Repeat(".", width-filled)
+	return fmt.Sprintf("[%s] %3.0f %%  %s, %s left", bar, done*100, text, left)
+}
+
+// done clears the bar.
+func (p *progress) done() {
+	if p.drawn {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// count writes a whole number with thousands separators.
+func count(n int64) string {
+	if n < 0 {
+		return "-" + count(-n)
+	}
+	digits := strconv.FormatInt(n, 10)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}

@@ -1,0 +1,509 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/marketdatastore/mds"
+)
+
+// CSVOptions say how to read a CSV file. The zero value reads a file whose
+// header names every column and whose times carry their offset.
+type CSVOptions struct {
+	// Columns maps a column of the record to the header name, or "#N" for the
+	// N-th column, that holds it; "" leaves the column out. "date" and "time"
+	// map a date and a time of day apart. Columns not named here are found by
+	// their names and the usual aliases.
+	Columns map[string]string
+
+	// Fixed gives identity columns one value for the whole file. A file that
+	// has such a column too is refused.
+	Fixed map[string]string
+
+	// Default gives identity columns a value where the file has no such column.
+	Default map[string]string
+
+	// Zone is the time zone of intraday times without an offset, and the one
+	// in which epoch times of calendar bars show their date. Nil means none is
+	// known: such an intraday time ends the decoding with a [*SetupError], and
+	// epochs show their date in UTC.
+	Zone *time.Location
+
+	// Label says which end of a bar its time names. Defaults to LabelStart.
+	Label Label
+}
+
+// CSV decodes delimited text: comma, semicolon, tab or bar, whichever the
+// header holds most of; quoting as in RFC 4180; LF or CRLF; a byte-order mark
+// is skipped. It is not safe for concurrent use.
+type CSV[R mds.Record[R]] struct {
+	schema    mds.Schema[R]
+	opt       CSVOptions
+	lines     *lineReader
+	delimiter byte
+	mapping   *mapping
+	width     int // cells in the header
+
+	fixed     R // identity columns that no cell gives
+	texts     []textCell[R]
+	numbers   []numberCell[R]
+	timeField func(*R) *time.Time
+	timeCell  int
+	dateCell  int
+	clockCell int
+	zone      *zone
+	warnings  map[string]int64
+
+	row     row
+	cells   [][]byte
+	scratch []byte
+	number  []byte
+	faults  []mds.Fault
+}
+
+// row is what a RowError needs to know of the row being read.
+type row struct {
+	line int
+	raw  []byte
+}
+
+// textCell feeds a text column. Neighbouring rows mostly repeat a value: the
+// last one is kept, so that a symbol costs one string, not one a row.
+type textCell[R any] struct {
+	column *mds.Column[R]
+	cell   int
+	raw    []byte
+	text   string
+}
+
+type numberCell[R any] struct {
+	column *mds.Column[R]
+	cell   int
+}
+
+// NewCSV reads the header and returns a decoder for the rows. It fails with a
+// [*HeaderError] where the file is no table of records, and with a
+// [*SetupError] where the options do not say enough.
+func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
+	d := &CSV[R]{schema: mds.SchemaOf[R](), opt: opt, lines: newLineReader(r), warnings: make(map[string]int64)}
+	head, err := d.lines.r.Peek(4096)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if fault := foreignFormat(head); fault != "" {
+		return nil, &HeaderError{fault}
+	}
+	if bytes.HasPrefix(head, []byte("\ufeff")) {
+		_, _ = d.lines.r.Discard(len("\ufeff")) // just peeked
+	}
+	line, err := d.firstLine()
+	if err != nil {
+		return nil, err
+	}
+	d.delimiter = sniffDelimiter(line)
+	cells, open, fault := d.split(line)
+	if open {
+		fault = "has a quote that is not closed"
+	}
+	if fault != "" {
+		return nil, &HeaderError{"the header " + fault}
+	}
+	h := newHeader(cells)
+	d.width = len(cells)
+	if d.mapping, err = mapColumns(h, &d.schema, opt); err != nil {
+		return nil, err
+	}
+	return d, d.prepare()
+}
+
+// firstLine returns the first line that is not blank.
+func (d *CSV[R]) firstLine() ([]byte, error) {
+	for {
+		line, err := d.lines.next()
+		if errors.Is(err, io.EOF) {
+			return nil, &HeaderError{"it is empty: the first line should name the columns"}
+		}
+		if errors.Is(err, errLineTooLong) {
+			return nil, &HeaderError{"its first line is longer than 1 MiB: is it CSV?"}
+		}
+		if err != nil || len(bytes.TrimSpace(line)) > 0 {
+			return line, err
+		}
+	}
+}
+
+// prepare turns the mapping into what each row needs.
+func (d *CSV[R]) prepare() error {
+	if d.opt.Zone != nil {
+		d.zone = &zone{location: d.opt.Zone}
+	}
+	cell := func(name string) int {
+		if i, ok := d.mapping.cells[name]; ok {
+			return i
+		}
+		return -1
+	}
+	d.dateCell, d.clockCell = cell(dateColumn), cell(timeColumn)
+	for i := range d.schema.Columns {
+		c := &d.schema.Columns[i]
+		at := cell(c.Name)
+		switch {
+		case c.Time != nil:
+			d.timeField, d.timeCell = c.Time, at
+		case c.Text != nil && at >= 0:
+			d.texts = append(d.texts, textCell[R]{column: c, cell: at})
+		case c.Text != nil:
+			value, ok := d.opt.Fixed[c.Name]
+			if !ok {
+				value = d.opt.Default[c.Name]
+			}
+			if c.Parse != nil {
+				var err error
+				if value, err = c.Parse(value); err != nil {
+					return &SetupError{Reason: err.Error()}
+				}
+			}
+			*c.Text(&d.fixed) = value
+		case at >= 0:
+			d.numbers = append(d.numbers, numberCell[R]{column: c, cell: at})
+		}
+	}
+	return nil
+}
+
+// Ignored returns the header names that feed no column, in the file's order.
+func (d *CSV[R]) Ignored() []string { return d.mapping.ignored }
+
+// Warnings counts the rows that became records but had something odd about
+// them, by what it was.
+func (d *CSV[R]) Warnings() map[string]int64 { return d.warnings }
+
+// Next decodes the next row into record, normalised and valid. It returns a
+// [*RowError] for a row that is no record, after which it may be called
+// again; a [*SetupError] or the reader's error when decoding has to end; and
+// io.EOF after the last row. Blank lines are no rows.
+func (d *CSV[R]) Next(record *R) error {
+	if err := d.readRow(); err != nil {
+		return err
+	}
+	*record = d.fixed
+	d.faults = d.faults[:0]
+	d.decodeTexts(record)
+	d.decodeNumbers(record)
+	if err := d.decodeTime(record); err != nil {
+		return err
+	}
+	if err := d.validate(record); err != nil {
+		return err
+	}
+	d.schema.Normalize(record)
+	if d.schema.Warning != nil {
+		if warning := d.schema.Warning(record); warning != "" {
+			d.warnings[warning]++
+		}
+	}
+	return nil
+}
+
+func (d *CSV[R]) decodeTexts(record *R) {
+	for i := range d.texts {
+		t := &d.texts[i]
+		raw := d.cells[t.cell]
+		if t.raw == nil || !bytes.Equal(t.raw, raw) {
+			if !utf8.Valid(raw) {
+				d.fault(t.column.Name, strconv.Quote(clip(raw))+" is not valid UTF-8")
+				continue
+			}
+			text := string(raw)
+			if t.column.Parse != nil && text != "" {
+				parsed, err := t.column.Parse(text)
+				if err != nil {
+					d.fault(t.column.Name, err.Error())
+					continue
+				}
+				text = parsed
+			}
+			t.raw, t.text = append(t.raw[:0], raw...), text
+		}
+		*t.column.Text(record) = t.text
+	}
+}
+
+func (d *CSV[R]) decodeNumbers(record *R) {
+	for i := range d.numbers {
+		n := &d.numbers[i]
+		cell := bytes.TrimSpace(d.cells[n.cell])
+		if missing(cell) {
+			if !n.column.Optional() {
+				d.fault(n.column.Name, "is missing")
+			}
+			continue
+		}
+		switch {
+		case n.column.OptInt != nil:
+			v, fault := parseInt(cell, &d.number)
+			d.fault(n.column.Name, fault)
+			*n.column.OptInt(record) = mds.Some(v)
+		case n.column.OptFloat != nil:
+			v, fault := parseFloat(cell, &d.number)
+			d.fault(n.column.Name, fault)
+			*n.column.OptFloat(record) = mds.Some(v)
+		default:
+			v, fault := parseFloat(cell, &d.number)
+			d.fault(n.column.Name, fault)
+			*n.column.Float(record) = v
+		}
+	}
+}
+
+func (d *CSV[R]) decodeTime(record *R) error {
+	name := d.schema.ByRole(mds.Time)[0].Name
+	var text string
+	if d.timeCell >= 0 {
+		text = strings.TrimSpace(string(d.cells[d.timeCell]))
+	} else {
+		text = strings.TrimSpace(string(d.cells[d.dateCell])) + " " + strings.TrimSpace(string(d.cells[d.clockCell]))
+	}
+	if missing([]byte(strings.TrimSpace(text))) {
+		d.fault(name, "is missing")
+		return nil
+	}
+	s, err := parseStamp(text)
+	if err != nil {
+		d.fault(name, err.Error())
+		return nil
+	}
+	t, err := d.resolve(&s, text, d.schema.Timeframe(record))
+	var setup *SetupError
+	if errors.As(err, &setup) {
+		setup.Line, setup.Field = d.row.line, name
+		return setup
+	}
+	if err != nil {
+		d.fault(name, err.Error())
+		return nil
+	}
+	*d.timeField(record) = t
+	return nil
+}
+
+// resolve turns a stamp into the start of a bar of the timeframe.
+func (d *CSV[R]) resolve(s *stamp, text string, timeframe mds.Timeframe) (time.Time, error) {
+	if timeframe.Calendar() {
+		local := s.wall()
+		if s.epoch {
+			local = s.instant()
+			if d.zone != nil {
+				local = local.In(d.zone.location)
+			}
+		}
+		if d.opt.Label == LabelEnd && s.midnight() {
+			local = local.Add(-time.Nanosecond)
+		}
+		return timeframe.Truncate(local), nil
+	}
+	if !timeframe.Valid() {
+		return time.Time{}, nil // the row is at fault for its timeframe
+	}
+	var t time.Time
+	switch {
+	case !s.hasTime:
+		return t, fmt.Errorf("%q has no time of day, which bars of %s need", text, timeframe)
+	case s.hasOffset:
+		t = s.instant()
+	case d.zone == nil:
+		return t, &SetupError{Reason: fmt.Sprintf("%q has no time zone; name the file's zone with --tz, such as --tz America/New_York or --tz UTC", text)}
+	default:
+		var ambiguous bool
+		var err error
+		if t, ambiguous, err = d.zone.instant(s.wall()); err != nil {
+			return t, err
+		}
+		if ambiguous {
+			d.warnings["a local time that occurred twice was read as the first"]++
+		}
+	}
+	if t.Nanosecond()%1000 != 0 {
+		d.warnings["a time finer than microseconds was cut"]++
+	}
+	if d.opt.Label == LabelEnd {
+		t = t.Add(-timeframe.Duration())
+	}
+	return t, nil
+}
+
+func (d *CSV[R]) fault(field, reason string) {
+	if reason != "" {
+		d.faults = append(d.faults, mds.Fault{Field: field, Reason: reason})
+	}
+}
+
+// validate joins what could not be read with what is not valid.
+func (d *CSV[R]) validate(record *R) error {
+	var invalid *mds.InvalidError
+	if err := d.schema.Validate(record); errors.As(err, &invalid) {
+		unread := len(d.faults)
+		for _, f := range invalid.Faults {
+			known := slices.ContainsFunc(d.faults[:unread], func(have mds.Fault) bool { return have.Field == f.Field })
+			if !known {
+				d.faults = append(d.faults, f)
+			}
+		}
+	} else if err != nil {
+		return err
+	}
+	if len(d.faults) == 0 {
+		return nil
+	}
+	fields := make([]string, len(d.faults))
+	for i, f := range d.faults {
+		fields[i] = f.Field
+	}
+	return d.rowError(strings.Join(fields, ","), (&mds.InvalidError{Faults: d.faults}).Error())
+}
+
+func (d *CSV[R]) rowError(field, reason string) error {
+	return &RowError{Line: d.row.line, Field: field, Reason: reason, Raw: strings.ToValidUTF8(string(d.row.raw), "\ufffd")}
+}
+
+// readRow reads the cells of the next row into d.cells.
+func (d *CSV[R]) readRow() error {
+	for {
+		line, err := d.lines.next()
+		if errors.Is(err, errLineTooLong) {
+			d.row = row{line: d.lines.number, raw: line}
+			return d.rowError("", err.Error())
+		}
+		if err != nil {
+			return err
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		d.row = row{line: d.lines.number, raw: line}
+		cells, open, fault := d.split(line)
+		if open {
+			return d.readJoined(line)
+		}
+		if fault == "" {
+			fault = d.setCells(cells)
+		}
+		if fault != "" {
+			return d.rowError("", "the row "+fault)
+		}
+		return nil
+	}
+}
+
+// setCells takes the cells of a row of the header's width. Blank cells past
+// it are let go.
+func (d *CSV[R]) setCells(cells [][]byte) string {
+	for len(cells) > d.width && len(bytes.TrimSpace(cells[len(cells)-1])) == 0 {
+		cells = cells[:len(cells)-1]
+	}
+	if len(cells) != d.width {
+		return fmt.Sprintf("has %d cells and the header %d", len(cells), d.width)
+	}
+	d.cells = cells
+	return ""
+}
+
+// readJoined reads a row that begins with line and goes on past a quoted line
+// end. Where the lines make no row, the first alone is at fault and the
+// others are read again: a stray quote must not swallow its neighbours.
+func (d *CSV[R]) readJoined(line []byte) error {
+	joined := slices.Clone(line)
+	d.row.raw = joined
+	first := slices.Clone(line)
+	var ahead [][]byte
+	fault := "has a quote that is not closed"
+	for len(ahead) < maxJoined && len(joined) < maxLine {
+		more, err := d.lines.next()
+		if errors.Is(err, io.EOF) || errors.Is(err, errLineTooLong) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		ahead = append(ahead, slices.Clone(more))
+		joined = append(append(joined, '\n'), more...)
+		if bytes.IndexByte(more, '"') < 0 {
+			continue
+		}
+		cells, open, why := d.split(joined)
+		if open {
+			continue
+		}
+		if why == "" {
+			why = d.setCells(cells)
+		}
+		if why == "" {
+			d.row.raw = joined
+			return nil
+		}
+		fault = why
+		break
+	}
+	d.lines.giveBack(ahead)
+	d.row.raw = first
+	return d.rowError("", "the row "+fault)
+}
+
+// split cuts a line into cells, valid until the next split. open reports that
+// the line ends inside quotes.
+func (d *CSV[R]) split(line []byte) (cells [][]byte, open bool, fault string) {
+	cells = d.cells[:0]
+	defer func() { d.cells = cells }()
+	if bytes.IndexByte(line, '"') < 0 {
+		for {
+			at := bytes.IndexByte(line, d.delimiter)
+			if at < 0 {
+				return append(cells, line), false, ""
+			}
+			cells = append(cells, line[:at])
+			line = line[at+1:]
+		}
+	}
+	d.scratch = slices.Grow(d.scratch[:0], len(line)) // cells point into it: it must not move
+	for {
+		if len(line) == 0 || line[0] != '"' {
+			at := bytes.IndexByte(line, d.delimiter)
+			if at < 0 {
+				return append(cells, line), false, ""
+			}
+			cells = append(cells, line[:at])
+			line = line[at+1:]
+			continue
+		}
+		start := len(d.scratch)
+		line = line[1:]
+		for {
+			at := bytes.IndexByte(line, '"')
+			if at < 0 {
+				return cells, true, ""
+			}
+			d.scratch = append(d.scratch, line[:at]...)
+			line = line[at+1:]
+			if len(line) == 0 || line[0] != '"' {
+				break
+			}
+			d.scratch = append(d.scratch, '"')
+			line = line[1:]
+		}
+		cells = append(cells, d.scratch[start:])
+		if len(line) == 0 {
+			return cells, false, ""
+		}
+		if line[0] != d.delimiter {
+			return cells, false, "has text after a closing quote"
+		}
+		line = line[1:]
+	}
+}

@@ -1,0 +1,293 @@
+package codec
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/marketdatastore/mds"
+)
+
+// The names under which a separate date and time of day are mapped.
+const (
+	dateColumn = "date"
+	timeColumn = "time"
+)
+
+// mapping says which cell of a row feeds which column of the record.
+type mapping struct {
+	cells   map[string]int // by column name; dateColumn and timeColumn too
+	ignored []string
+}
+
+// header is the first row of a file, with what was asked of it.
+type header struct {
+	names []string // as written
+	keys  []string // as compared: lower case, words joined by '_'
+}
+
+func newHeader(cells [][]byte) header {
+	h := header{names: make([]string, len(cells)), keys: make([]string, len(cells))}
+	for i, cell := range cells {
+		h.names[i] = strings.TrimSpace(string(cell))
+		h.keys[i] = strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(h.names[i]))
+	}
+	return h
+}
+
+// mapColumns finds the cell of every column: where the options say, else under
+// the column's name, else under the first of its aliases that is there.
+func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mapping, error) {
+	m := &mapping{cells: make(map[string]int)}
+	timeName := schema.ByRole(mds.Time)[0].Name
+	unmapped := make(map[string]bool)
+	for _, name := range sortedKeys(opt.Columns) {
+		from := opt.Columns[name]
+		if schema.Lookup(name) == nil && name != dateColumn && name != timeColumn {
+			return nil, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: %s have no column %q; they have %s",
+				name, from, schema.Kind, name, strings.Join(columnNames(schema), ", "))}
+		}
+		if from == "" {
+			unmapped[name] = true
+			continue
+		}
+		cell, err := h.find(name, from)
+		if err != nil {
+			return nil, err
+		}
+		m.cells[name] = cell
+	}
+	given := len(m.cells) > 0
+	for i := range schema.Columns {
+		c := &schema.Columns[i]
+		if _, ok := m.cells[c.Name]; ok || unmapped[c.Name] {
+			continue
+		}
+		if c.Role == mds.Time && m.has(dateColumn) {
+			continue
+		}
+		cell, ok, err := h.alias(append([]string{c.Name}, c.Aliases...))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			m.cells[c.Name] = cell
+		}
+	}
+	if err := m.mapTime(h, timeName, unmapped); err != nil {
+		return nil, err
+	}
+	if len(m.cells) == 0 && !given {
+		return nil, &HeaderError{fmt.Sprintf("no usable columns: the first line is %s; it should name them, or map them with --columns %s=NAME,…",
+			h.list(), timeName)}
+	}
+	if err := checkMapping(m, h, schema, opt); err != nil {
+		return nil, err
+	}
+	m.nameIgnored(h)
+	return m, nil
+}
+
+func (m *mapping) has(column string) bool {
+	_, ok := m.cells[column]
+	return ok
+}
+
+// mapTime settles where the time comes from: one cell, or a date and a time
+// of day. A lone "date" or "time" holds the whole; so does an unnamed first
+// column, which is how data frames write their index.
+func (m *mapping) mapTime(h header, timeName string, unmapped map[string]bool) error {
+	if m.has(timeName) || unmapped[timeName] {
+		return nil
+	}
+	for _, part := range []string{dateColumn, timeColumn} {
+		if m.has(part) || unmapped[part] {
+			continue
+		}
+		cell, ok, err := h.alias([]string{part})
+		if err != nil {
+			return err
+		}
+		if ok {
+			m.cells[part] = cell
+		}
+	}
+	switch {
+	case m.has(dateColumn) && m.has(timeColumn):
+	case m.has(dateColumn):
+		m.cells[timeName] = m.cells[dateColumn]
+		delete(m.cells, dateColumn)
+	case m.has(timeColumn):
+		m.cells[timeName] = m.cells[timeColumn]
+		delete(m.cells, timeColumn)
+	case len(m.cells) > 0 && h.keys[0] == "":
+		m.cells[timeName] = 0
+	}
+	return nil
+}
+
+// checkMapping refuses a mapping that cannot make a record, or that leaves
+// two answers to what a column holds.
+func checkMapping[R any](m *mapping, h header, schema *mds.Schema[R], opt CSVOptions) error {
+	for i := range schema.Columns {
+		c := &schema.Columns[i]
+		cell, mapped := m.cells[c.Name]
+		_, fixed := opt.Fixed[c.Name]
+		_, fallback := opt.Default[c.Name]
+		switch {
+		case mapped && fixed:
+			return &SetupError{Reason: fmt.Sprintf("the file's column %q gives the %s already: leave --%s out, or leave the column out with --columns %s=",
+				h.names[cell], c.Name, c.Name, c.Name)}
+		case mapped, fixed, fallback, c.Optional():
+		case c.Role == mds.Time && m.has(dateColumn):
+		case c.Role == mds.Identity:
+			return &SetupError{Reason: fmt.Sprintf("no column holds the %s: give one with --%s, or map one of %s with --columns %s=NAME",
+				c.Name, c.Name, h.list(), c.Name)}
+		default:
+			return &SetupError{Reason: fmt.Sprintf("no column holds the %s: map one of %s with --columns %s=NAME", c.Name, h.list(), c.Name)}
+		}
+	}
+	return nil
+}
+
+// find resolves the right side of a --columns entry: a header name, in any
+// case, or #N for the N-th column.
+func (h header) find(column, from string) (int, error) {
+	if number, ok := strings.CutPrefix(from, "#"); ok {
+		n, err := strconv.Atoi(number)
+		if err == nil && n >= 1 && n <= len(h.names) {
+			return n - 1, nil
+		}
+		return 0, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: the file has columns #1 to #%d", column, from, len(h.names))}
+	}
+	found := -1
+	for i, name := range h.names {
+		if !strings.EqualFold(name, from) {
+			continue
+		}
+		if found >= 0 {
+			return 0, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: the file has two columns of that name; pick one by its number, such as %s=#%d",
+				column, from, column, found+1)}
+		}
+		found = i
+	}
+	if found < 0 {
+		return 0, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: the file has no column %q; it has %s", column, from, from, h.list())}
+	}
+	return found, nil
+}
+
+// alias returns the cell of the first name that the header has.
+func (h header) alias(candidates []string) (int, bool, error) {
+	for _, candidate := range candidates {
+		found := -1
+		for i, key := range h.keys {
+			if key != candidate {
+				continue
+			}
+			if found >= 0 {
+				return 0, false, &SetupError{Reason: fmt.Sprintf("the file has two columns %q; pick one by its number, such as --columns %s=#%d",
+					h.names[i], candidates[0], found+1)}
+			}
+			found = i
+		}
+		if found >= 0 {
+			return found, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// list quotes the header for a message.
+func (h header) list() string {
+	const most = 12
+	shown := make([]string, 0, most+1)
+	for _, name := range h.names[:min(len(h.names), most)] {
+		shown = append(shown, strconv.Quote(clip([]byte(name))))
+	}
+	if len(h.names) > most {
+		shown = append(shown, fmt.Sprintf("… (%d columns)", len(h.names)))
+	}
+	return strings.Join(shown, ", ")
+}
+
+func (m *mapping) nameIgnored(h header) {
+	used := make([]bool, len(h.names))
+	for _, cell := range m.cells {
+		used[cell] = true
+	}
+	for i, name := range h.names {
+		switch {
+		case used[i]:
+		case name == "":
+			m.ignored = append(m.ignored, "#"+strconv.Itoa(i+1))
+		default:
+			m.ignored = append(m.ignored, name)
+		}
+	}
+}
+
+func columnNames[R any](schema *mds.Schema[R]) []string {
+	names := make([]string, len(schema.Columns))
+	for i := range schema.Columns {
+		names[i] = schema.Columns[i].Name
+	}
+	return names
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// sniffDelimiter picks the separator that the header holds most of.
+func sniffDelimiter(line []byte) byte {
+	best, most := byte(','), 0
+	for _, candidate := range []byte{',', ';', '\t', '|'} {
+		n, quoted := 0, false
+		for _, c := range line {
+			switch {
+			case c == '"':
+				quoted = !quoted
+			case c == candidate && !quoted:
+				n++
+			}
+		}
+		if n > most {
+			best, most = candidate, n
+		}
+	}
+	return best
+}
+
+// foreignFormat recognises what is not CSV by its first bytes and says what
+// to do, or returns "".
+func foreignFormat(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return "it is a Parquet file; convert it to CSV first"
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return "it is a zip archive or an Excel workbook; unpack it, or save it as CSV"
+	case bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0xfe, 0xff}):
+		return "it is UTF-16 text; convert it to UTF-8 first, with iconv -f UTF-16 -t UTF-8"
+	case bytes.IndexByte(head, 0) >= 0:
+		return "it is a binary file, not CSV"
+	}
+	control := 0
+	for _, c := range head {
+		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' {
+			control++
+		}
+	}
+	if control > 0 && !utf8.Valid(head) {
+		return "it is a binary file, not CSV"
+	}
+	return ""
+}

@@ -1,0 +1,75 @@
+package codec
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+)
+
+// maxLine bounds a line, and maxJoined the lines that one quoted field may
+// span: more is a missing quote, not data.
+const (
+	maxLine   = 1 << 20
+	maxJoined = 1000
+)
+
+var errLineTooLong = errors.New("the line is longer than 1 MiB")
+
+// lineReader yields lines without their ends (LF or CRLF), and takes lines
+// back that were read ahead in vain.
+type lineReader struct {
+	r       *bufio.Reader
+	number  int      // of the line last returned, from 1
+	pending [][]byte // lines given back, first to be read first
+	scratch []byte
+}
+
+func newLineReader(r io.Reader) *lineReader {
+	return &lineReader{r: bufio.NewReaderSize(r, 256<<10)}
+}
+
+// next returns the next line, valid until the call after. A line longer than
+// maxLine is skipped and reported as errLineTooLong with its beginning.
+func (l *lineReader) next() ([]byte, error) {
+	if len(l.pending) > 0 {
+		line := l.pending[0]
+		l.pending = l.pending[1:]
+		l.number++
+		return line, nil
+	}
+	line, err := l.r.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		l.scratch = l.scratch[:0]
+		tooLong := false
+		for errors.Is(err, bufio.ErrBufferFull) {
+			if len(l.scratch) < maxLine {
+				l.scratch = append(l.scratch, line...)
+			} else {
+				tooLong = true
+			}
+			line, err = l.r.ReadSlice('\n')
+		}
+		if tooLong || len(l.scratch)+len(line) > maxLine {
+			if err != nil && !errors.Is(err, io.EOF) {
+				return nil, err
+			}
+			l.number++
+			return l.scratch[:100], errLineTooLong
+		}
+		l.scratch = append(l.scratch, line...)
+		line = l.scratch
+	}
+	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
+		return nil, err
+	}
+	l.number++
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), nil
+}
+
+// giveBack puts lines before what is still to be read. They are kept.
+func (l *lineReader) giveBack(lines [][]byte) {
+	l.number -= len(lines)
+	l.pending = append(lines, l.pending...)
+}

@@ -1,0 +1,113 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strconv"
+)
+
+// missing reports whether a cell stands for a missing value: blank, "null",
+// "N/A" and the like. NaN is no missing value: it is refused as a number.
+func missing(cell []byte) bool {
+	switch len(cell) {
+	case 0:
+		return true
+	case 1:
+		return cell[0] == '-'
+	case 2:
+		return bytes.EqualFold(cell, []byte("na")) || bytes.Equal(cell, []byte(`\N`)) || bytes.Equal(cell, []byte("--"))
+	case 3:
+		return bytes.EqualFold(cell, []byte("n/a")) || bytes.EqualFold(cell, []byte("nil"))
+	case 4:
+		return bytes.EqualFold(cell, []byte("null")) || bytes.EqualFold(cell, []byte("none")) || bytes.EqualFold(cell, []byte("#n/a"))
+	}
+	return false
+}
+
+// parseFloat reads a decimal number with a point, an optional exponent and
+// optional thousands separators (1,234.5). scratch is reused.
+func parseFloat(cell []byte, scratch *[]byte) (v float64, fault string) {
+	digits, ok := plainNumber(cell, scratch)
+	if !ok {
+		switch string(bytes.ToLower(bytes.TrimLeft(cell, "+-"))) {
+		case "nan", "inf", "infinity":
+			return 0, strconv.Quote(string(cell)) + " is not a number that can be kept; leave a missing value blank"
+		}
+		return 0, strconv.Quote(clip(cell)) + " is not a number"
+	}
+	v, err := strconv.ParseFloat(string(digits), 64)
+	if errors.Is(err, strconv.ErrRange) || math.IsInf(v, 0) {
+		return 0, strconv.Quote(clip(cell)) + " is out of range"
+	}
+	if err != nil {
+		return 0, strconv.Quote(clip(cell)) + " is not a number"
+	}
+	return v, ""
+}
+
+// parseInt reads a whole number, which may be written as a float (120.0).
+func parseInt(cell []byte, scratch *[]byte) (n int64, fault string) {
+	digits, ok := plainNumber(cell, scratch)
+	if ok {
+		if n, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
+			return n, ""
+		}
+		v, err := strconv.ParseFloat(string(digits), 64)
+		const exact = 1 << 53
+		if err == nil && v == math.Trunc(v) && math.Abs(v) <= exact {
+			return int64(v), ""
+		}
+	}
+	return 0, strconv.Quote(clip(cell)) + " is not a whole number"
+}
+
+// plainNumber checks that the cell holds only what a decimal number is made
+// of and takes thousands separators out. It reports false for anything else,
+// such as NaN or hexadecimal.
+func plainNumber(cell []byte, scratch *[]byte) ([]byte, bool) {
+	commas := false
+	for _, c := range cell {
+		switch {
+		case '0' <= c && c <= '9', c == '.', c == '-', c == '+', c == 'e', c == 'E':
+		case c == ',':
+			commas = true
+		default:
+			return nil, false
+		}
+	}
+	if !commas {
+		return cell, len(cell) > 0
+	}
+	// A separator stands before each group of three digits of the whole part:
+	// "1,5" is a decimal comma and no number here.
+	whole, rest := cell, []byte(nil)
+	if point := bytes.IndexAny(cell, ".eE"); point >= 0 {
+		whole, rest = cell[:point], cell[point:]
+	}
+	out := (*scratch)[:0]
+	for i, group := range bytes.Split(whole, []byte(",")) {
+		digits := group
+		if i == 0 {
+			digits = bytes.TrimLeft(group, "+-")
+		}
+		if len(digits) > 3 || (i > 0 && len(digits) != 3) || len(digits) == 0 || bytes.ContainsAny(digits, "+-") {
+			return nil, false
+		}
+		out = append(out, group...)
+	}
+	if bytes.ContainsRune(rest, ',') {
+		return nil, false
+	}
+	out = append(out, rest...)
+	*scratch = out
+	return out, true
+}
+
+// clip shortens a cell for a message.
+func clip(cell []byte) string {
+	if len(cell) > 40 {
+		return string(cell[:40]) + "…"
+	}
+	return string(cell)
+}

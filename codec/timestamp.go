@@ -1,0 +1,282 @@
+package codec
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// stamp is a time as it was written: a wall clock with or without an offset,
+// a bare date, or an epoch number.
+type stamp struct {
+	year, month, day int
+	hour, min, sec   int
+	nsec             int
+	hasTime          bool // the time of day was written
+	hasOffset        bool
+	offset           int // seconds east of UTC
+
+	epoch     bool // unixSec and nsec hold the instant, the rest is unset
+	unixSec   int64
+	unixNanos int
+}
+
+// instant is the moment of a stamp that has an offset or is an epoch.
+func (s *stamp) instant() time.Time {
+	if s.epoch {
+		return time.Unix(s.unixSec, int64(s.unixNanos)).UTC()
+	}
+	return s.wall().Add(-time.Duration(s.offset) * time.Second)
+}
+
+// wall is the clock as written, held in UTC.
+func (s *stamp) wall() time.Time {
+	return time.Date(s.year, time.Month(s.month), s.day, s.hour, s.min, s.sec, s.nsec, time.UTC)
+}
+
+// midnight reports a time of day written as exactly 00:00.
+func (s *stamp) midnight() bool {
+	return s.hasTime && s.hour == 0 && s.min == 0 && s.sec == 0 && s.nsec == 0
+}
+
+// parseStamp reads:
+//
+//	2020-11-27  2020/11/27  11/27/2020  20201127             dates
+//	… T or spaces 9:30[:15[.123456]] [AM|PM] [Z|UTC|±hh[:mm]]  with a time
+//	202011270930  20201127093015                             compact
+//	1606487400  …000  …000000  …000000000                    epoch s, ms, µs, ns
+//
+// Slashes are month/day/year unless the year comes first. The unit of an epoch
+// is told by its size: seconds up to 10^11, milliseconds up to 10^14,
+// microseconds up to 10^17. Eight digits that form a date are a date.
+// Fundamental forms are those of ISO 8601-1:2019; leap seconds are refused.
+func parseStamp(text string) (stamp, error) {
+	var s stamp
+	text = strings.TrimSpace(text)
+	date, rest := text, ""
+	if cut := strings.IndexAny(text, "T "); cut > 0 {
+		date, rest = text[:cut], strings.TrimLeft(text[cut+1:], " ")
+		if rest == "" {
+			return s, errTime(text, "ends after the date")
+		}
+	}
+	if rest == "" && isNumber(date) {
+		return parseNumericStamp(date)
+	}
+	if fault := s.setDate(date); fault != "" {
+		return s, errTime(text, fault)
+	}
+	if rest != "" {
+		if fault := s.setClock(rest); fault != "" {
+			return s, errTime(text, fault)
+		}
+	}
+	return s, nil
+}
+
+func errTime(text, fault string) error {
+	return fmt.Errorf("%s %s", strconv.Quote(clip([]byte(text))), fault)
+}
+
+// isNumber reports an optional sign, digits and at most one point.
+func isNumber(s string) bool {
+	s = strings.TrimPrefix(s, "-")
+	whole, fraction, _ := strings.Cut(s, ".")
+	return whole != "" && allDigits(whole) && allDigits(fraction)
+}
+
+func allDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func parseNumericStamp(text string) (stamp, error) {
+	var s stamp
+	if allDigits(text) {
+		switch len(text) {
+		case 8:
+			if s.setDate(text) == "" {
+				return s, nil
+			}
+		case 12, 14:
+			if s.setDate(text[:8]) == "" && s.year >= 1900 && s.year < 2200 && s.setClock(text[8:]) == "" {
+				return s, nil
+			}
+		}
+	}
+	whole, fraction, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return s, errTime(text, "is too large for an epoch")
+	}
+	// The parts below the unit come from the number itself and its fraction.
+	unit := int64(1) // units a second
+	switch {
+	case n >= 1e17:
+		unit = 1e9
+	case n >= 1e14:
+		unit = 1e6
+	case n >= 1e11:
+		unit = 1e3
+	}
+	nanos := n % unit * (1e9 / unit)
+	digits := len(strconv.FormatInt(1e9/unit, 10)) - 1 // digits of a fraction that count
+	if len(fraction) > digits {
+		fraction = fraction[:digits]
+	}
+	if fraction != "" {
+		f, _ := strconv.ParseInt(fraction, 10, 64)
+		for range digits - len(fraction) {
+			f *= 10
+		}
+		nanos += f
+	}
+	sec := n / unit
+	if strings.HasPrefix(text, "-") {
+		sec, nanos = -sec, -nanos
+	}
+	t := time.Unix(sec, nanos)
+	return stamp{epoch: true, hasTime: true, hasOffset: true, unixSec: t.Unix(), unixNanos: t.Nanosecond()}, nil
+}
+
+// setDate reads a date; it returns what is wrong with it, or "".
+func (s *stamp) setDate(text string) string {
+	var fields [3]string
+	switch {
+	case len(text) == 8 && allDigits(text):
+		fields = [3]string{text[:4], text[4:6], text[6:]}
+	default:
+		separator := "-"
+		if strings.Contains(text, "/") {
+			separator = "/"
+		}
+		parts := strings.Split(text, separator)
+		if len(parts) != 3 {
+			return "is not a time"
+		}
+		fields = [3]string(parts)
+		if separator == "/" && len(parts[2]) == 4 {
+			fields = [3]string{parts[2], parts[0], parts[1]}
+		}
+	}
+	if len(fields[0]) != 4 || !shortNumber(fields[1]) || !shortNumber(fields[2]) || !allDigits(fields[0]) {
+		return "is not a time"
+	}
+	s.year, _ = strconv.Atoi(fields[0])
+	s.month, _ = strconv.Atoi(fields[1])
+	s.day, _ = strconv.Atoi(fields[2])
+	if s.month < 1 || s.month > 12 {
+		return fmt.Sprintf("has month %d; dates with slashes are read as month/day/year", s.month)
+	}
+	if s.day < 1 || s.day > daysIn(s.year, s.month) {
+		return fmt.Sprintf("has day %d, which its month does not have", s.day)
+	}
+	return ""
+}
+
+func shortNumber(s string) bool { return (len(s) == 1 || len(s) == 2) && allDigits(s) }
+
+func daysIn(year, month int) int {
+	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+}
+
+// setClock reads a time of day with an optional offset; it returns what is
+// wrong with it, or "".
+func (s *stamp) setClock(text string) string {
+	clock, fault := s.cutOffset(strings.TrimSpace(text))
+	if fault != "" {
+		return fault
+	}
+	clock, half := cutHalf(clock)
+	var fraction string
+	clock, fraction, _ = strings.Cut(clock, ".")
+	var fields []string
+	if allDigits(clock) && (len(clock) == 4 || len(clock) == 6) {
+		for i := 0; i < len(clock); i += 2 {
+			fields = append(fields, clock[i:i+2])
+		}
+	} else {
+		fields = strings.Split(clock, ":")
+	}
+	if len(fields) < 2 || len(fields) > 3 || !allDigits(fraction) || (fraction != "" && len(fields) != 3) {
+		return "is not a time"
+	}
+	for i, target := range []*int{&s.hour, &s.min, &s.sec}[:len(fields)] {
+		if !shortNumber(fields[i]) || (i > 0 && len(fields[i]) != 2) {
+			return "is not a time"
+		}
+		*target, _ = strconv.Atoi(fields[i])
+	}
+	switch {
+	case half != "" && (s.hour < 1 || s.hour > 12), s.hour > 23, s.min > 59:
+		return "has no such hour and minute"
+	case s.sec == 60:
+		return "has second 60; leap seconds cannot be kept"
+	case s.sec > 59:
+		return "has no such second"
+	}
+	if half != "" {
+		s.hour %= 12
+		if half == "PM" {
+			s.hour += 12
+		}
+	}
+	for i := range min(len(fraction), 9) {
+		digit := int(fraction[i] - '0')
+		for range 8 - i {
+			digit *= 10
+		}
+		s.nsec += digit
+	}
+	s.hasTime = true
+	return ""
+}
+
+// cutHalf takes AM or PM off the end.
+func cutHalf(clock string) (rest, half string) {
+	if len(clock) > 2 {
+		tail := strings.ToUpper(clock[len(clock)-2:])
+		if tail == "AM" || tail == "PM" {
+			return strings.TrimSpace(clock[:len(clock)-2]), tail
+		}
+	}
+	return clock, ""
+}
+
+// cutOffset takes a zone offset off the end of a time of day.
+func (s *stamp) cutOffset(text string) (clock, fault string) {
+	upper := strings.ToUpper(text)
+	for _, utc := range []string{"Z", "UTC", "GMT"} {
+		if strings.HasSuffix(upper, utc) {
+			s.hasOffset = true
+			return strings.TrimSpace(text[:len(text)-len(utc)]), ""
+		}
+	}
+	at := strings.LastIndexAny(text, "+-")
+	if at < 0 {
+		return text, ""
+	}
+	digits := strings.ReplaceAll(text[at+1:], ":", "")
+	if !allDigits(digits) || (len(digits) != 2 && len(digits) != 4) {
+		return "", "has an offset that is not ±hh:mm"
+	}
+	hours, _ := strconv.Atoi(digits[:2])
+	minutes := 0
+	if len(digits) == 4 {
+		minutes, _ = strconv.Atoi(digits[2:])
+	}
+	if hours > 15 || minutes > 59 {
+		return "", "has an offset that is not ±hh:mm"
+	}
+	s.hasOffset = true
+	s.offset = hours*3600 + minutes*60
+	if text[at] == '-' {
+		s.offset = -s.offset
+	}
+	return strings.TrimSpace(text[:at]), ""
+}

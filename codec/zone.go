@@ -1,0 +1,64 @@
+package codec
+
+import (
+	"fmt"
+	"time"
+)
+
+// zone turns wall clocks of one location into instants. It remembers the
+// period of constant offset last used, since neighbouring rows share it.
+type zone struct {
+	location *time.Location
+
+	// Wall clocks in [from, to), as Unix seconds, have offset and no twin.
+	from, to int64
+	offset   int64
+}
+
+// margin is more than any change of any zone's offset.
+const margin = 26 * 3600
+
+// instant returns the moment at which the location's clocks show wall.
+// Where they show it twice it is the first, and ambiguous is true; where they
+// skip it there is an error.
+func (z *zone) instant(wall time.Time) (t time.Time, ambiguous bool, err error) {
+	seconds := wall.Unix()
+	if z.from <= seconds && seconds < z.to {
+		return wall.Add(-time.Duration(z.offset) * time.Second), false, nil
+	}
+	// Every offset in force near the wall clock is a candidate; those under
+	// which the clock indeed shows wall are answers.
+	var answers []time.Time
+	probe := wall.Add(-margin * time.Second).In(z.location)
+	for {
+		start, end := probe.ZoneBounds()
+		_, offset := probe.Zone()
+		answer := wall.Add(-time.Duration(offset) * time.Second)
+		if !answer.Before(start) && (end.IsZero() || answer.Before(end)) {
+			answers = append(answers, answer)
+			z.remember(start, end, int64(offset))
+		}
+		if end.IsZero() || end.After(wall.Add(margin*time.Second)) {
+			break
+		}
+		probe = end
+	}
+	if len(answers) == 0 {
+		return time.Time{}, false, fmt.Errorf("%s does not exist in %s, whose clocks skipped it",
+			wall.Format("2006-01-02 15:04:05"), z.location)
+	}
+	return answers[0], len(answers) > 1, nil
+}
+
+// remember keeps the part of a period of constant offset that is clear of the
+// changes at its ends.
+func (z *zone) remember(start, end time.Time, offset int64) {
+	const farPast, farFuture = -1 << 40, 1 << 40
+	z.from, z.to, z.offset = farPast, farFuture, offset
+	if !start.IsZero() {
+		z.from = start.Unix() + offset + margin
+	}
+	if !end.IsZero() {
+		z.to = end.Unix() + offset - margin
+	}
+}

@@ -1,0 +1,57 @@
+package mds
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrUnknownTenant is returned for a tenant that the store does not hold.
+var ErrUnknownTenant = errors.New("unknown tenant")
+
+// ErrTenantExists is returned by CreateTenant for a slug that is taken.
+var ErrTenantExists = errors.New("tenant exists")
+
+// Fault is one thing wrong with one field of a record.
+type Fault struct {
+	// Field is the column name as the schema says it, such as "close".
+	Field string
+	// Reason completes the sentence that begins with the field.
+	Reason string
+}
+
+// InvalidError reports every fault of one record. It is permanent: the same
+// record is refused again.
+type InvalidError struct {
+	Faults []Fault
+}
+
+func (e *InvalidError) Error() string {
+	parts := make([]string, len(e.Faults))
+	for i, f := range e.Faults {
+		parts[i] = f.Field + ": " + f.Reason
+	}
+	return strings.Join(parts, "; ")
+}
+
+// RecordError says which record of a batch an error is about. No record of
+// the batch was stored.
+type RecordError struct {
+	// Index counts from 0 within the batch.
+	Index int
+	Err   error
+}
+
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("record %d of the batch: %v", e.Index, e.Err)
+}
+
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// Retryable reports whether the same call may succeed if it is made again.
+// The layer that knows says so, by a method Retryable on its error; an error
+// that says nothing is permanent.
+func Retryable(err error) bool {
+	var r interface{ Retryable() bool }
+	return errors.As(err, &r) && r.Retryable()
+}

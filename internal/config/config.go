@@ -1,0 +1,57 @@
+// Package config reads the process's environment. No other package does.
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// Env are the settings that come from the environment; flags override them.
+type Env struct {
+	// DSN is MDS_DSN; "" where it is not set.
+	DSN string
+	// Tenant is MDS_TENANT_ID, a slug or a UUID. Defaults to "default".
+	Tenant string
+	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
+	LogLevel string
+	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
+	LogFormat string
+}
+
+// FromEnvironment reads the environment.
+func FromEnvironment() Env {
+	return Env{
+		DSN:       os.Getenv("MDS_DSN"),
+		Tenant:    or(os.Getenv("MDS_TENANT_ID"), "default"),
+		LogLevel:  or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
+		LogFormat: or(os.Getenv("MDS_LOG_FORMAT"), "text"),
+	}
+}
+
+// DataDir is where a user's store lies unless a DSN names another place: mds
+// in the user's data directory ($XDG_DATA_HOME, which defaults to
+// ~/.local/share, as the XDG Base Directory Specification 0.8 says; on macOS
+// ~/Library/Application Support; on Windows %LocalAppData%).
+func DataDir() (string, error) {
+	switch runtime.GOOS {
+	case "darwin":
+		dir, err := os.UserConfigDir()
+		return filepath.Join(dir, "mds"), err
+	case "windows":
+		dir, err := os.UserCacheDir()
+		return filepath.Join(dir, "mds"), err
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "mds"), nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".local", "share", "mds"), err
+}
+
+func or(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,319 @@
+// Package load reads files through a codec and writes them through a sink,
+// keeping the ledger: read = rejected + accepted, and accepted = written +
+// unchanged + superseded + unwritten.
+package load
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+)
+
+// DefaultBatchSize is the number of records written in one transaction.
+const DefaultBatchSize = 50_000
+
+// Writer stores a batch, all or none.
+type Writer[R any] interface {
+	Write(ctx context.Context, records []R) (mds.Receipt, error)
+}
+
+// Config configures a load.
+type Config[R any] struct {
+	// Files are read in order; "-" is Stdin.
+	Files []string
+	Stdin io.Reader
+
+	// CSV says how to read the files.
+	CSV codec.CSVOptions
+
+	// SymbolFromFile takes the symbol of each file from its name, up to the
+	// first dot.
+	SymbolFromFile bool
+
+	// Strict ends the load at the first row that is no record.
+	Strict bool
+
+	// Rejects receives the rows that are no records. Required.
+	Rejects *Rejects
+
+	// Writer stores the records. Required.
+	Writer Writer[R]
+
+	// BatchSize is the most records written at once. Defaults to
+	// DefaultBatchSize.
+	BatchSize int
+
+	// Progress is called now and then. Optional.
+	Progress func(Progress)
+}
+
+// Progress is how far a load has come.
+type Progress struct {
+	Ledger Ledger
+	// Bytes of Total are read; Total is 0 where it is not known.
+	Bytes, Total int64
+	File         string
+}
+
+// Ledger accounts for every row.
+type Ledger struct {
+	Read     int64 `json:"read"`
+	Rejected int64 `json:"rejected"`
+	mds.Receipt
+	// Unwritten rows were accepted and could not be stored.
+	Unwritten int64 `json:"unwritten"`
+}
+
+// Accepted rows became records.
+func (l Ledger) Accepted() int64 { return l.Read - l.Rejected }
+
+// Result is what a load did, also when it ended early.
+type Result struct {
+	Ledger Ledger
+	// Warnings counts records with something odd about them, by what.
+	Warnings map[string]int64
+	// Ignored are the columns that feed nothing, each named once.
+	Ignored []string
+	Batches int
+	Elapsed time.Duration
+}
+
+// FileError is an error in one of the files.
+type FileError struct {
+	File string
+	Err  error
+}
+
+func (e *FileError) Error() string {
+	if text := e.Err.Error(); strings.HasPrefix(text, "line ") {
+		return e.File + ", " + text
+	}
+	return e.File + ": " + e.Err.Error()
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// ErrInterrupted ends a load whose context was cancelled. What was read until
+// then is written; running the load again completes it.
+var ErrInterrupted = errors.New("interrupted")
+
+// load is one run.
+type load[R mds.Record[R]] struct {
+	cfg    Config[R]
+	batch  []R
+	result Result
+
+	files        []int64 // sizes
+	bytesBefore  int64   // of the files done
+	total        int64
+	reportedRows int64
+}
+
+// Run loads the files. The result is valid with an error, too: what was read
+// before it is written, or named as unwritten.
+//
+// When ctx is cancelled it stops reading, writes what it has read and returns
+// [ErrInterrupted].
+func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
+	if cfg.BatchSize <= 0 {
+		cfg.BatchSize = DefaultBatchSize
+	}
+	l := &load[R]{cfg: cfg, batch: make([]R, 0, min(cfg.BatchSize, 4096))}
+	l.result.Warnings = make(map[string]int64)
+	start := time.Now()
+	err := l.run(ctx)
+	// The batch in hand is written whatever ended the reading.
+	err = errors.Join(err, l.flush(ctx))
+	l.result.Ledger.Unwritten = l.result.Ledger.Accepted() - l.result.Ledger.Written - l.result.Ledger.Unchanged - l.result.Ledger.Superseded
+	l.result.Elapsed = time.Since(start)
+	return l.result, err
+}
+
+func (l *load[R]) run(ctx context.Context) error {
+	if err := l.measure(); err != nil {
+		return err
+	}
+	for _, name := range l.cfg.Files {
+		if err := l.file(ctx, name); err != nil {
+			if errors.Is(err, ErrInterrupted) || isWriteError(err) {
+				return err
+			}
+			return &FileError{File: name, Err: err}
+		}
+	}
+	return nil
+}
+
+// measure opens every file once before the first is read: a name that is
+// wrong is better known before an hour of loading than after it.
+func (l *load[R]) measure() error {
+	for _, name := range l.cfg.Files {
+		if name == "-" {
+			l.total = 0
+			return nil
+		}
+		f, err := codec.Open(name, nil)
+		if err != nil {
+			return &FileError{File: name, Err: err}
+		}
+		l.total += f.Size
+		if err := f.Close(); err != nil {
+			return &FileError{File: name, Err: err}
+		}
+	}
+	return nil
+}
+
+func (l *load[R]) file(ctx context.Context, name string) (err error) {
+	var stdin io.Reader
+	if name == "-" {
+		stdin = interruptible(ctx, l.cfg.Stdin)
+	}
+	f, err := codec.Open(name, stdin)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		l.bytesBefore += f.BytesRead()
+		err = errors.Join(err, f.Close())
+	}()
+	options := l.cfg.CSV
+	if l.cfg.SymbolFromFile {
+		options.Fixed = withSymbol(options.Fixed, name)
+	}
+	decoder, err := codec.NewCSV[R](f, options)
+	if err != nil {
+		return err
+	}
+	l.ignore(decoder.Ignored())
+	defer func() {
+		for what, n := range decoder.Warnings() {
+			l.result.Warnings[what] += n
+		}
+	}()
+	for {
+		if err := ctx.Err(); err != nil {
+			return ErrInterrupted
+		}
+		more, err := l.next(ctx, decoder, name)
+		if err != nil || !more {
+			return err
+		}
+		l.report(f, name)
+	}
+}
+
+// next decodes one row and writes the batch when it is full.
+func (l *load[R]) next(ctx context.Context, decoder *codec.CSV[R], name string) (more bool, err error) {
+	l.batch = append(l.batch, *new(R))
+	err = decoder.Next(&l.batch[len(l.batch)-1])
+	if err != nil {
+		l.batch = l.batch[:len(l.batch)-1]
+	}
+	var row *codec.RowError
+	switch {
+	case err == nil:
+		l.result.Ledger.Read++
+		if len(l.batch) == l.cfg.BatchSize {
+			return true, l.flush(ctx)
+		}
+		return true, nil
+	case errors.As(err, &row):
+		l.result.Ledger.Read++
+		l.result.Ledger.Rejected++
+		if rejectErr := l.cfg.Rejects.add(name, row); rejectErr != nil {
+			return false, rejectErr
+		}
+		if l.cfg.Strict {
+			return false, err
+		}
+		return true, nil
+	case errors.Is(err, io.EOF):
+		return false, nil
+	case ctx.Err() != nil:
+		return false, ErrInterrupted
+	default:
+		return false, err
+	}
+}
+
+// flush writes the batch. It is not given up when ctx ends: the writer's own
+// time limit bounds it.
+func (l *load[R]) flush(ctx context.Context) error {
+	if len(l.batch) == 0 {
+		return nil
+	}
+	receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), l.batch)
+	l.batch = l.batch[:0] // written, or named as unwritten in the ledger
+	if err != nil {
+		return &writeError{err}
+	}
+	l.result.Batches++
+	l.result.Ledger.Receipt = l.result.Ledger.Add(receipt)
+	return nil
+}
+
+// writeError keeps a failed write apart from a file that cannot be read.
+type writeError struct{ error }
+
+func (e *writeError) Unwrap() error { return e.error }
+
+func isWriteError(err error) bool {
+	var w *writeError
+	return errors.As(err, &w)
+}
+
+func (l *load[R]) report(f *codec.File, name string) {
+	const every = 1024
+	if l.cfg.Progress == nil || l.result.Ledger.Read-l.reportedRows < every {
+		return
+	}
+	l.reportedRows = l.result.Ledger.Read
+	l.cfg.Progress(Progress{
+		Ledger: l.result.Ledger,
+		Bytes:  l.bytesBefore + f.BytesRead(),
+		Total:  l.total,
+		File:   name,
+	})
+}
+
+func (l *load[R]) ignore(columns []string) {
+	for _, c := range columns {
+		known := false
+		for _, have := range l.result.Ignored {
+			known = known || have == c
+		}
+		if !known {
+			l.result.Ignored = append(l.result.Ignored, c)
+		}
+	}
+}
+
+// withSymbol adds the symbol that a file's name gives to the fixed values.
+func withSymbol(fixed map[string]string, file string) map[string]string {
+	out := map[string]string{"symbol": SymbolOf(file)}
+	for k, v := range fixed {
+		out[k] = v
+	}
+	return out
+}
+
+// SymbolOf is the symbol that a file's name gives: its base name without the
+// extensions of its format and compression. BRK.B.csv.gz is BRK.B.
+func SymbolOf(file string) string {
+	base := filepath.Base(file)
+	for {
+		switch ext := strings.ToLower(filepath.Ext(base)); ext {
+		case ".csv", ".tsv", ".txt", ".gz", ".zst":
+			base = base[:len(base)-len(ext)]
+		default:
+			return mds.NormalizeSymbol(base)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package duckdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/duckdb/duckdb-go/v2"
+)
+
+// Error is a failure of the database below an operation.
+type Error struct {
+	// Op is the operation, such as "write bars".
+	Op string
+	// Hint says what to do about it; may be empty.
+	Hint  string
+	Err   error
+	retry bool
+}
+
+func (e *Error) Error() string {
+	s := e.Op + ": " + e.Err.Error()
+	if e.Hint != "" {
+		s += "; " + e.Hint
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Retryable reports whether the same call may succeed later: the disk had no
+// room, memory ran out, a deadline passed. Data that the database refuses is
+// refused again.
+func (e *Error) Retryable() bool { return e.retry }
+
+// LockedError reports that another process holds the file.
+type LockedError struct {
+	Path string
+	// Owner names the process, such as "/usr/local/bin/mds (PID 4711)"; empty
+	// where the system does not tell.
+	Owner string
+}
+
+func (e *LockedError) Error() string {
+	owner := e.Owner
+	if owner == "" {
+		owner = "another process"
+	}
+	return fmt.Sprintf("%s is in use by %s, and one process owns the file; wait for it to end or stop it", e.Path, owner)
+}
+
+// Retryable is true: the other process may let go.
+func (e *LockedError) Retryable() bool { return true }
+
+var lockOwner = regexp.MustCompile(`Conflicting lock is held in (.+? \(PID \d+\))`)
+
+// openError turns what the driver says on opening path into one sentence.
+func openError(path string, err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "Could not set lock"):
+		locked := &LockedError{Path: path}
+		if m := lockOwner.FindStringSubmatch(text); m != nil {
+			locked.Owner = m[1]
+		}
+		return locked
+	case strings.Contains(text, "not a valid DuckDB database file"):
+		return &Error{Op: "open", Err: fmt.Errorf("%s is not a DuckDB database", path), Hint: "move it away, or name another folder with --dsn duckdb://DIR"}
+	case strings.Contains(text, "Permission denied"), strings.Contains(text, "Read-only file system"):
+		return &Error{Op: "open", Err: fmt.Errorf("%s: %w", path, os.ErrPermission), Hint: "make the folder writable, or name another with --dsn duckdb://DIR"}
+	}
+	return wrap("open "+path, err)
+}
+
+// wrap classifies a driver error. It leaves alone what is classified already.
+func wrap(op string, err error) error {
+	var mine *Error
+	var locked *LockedError
+	if err == nil || errors.As(err, &mine) || errors.As(err, &locked) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Error{Op: op, Err: context.DeadlineExceeded, retry: true}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &Error{Op: op, Err: context.Canceled}
+	}
+	e := &Error{Op: op, Err: err}
+	text := err.Error()
+	var driverErr *duckdb.Error
+	switch {
+	case strings.Contains(text, "No space left on device"), strings.Contains(text, "Disk quota exceeded"):
+		e.Err, e.Hint, e.retry = errDiskFull, "free some space and run it again: what was acknowledged is kept", true
+	case errors.As(err, &driverErr):
+		switch driverErr.Type {
+		case duckdb.ErrorTypeOutOfMemory:
+			e.Hint, e.retry = "raise the memory limit", true
+		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction:
+			e.retry = true
+		case duckdb.ErrorTypeFatal:
+			e.Hint = "close the store and open it again"
+		}
+	}
+	return e
+}
+
+var errDiskFull = errors.New("the disk is full")

@@ -1,0 +1,232 @@
+package duckdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/marketdatastore/mds"
+)
+
+const extension = ".duckdb"
+
+// Config configures a [Store]. The zero value is usable.
+type Config struct {
+	// ReadOnly opens files for reading, which several processes may do at
+	// once. A file that is still to be made or migrated is opened for writing
+	// all the same. Defaults to false.
+	ReadOnly bool
+
+	// MemoryLimit bounds DuckDB's own memory per open tenant, such as "512MB".
+	// Defaults to 512MB.
+	MemoryLimit string
+
+	// Logger receives what happens to the files. Defaults to discarding it.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.MemoryLimit == "" {
+		c.MemoryLimit = "512MB"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Store is a folder of DuckDB files, one a tenant. It is safe for concurrent
+// use.
+type Store struct {
+	dir string
+	cfg Config
+
+	mu     sync.Mutex
+	files  map[string]*file // by slug; opened at first use
+	closed bool
+}
+
+// Open returns the store in a folder, which is made if absent. Files are
+// opened at their tenant's first use.
+func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		return nil, errors.New("the DSN names no folder; write duckdb://DIR")
+	}
+	if strings.ContainsAny(dir, "?%#") {
+		return nil, fmt.Errorf("folder %q: DuckDB cannot open paths that hold '?', '%%' or '#'; choose another name", dir)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(abs, 0o750); err != nil {
+		return nil, folderError(abs, err)
+	}
+	return &Store{dir: abs, cfg: cfg.withDefaults(), files: make(map[string]*file)}, nil
+}
+
+func folderError(dir string, err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return &Error{Op: "open", Err: fmt.Errorf("folder %s: %w", dir, err), Hint: "name another with --dsn duckdb://DIR"}
+}
+
+// Dir returns the absolute path of the folder.
+func (s *Store) Dir() string { return s.dir }
+
+// Close closes every file, after the writes under way. It is idempotent.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	var errs []error
+	for slug, f := range s.files {
+		errs = append(errs, f.close())
+		delete(s.files, slug)
+	}
+	return errors.Join(errs...)
+}
+
+// Tenants lists the tenants in order of their slugs. The default tenant is
+// always among them, even before its file is made.
+func (s *Store) Tenants(_ context.Context) ([]mds.Tenant, error) {
+	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+extension))
+	if err != nil {
+		return nil, err
+	}
+	tenants := []mds.Tenant{}
+	seenDefault := false
+	for _, path := range paths {
+		tenant, err := mds.NewTenant(strings.TrimSuffix(filepath.Base(path), extension))
+		if err != nil {
+			continue // not a file of ours
+		}
+		if !seenDefault && tenant.Slug >= mds.DefaultTenant().Slug {
+			seenDefault = true
+			if tenant != mds.DefaultTenant() {
+				tenants = append(tenants, mds.DefaultTenant())
+			}
+		}
+		tenants = append(tenants, tenant)
+	}
+	if !seenDefault {
+		tenants = append(tenants, mds.DefaultTenant())
+	}
+	return tenants, nil
+}
+
+// Tenant finds a tenant by slug or UUID. The error wraps
+// [mds.ErrUnknownTenant] and names the command that makes one.
+func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error) {
+	tenants, err := s.Tenants(ctx)
+	if err != nil {
+		return mds.Tenant{}, err
+	}
+	for _, t := range tenants {
+		if t.Slug == slugOrID || strings.EqualFold(t.ID, slugOrID) {
+			return t, nil
+		}
+	}
+	return mds.Tenant{}, unknownTenant(slugOrID)
+}
+
+func unknownTenant(name string) error {
+	return fmt.Errorf("%w %q; make it with: mds tenant create %s", mds.ErrUnknownTenant, name, name)
+}
+
+// CreateTenant makes the file of a new tenant. The error wraps
+// [mds.ErrTenantExists] where there is one already.
+func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, error) {
+	tenant, err := mds.NewTenant(slug)
+	if err != nil {
+		return mds.Tenant{}, err
+	}
+	if fileExists(s.path(tenant)) {
+		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err = s.openFile(ctx, tenant)
+	return tenant, err
+}
+
+func (s *Store) path(tenant mds.Tenant) string {
+	return filepath.Join(s.dir, tenant.Slug+extension)
+}
+
+// file returns the open file of a tenant that exists.
+func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, wrap("open", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, &Error{Op: "open", Err: errors.New("the store is closed")}
+	}
+	if f, ok := s.files[tenant.Slug]; ok && f.tenant == tenant {
+		return f, nil
+	}
+	want, err := mds.NewTenant(tenant.Slug)
+	if err != nil || want != tenant {
+		return nil, unknownTenant(tenant.Slug)
+	}
+	if tenant != mds.DefaultTenant() && !fileExists(s.path(tenant)) {
+		return nil, unknownTenant(tenant.Slug)
+	}
+	return s.openFile(ctx, tenant)
+}
+
+// openFile opens or makes a tenant's file. The caller holds s.mu.
+func (s *Store) openFile(ctx context.Context, tenant mds.Tenant) (*file, error) {
+	f, err := openFile(ctx, s.path(tenant), tenant, s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.files[tenant.Slug] = f
+	return f, nil
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Ping checks that the tenant's file opens and answers.
+func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
+	f, err := s.file(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	var one int
+	return wrap("ping", f.db.QueryRowContext(ctx, "SELECT 1").Scan(&one))
+}
+
+// SchemaVersion returns the schema version of the tenant's file.
+func (s *Store) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error) {
+	f, err := s.file(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	return f.version, nil
+}
+
+// Info describes the tenant's file and what it holds of each kind.
+func (s *Store) Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, error) {
+	f, err := s.file(ctx, tenant)
+	if err != nil {
+		return mds.StoreInfo{}, err
+	}
+	info, err := f.info(ctx)
+	return info, wrap("info", err)
+}

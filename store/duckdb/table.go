@@ -1,0 +1,145 @@
+package duckdb
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Table is one kind of record in a store. It is safe for concurrent use;
+// writes of one tenant are done one after the other.
+type Table[R mds.Record[R]] struct {
+	store    *Store
+	schema   mds.Schema[R]
+	identity []*mds.Column[R]
+	values   []*mds.Column[R]
+	sql      statements
+}
+
+// NewTable returns the table of kind R.
+func NewTable[R mds.Record[R]](s *Store) *Table[R] {
+	schema := mds.SchemaOf[R]()
+	t := &Table[R]{store: s, schema: schema, sql: newStatements(schema)}
+	t.identity = t.schema.ByRole(mds.Identity)
+	t.values = t.schema.ByRole(mds.Value)
+	return t
+}
+
+// WriteBatch upserts records in one transaction, all or none: when it returns
+// without an error they are on the disk. Of records with one key the last
+// wins. A record that differs from the stored row replaces it whole, also
+// where it has no value; an equal one changes nothing.
+//
+// It refuses the batch with an [*mds.RecordError] that wraps an
+// [*mds.InvalidError] for a record that does not validate, with an error
+// wrapping [mds.ErrUnknownTenant] for a tenant that the store does not hold.
+func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
+	if len(records) == 0 {
+		return mds.Receipt{}, nil
+	}
+	if len(records) > math.MaxInt32 {
+		return mds.Receipt{}, fmt.Errorf("a batch of %d records is too large", len(records))
+	}
+	for i := range records {
+		if err := t.schema.Validate(&records[i]); err != nil {
+			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
+		}
+	}
+	f, err := t.store.file(ctx, tenant)
+	if err != nil {
+		return mds.Receipt{}, err
+	}
+	op := "write " + t.sql.kind
+	if err := f.lockWriter(ctx); err != nil {
+		return mds.Receipt{}, wrap(op, err)
+	}
+	defer f.unlockWriter()
+	receipt, err := t.write(ctx, f, records)
+	if err != nil {
+		// Whether new series were stored is not known: read them again.
+		delete(f.series, t.sql.kind)
+		return mds.Receipt{}, wrap(op, err)
+	}
+	return receipt, nil
+}
+
+func (t *Table[R]) write(ctx context.Context, f *file, records []R) (mds.Receipt, error) {
+	if !f.functions[t.sql.function] {
+		if err := registerBatch(f.conn, t.sql.function); err != nil {
+			return mds.Receipt{}, err
+		}
+		f.functions[t.sql.function] = true
+	}
+	known, err := t.loadSeries(ctx, f)
+	if err != nil {
+		return mds.Receipt{}, err
+	}
+	rows, added := t.resolve(known, records)
+	b := &batch[R]{schema: &t.schema, values: t.values, records: records, rows: rows}
+	b.dedupe()
+
+	var written int64
+	err = inTransaction(ctx, f.conn, func() error {
+		if err := t.insertSeries(ctx, f.conn, added, known.next-1); err != nil {
+			return err
+		}
+		result, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), t.sql.merge, time.Now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		written, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return mds.Receipt{}, err
+	}
+	kept := int64(len(b.rows))
+	return mds.Receipt{
+		Written:    written,
+		Unchanged:  kept - written,
+		Superseded: int64(len(records)) - kept,
+	}, nil
+}
+
+// Delete removes what the selection picks and returns the number of records.
+// The zero selection removes all of the kind.
+func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error) {
+	f, err := t.store.file(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	op := "delete " + t.sql.kind
+	if err := f.lockWriter(ctx); err != nil {
+		return 0, wrap(op, err)
+	}
+	defer f.unlockWriter()
+	s, err := t.selectSeries(ctx, f.conn, sel)
+	if err != nil {
+		return 0, wrap(op, err)
+	}
+	var deleted int64
+	err = inTransaction(ctx, f.conn, func() error {
+		result, err := f.conn.ExecContext(ctx, "DELETE FROM "+t.sql.facts+" WHERE "+s.where, s.args...)
+		if err != nil {
+			return err
+		}
+		deleted, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, wrap(op, err)
+	}
+	return deleted, nil
+}
+
+// ceilMicros is the first stored time that is not before t.
+func ceilMicros(t time.Time) int64 {
+	micros := t.UnixMicro()
+	if t.Nanosecond()%1000 != 0 {
+		micros++
+	}
+	return micros
+}

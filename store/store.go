@@ -1,0 +1,124 @@
+// Package store opens a market data store and gives typed access to what it
+// holds. The DSN picks the engine:
+//
+//	duckdb://DIR    DuckDB files in the folder DIR, one a tenant (see store/duckdb)
+//
+// What every engine promises is written at [Table], and kept by the suite in
+// store/storetest.
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"strings"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store/duckdb"
+)
+
+// Backend is what a storage engine provides beside its tables.
+type Backend interface {
+	// Tenants lists the tenants in order of their slugs.
+	Tenants(ctx context.Context) ([]mds.Tenant, error)
+	// Tenant finds a tenant by slug or UUID, or fails with
+	// [mds.ErrUnknownTenant].
+	Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
+	// CreateTenant makes a tenant, or fails with [mds.ErrTenantExists].
+	CreateTenant(ctx context.Context, slug string) (mds.Tenant, error)
+	// Ping checks that the tenant's data can be reached.
+	Ping(ctx context.Context, tenant mds.Tenant) error
+	// SchemaVersion returns the newest migration applied.
+	SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error)
+	// Info describes where and what the store is.
+	Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, error)
+	// Close ends the store after the writes under way. It is idempotent.
+	Close() error
+}
+
+// Table reads and writes one kind of record. It is safe for concurrent use.
+// A tenant that the store does not hold fails with [mds.ErrUnknownTenant].
+type Table[R any] interface {
+	// WriteBatch upserts records in one transaction, all or none; when it
+	// returns without an error they are on the disk. Of records with one key
+	// the last wins; a record replaces the stored row whole; a record equal to
+	// the stored row changes nothing. It must not keep or change records.
+	//
+	// An invalid record fails the batch with an [*mds.RecordError];
+	// [mds.Retryable] tells whether the batch may be sent again.
+	WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error)
+	// Query reads a window of records, in one snapshot and constant memory.
+	// The sequence ends after its first error.
+	Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error]
+	// Latest returns the newest record of each series, in order of identity.
+	Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]R, error)
+	// Series lists the series that hold records, in order of identity.
+	Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error)
+	// Count returns the number of records.
+	Count(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error)
+	// Delete removes records and returns their number.
+	Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error)
+	// Info sums up the kind.
+	Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, error)
+}
+
+// Config configures a [Store]. The zero value is usable.
+type Config struct {
+	// ReadOnly opens the store for reading. With DuckDB several processes may
+	// then read at once; data that is still to be made or migrated is opened
+	// for writing all the same. Defaults to false.
+	ReadOnly bool
+
+	// MemoryLimit bounds the memory of an embedded engine per open tenant,
+	// such as "512MB" or "2GB". Defaults to 512MB.
+	MemoryLimit string
+
+	// Logger receives what happens to the store, such as a migration applied.
+	// Defaults to discarding it.
+	Logger *slog.Logger
+}
+
+// Store is an open store of any engine.
+type Store struct {
+	Backend
+}
+
+// Open opens the store that the DSN names. Close it when done.
+func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
+	scheme, rest, ok := strings.Cut(dsn, "://")
+	if !ok || scheme != "duckdb" {
+		return nil, fmt.Errorf("DSN %q: write duckdb://DIR", redact(dsn))
+	}
+	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
+		ReadOnly:    cfg.ReadOnly,
+		MemoryLimit: cfg.MemoryLimit,
+		Logger:      cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Backend: backend}, nil
+}
+
+// redact keeps what may be a password out of messages.
+func redact(dsn string) string {
+	if at := strings.LastIndexByte(dsn, '@'); at >= 0 {
+		scheme, _, _ := strings.Cut(dsn, "://")
+		return scheme + "://…" + dsn[at:]
+	}
+	return dsn
+}
+
+// TableOf returns the table of kind R.
+func TableOf[R mds.Record[R]](s *Store) Table[R] {
+	switch b := s.Backend.(type) {
+	case *duckdb.Store:
+		return duckdb.NewTable[R](b)
+	default:
+		panic(fmt.Sprintf("store: no tables for backend %T", b)) // a Store not made by Open
+	}
+}
+
+// Bars returns the table of bars.
+func Bars(s *Store) Table[mds.Bar] { return TableOf[mds.Bar](s) }

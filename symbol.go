@@ -1,0 +1,60 @@
+package mds
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxVendorBytes = 63
+	maxSymbolRunes = 64
+)
+
+// NormalizeSymbol returns the form in which symbols are kept and compared:
+// upper case, without surrounding white space. Punctuation stays as it came
+// (BRK.B, RDS-B, 1398.HK, EURUSD=X, BTC-PERP).
+func NormalizeSymbol(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
+
+// NormalizeVendor returns the form in which vendors are kept and compared:
+// lower case, without surrounding white space.
+func NormalizeVendor(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+
+// vendorFault says what is wrong with a vendor, or "".
+func vendorFault(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "is missing"
+	}
+	if len(s) > maxVendorBytes {
+		return "is longer than 63 characters"
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return quoted(s) + " holds a character other than letters, digits, '-', '_' and '.'"
+		}
+	}
+	return ""
+}
+
+// symbolFault says what is wrong with a symbol, or "".
+func symbolFault(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "is missing"
+	}
+	if !utf8.ValidString(s) {
+		return quoted(s) + " is not valid UTF-8"
+	}
+	if utf8.RuneCountInString(s) > maxSymbolRunes {
+		return quoted(s) + " is longer than 64 characters"
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return quoted(s) + " holds a character that cannot be printed"
+		}
+	}
+	return ""
+}
