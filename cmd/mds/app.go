@@ -103,6 +103,17 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	})
 	root.AddCommand(
 		a.ingestCommand(),
+		a.queryCommand(),
+		a.latestCommand(),
+		a.seriesCommand(),
+		a.deleteCommand(),
+		a.infoCommand(),
+		a.pingCommand(),
+		a.schemaVersionCommand(),
+		a.healthCommand(),
+		a.tenantCommand(),
+		a.demoCommand(),
+		a.versionCommand(),
 	)
 	return root
 }

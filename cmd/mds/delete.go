@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
+)
+
+func (a *app) deleteCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete", Short: "Remove records"}
+	cmd.AddCommand(deleteKind[mds.Bar](a))
+	return cmd
+}
+
+func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
+	schema := mds.SchemaOf[R]()
+	var f selectionFlags
+	var all, yes bool
+	cmd := &cobra.Command{
+		Use:   schema.Kind,
+		Short: "Remove " + schema.Kind,
+		Long:  "Remove the " + schema.Kind + " that the flags pick. It says how many and asks, unless --yes is given.",
+		Example: `  mds delete bars --symbol MSFT --timeframe 1m
+  mds delete bars --vendor synthetic --yes`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sel, err := f.selection()
+			if err != nil {
+				return err
+			}
+			narrow := sel.Vendor != "" || len(sel.Symbols) > 0 || sel.Timeframe != "" || !sel.Start.IsZero() || !sel.End.IsZero()
+			if !narrow && !all {
+				return usagef("say which %s: give --vendor, --symbol, --timeframe, --start or --end, or --all", schema.Kind)
+			}
+			if narrow && all {
+				return usagef("--all removes everything; leave it out to remove what the other flags pick")
+			}
+			return a.withStore(cmd.Context(), writing, func(s *session) error {
+				return runDelete[R](cmd.Context(), a, s, sel, yes)
+			})
+		},
+	}
+	f.register(cmd.Flags(), true, true)
+	cmd.Flags().BoolVar(&all, "all", false, "remove all "+schema.Kind)
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func runDelete[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds.Selection, yes bool) error {
+	kind := mds.SchemaOf[R]().Kind
+	records := store.TableOf[R](s.Store)
+	if !yes {
+		n, err := records.Count(ctx, s.tenant, sel)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			if err := a.confirm(fmt.Sprintf("Remove %s %s of tenant %s?", count(n), kind, s.tenant.Slug)); err != nil {
+				return err
+			}
+		}
+	}
+	n, err := records.Delete(ctx, s.tenant, sel)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s %s removed\n", count(n), kind)
+	return nil
+}
+
+// confirm asks a question; any answer but yes is a refusal.
+func (a *app) confirm(question string) error {
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	case "":
+		if err != nil {
+			fmt.Fprintln(a.stderr)
+			return usagef("nothing removed: nobody answered; give --yes to remove without asking")
+		}
+	}
+	return errors.New("nothing removed")
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) tenantCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "tenant", Short: "Make and list tenants"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "create NAME",
+			Short: "Make a tenant: a short name of lower-case letters, digits, '-' and '_'",
+			Args: func(_ *cobra.Command, args []string) error {
+				if len(args) != 1 {
+					return usagef("name one tenant")
+				}
+				return nil
+			},
+			RunE: func(cmd *cobra.Command, args []string) error {
+				s, err := a.open(cmd.Context(), writing)
+				if err != nil {
+					return err
+				}
+				defer s.Close() //nolint:errcheck // nothing was written
+				tenant, err := s.CreateTenant(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "tenant %s made, id %s\n", tenant.Slug, tenant.ID)
+				return nil
+			},
+		},
+		&cobra.Command{
+			Use:   "list",
+			Short: "List the tenants",
+			Args:  noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				s, err := a.open(cmd.Context(), reading)
+				if err != nil {
+					return err
+				}
+				defer s.Close() //nolint:errcheck // nothing was written
+				tenants, err := s.Tenants(cmd.Context())
+				if err != nil {
+					return err
+				}
+				t := &table{header: []string{"name", "id"}, right: []bool{false, false}}
+				for _, tenant := range tenants {
+					t.add(tenant.Slug, tenant.ID)
+				}
+				return t.write(a.stdout)
+			},
+		},
+	)
+	return cmd
+}

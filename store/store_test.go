@@ -1,0 +1,33 @@
+package store_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDuckDB(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) string {
+		return "duckdb://" + filepath.Join(t.TempDir(), "store")
+	})
+}
+
+func TestOpenRefusesUnknownSchemes(t *testing.T) {
+	for _, dsn := range []string{"", "store", "sqlite://x", "postgres://user:secret@host/db"} {
+		_, err := store.Open(context.Background(), dsn, store.Config{})
+		if err == nil || !strings.Contains(err.Error(), "duckdb://DIR") {
+			t.Errorf("%q: %v", dsn, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the message shows the password: %v", dsn, err)
+		}
+	}
+}
