@@ -310,7 +310,7 @@ func (d *CSV[R]) resolve(s *stamp, text string, timeframe mds.Timeframe) (time.T
 		return timeframe.Truncate(local), nil
 	}
 	if !timeframe.Valid() {
-		return time.Time{}, nil // the row is at fault for its timeframe
+		return s.wall(), nil // the row is at fault for its timeframe, not for its time
 	}
 	var t time.Time
 	switch {

@@ -277,16 +277,12 @@ func foreignFormat(head []byte) string {
 		return "it is a zip archive or an Excel workbook; unpack it, or save it as CSV"
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0xfe, 0xff}):
 		return "it is UTF-16 text; convert it to UTF-8 first, with iconv -f UTF-16 -t UTF-8"
-	case bytes.IndexByte(head, 0) >= 0:
-		return "it is a binary file, not CSV"
 	}
-	control := 0
-	for _, c := range head {
-		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' {
-			control++
-		}
-	}
-	if control > 0 && !utf8.Valid(head) {
+	// A stray control byte in one row costs that row; in the header, or among
+	// bytes that are no text, it tells what the file is.
+	first, _, _ := bytes.Cut(head, []byte("\n"))
+	control := bytes.IndexFunc(head, func(r rune) bool { return r < 0x20 && r != '\t' && r != '\n' && r != '\r' }) >= 0
+	if bytes.IndexByte(first, 0) >= 0 || (control && !utf8.Valid(head)) {
 		return "it is a binary file, not CSV"
 	}
 	return ""
