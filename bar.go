@@ -1,6 +1,7 @@
 package mds
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -48,13 +49,13 @@ func (Bar) Schema() Schema[Bar] {
 			{
 				Name: "vendor", Role: Identity, Doc: "who delivered the bar",
 				Text:    func(b *Bar) *string { return &b.Vendor },
-				Parse:   func(s string) (string, error) { return NormalizeVendor(s), nil },
+				Parse:   func(s string) (string, error) { return NormalizeVendor(s), faultError(vendorFault(s)) },
 				Aliases: []string{"provider", "source"},
 			},
 			{
 				Name: "symbol", Role: Identity, Doc: "the vendor's name of the instrument",
 				Text:    func(b *Bar) *string { return &b.Symbol },
-				Parse:   func(s string) (string, error) { return NormalizeSymbol(s), nil },
+				Parse:   func(s string) (string, error) { return NormalizeSymbol(s), faultError(symbolFault(s)) },
 				Aliases: []string{"ticker", "stock", "sym", "act_symbol", "instrument"},
 			},
 			{
@@ -210,6 +211,14 @@ func countFault(o Opt[float64]) string {
 		return strconv.FormatFloat(v, 'g', -1, 64) + " is negative"
 	}
 	return floatFault(v)
+}
+
+// faultError makes an error of a fault, nil of "".
+func faultError(fault string) error {
+	if fault == "" {
+		return nil
+	}
+	return errors.New(fault)
 }
 
 func quoted(s string) string {

@@ -167,7 +167,7 @@ func (d *CSV[R]) prepare() error {
 			if c.Parse != nil {
 				var err error
 				if value, err = c.Parse(value); err != nil {
-					return &SetupError{Reason: err.Error()}
+					return &SetupError{Reason: "--" + c.Name + ": " + err.Error()}
 				}
 			}
 			*c.Text(&d.fixed) = value
@@ -222,7 +222,7 @@ func (d *CSV[R]) decodeTexts(record *R) {
 				continue
 			}
 			text := string(raw)
-			if t.column.Parse != nil && text != "" {
+			if t.column.Parse != nil && strings.TrimSpace(text) != "" {
 				parsed, err := t.column.Parse(text)
 				if err != nil {
 					d.fault(t.column.Name, err.Error())

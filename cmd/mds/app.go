@@ -71,15 +71,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitFailed
 }
 
-// isCobraUsage recognises the usage errors that cobra reports without a type.
+// isCobraUsage recognises the one usage error that cobra reports without a
+// type or a hook.
 func isCobraUsage(err error) bool {
-	text := err.Error()
-	for _, prefix := range []string{"unknown command", "unknown flag", "unknown shorthand", "required flag", "if any flags in the group", "invalid argument"} {
-		if strings.HasPrefix(text, prefix) {
-			return true
-		}
-	}
-	return false
+	return strings.HasPrefix(err.Error(), "unknown command")
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -118,6 +113,26 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	return root
 }
 
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			names := make([]string, len(commands))
+			for i, c := range commands {
+				names[i] = c.Name()
+			}
+			return usagef("%s: unknown %q; use %s", cmd.CommandPath(), args[0], strings.Join(names, " or "))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
 // logger logs to standard error.
 func (a *app) logger() (*slog.Logger, error) {
 	var level slog.Level
@@ -149,13 +164,17 @@ type session struct {
 	dsn    string
 }
 
-// withStore runs fn on the store and the tenant of the flags.
+// withStore runs fn on the store and the tenant of the flags, whose data is
+// open by then: what is wrong with it shows before any work is done.
 func (a *app) withStore(ctx context.Context, access access, fn func(*session) error) error {
 	s, err := a.open(ctx, access)
 	if err != nil {
 		return err
 	}
 	tenant, err := s.Tenant(ctx, a.tenant)
+	if err == nil {
+		err = s.Ping(ctx, tenant)
+	}
 	if err == nil {
 		s.tenant = tenant
 		err = fn(s)

@@ -14,9 +14,7 @@ import (
 )
 
 func (a *app) deleteCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete", Short: "Remove records"}
-	cmd.AddCommand(deleteKind[mds.Bar](a))
-	return cmd
+	return group("delete", "Remove records", deleteKind[mds.Bar](a))
 }
 
 func deleteKind[R mds.Record[R]](a *app) *cobra.Command {

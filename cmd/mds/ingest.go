@@ -33,12 +33,7 @@ type ingestFlags struct {
 }
 
 func (a *app) ingestCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "ingest",
-		Short: "Load files into the store",
-	}
-	cmd.AddCommand(ingestKind[mds.Bar](a))
-	return cmd
+	return group("ingest", "Load files into the store", ingestKind[mds.Bar](a))
 }
 
 func ingestKind[R mds.Record[R]](a *app) *cobra.Command {
@@ -95,11 +90,6 @@ func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
 	if f.tz != "" {
 		if opt.Zone, err = loadZone(f.tz); err != nil {
 			return opt, err
-		}
-	}
-	if f.timeframe != "" {
-		if _, err := mds.ParseTimeframe(f.timeframe); err != nil {
-			return opt, usagef("--timeframe: %w", err)
 		}
 	}
 	switch f.symbolFrom {

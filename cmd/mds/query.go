@@ -71,9 +71,7 @@ func (f *selectionFlags) selection() (mds.Selection, error) {
 }
 
 func (a *app) queryCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "query", Short: "Read a window of records"}
-	cmd.AddCommand(queryKind[mds.Bar](a))
-	return cmd
+	return group("query", "Read a window of records", queryKind[mds.Bar](a))
 }
 
 func queryKind[R mds.Record[R]](a *app) *cobra.Command {

@@ -214,3 +214,68 @@ func (s *exactSum) value() float64 {
 	}
 	return total
 }
+
+func TestKillMidwayRealFile(t *testing.T) {
+	dir := realdata.Dir(t)
+	const name = "bars/nautilus_trader/btc-perp-20211231-20220201_1m.csv"
+	file, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := killMidway(t, file, "--symbol", "BTC-PERP", "--timeframe", "1m", "--tz", "UTC")
+	for _, want := range readExpected(t, dir) {
+		if want["file"] == name {
+			checkStored(t, c.dsn, want)
+		}
+	}
+}
+
+// TestHalfDay looks at the Friday after Thanksgiving 2020, when New York
+// closed at 13:00, and at the Monday after it. The figures are the file's rows
+// of 2020-11-27 13:00:00 and 2020-11-30 16:00:00, five hours behind UTC.
+func TestHalfDay(t *testing.T) {
+	dir := realdata.Dir(t)
+	c := newCLI(t)
+	c.must("ingest", "bars", filepath.Join(dir, "bars/alpha_vantage/mock_time_series_extended.csv"), "--symbol", "MSFT", "--timeframe", "1m", "--tz", "America/New_York")
+	for start, want := range map[string]string{
+		"2020-11-27T18:00:00Z": "215.01,215.31,214.95,215.29,181027,",
+		"2020-11-30T21:00:00Z": "213.25,214.5,213.25,214.24,1129482,",
+	} {
+		out := c.must("query", "bars", "--start", start, "--limit", "1", "--format", "csv").stdout
+		if !strings.Contains(out, "\nlocal,MSFT,1m,"+start+","+want) {
+			t.Errorf("the bar of %s is not %s:\n%s", start, want, out)
+		}
+	}
+}
+
+// TestAllOfStocknet loads 74 files with one command.
+func TestAllOfStocknet(t *testing.T) {
+	dir := realdata.Dir(t)
+	files, err := filepath.Glob(filepath.Join(dir, "bars/stocknet-dataset/*.csv"))
+	if err != nil || len(files) != 74 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	c := newCLI(t)
+	rejects := filepath.Join(t.TempDir(), "rejects.ndjson")
+	args := append([]string{"ingest", "bars", "--timeframe", "1d", "--vendor", "yahoo", "--symbol-from", "filename", "--rejects", rejects}, files...)
+	out := c.run(args...)
+	ledger := out.ledger()
+	if out.exit != exitRejected || ledger.Read != 93_011 || ledger.Rejected != 1 || ledger.Written != 93_010 {
+		t.Errorf("exit %d, %+v\n%s", out.exit, ledger, out.stderr)
+	}
+	text, err := os.ReadFile(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`REX.csv","line":962,"field":"close","reason":"close: is missing"`, `"raw":"2016-06-29,null,null,null,null,null,null"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+	if !strings.Contains(out.stderr, "ignored columns: Adj Close\n") {
+		t.Errorf("the ignored column is not named once:\n%s", out.stderr)
+	}
+	if n := strings.Count(c.must("series", "--format", "csv").stdout, "\nyahoo,"); n != 74 {
+		t.Errorf("%d series, want 74", n)
+	}
+}

@@ -7,8 +7,7 @@ import (
 )
 
 func (a *app) tenantCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "tenant", Short: "Make and list tenants"}
-	cmd.AddCommand(
+	return group("tenant", "Make and list tenants",
 		&cobra.Command{
 			Use:   "create NAME",
 			Short: "Make a tenant: a short name of lower-case letters, digits, '-' and '_'",
@@ -54,5 +53,4 @@ func (a *app) tenantCommand() *cobra.Command {
 			},
 		},
 	)
-	return cmd
 }

@@ -52,11 +52,11 @@ func Candles(bars []mds.Bar, height int, color bool) string {
 	for line := range height {
 		ceiling := top - float64(line)*step
 		floor := ceiling - step
-		fmt.Fprintf(&out, "%10.2f ┤", (ceiling+floor)/2)
+		var cells strings.Builder
 		for _, b := range bars {
-			out.WriteString(cell(b, floor, ceiling, color))
+			cells.WriteString(cell(b, floor, ceiling, color))
 		}
-		out.WriteByte('\n')
+		fmt.Fprintf(&out, "%10.2f ┤%s\n", (ceiling+floor)/2, strings.TrimRight(cells.String(), " "))
 	}
 	out.WriteString(axis(bars))
 	return out.String()

@@ -151,14 +151,21 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if err != nil {
 		return mds.Tenant{}, err
 	}
-	if fileExists(s.path(tenant)) {
+	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
 		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, err = s.openFile(ctx, tenant)
-	return tenant, err
+	if s.closed {
+		return mds.Tenant{}, errClosed
+	}
+	if _, err := s.openFile(ctx, tenant); err != nil {
+		return mds.Tenant{}, err
+	}
+	return tenant, nil
 }
+
+var errClosed = &Error{Op: "open", Err: errors.New("the store is closed")}
 
 func (s *Store) path(tenant mds.Tenant) string {
 	return filepath.Join(s.dir, tenant.Slug+extension)
@@ -172,7 +179,7 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, &Error{Op: "open", Err: errors.New("the store is closed")}
+		return nil, errClosed
 	}
 	if f, ok := s.files[tenant.Slug]; ok && f.tenant == tenant {
 		return f, nil

@@ -30,8 +30,10 @@ func testTenants(t *testing.T, h *harness) {
 			t.Errorf("tenant %s: %v, %v", name, got, err)
 		}
 	}
-	if _, err := h.store.CreateTenant(h.ctx, "zoo"); !errors.Is(err, mds.ErrTenantExists) {
-		t.Errorf("a second zoo: %v", err)
+	for _, slug := range []string{"zoo", "default"} {
+		if _, err := h.store.CreateTenant(h.ctx, slug); !errors.Is(err, mds.ErrTenantExists) {
+			t.Errorf("a second %s: %v", slug, err)
+		}
 	}
 	for _, slug := range []string{"", "Zoo", "a/b", "../up", "-x", "a b", strings.Repeat("x", 64)} {
 		if _, err := h.store.CreateTenant(h.ctx, slug); err == nil {

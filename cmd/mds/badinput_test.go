@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// testFile writes a file of the test's own and returns its path.
+func testFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func gzipped(t *testing.T, content string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestBadInput: each gets one clear sentence and the right exit status.
+// The disk that is full and the folder that cannot be written are in
+// process_test.go.
+func TestBadInput(t *testing.T) {
+	const good = "ts,close\n2020-11-27T14:30:00Z,1\n2020-11-27T14:31:00Z,2\n"
+	long := gzipped(t, "ts,close\n"+strings.Repeat("2020-11-27T14:30:00Z,1\n", 50_000))
+	msft := []string{"--symbol", "MSFT", "--timeframe", "1m"}
+	for _, c := range []struct {
+		name string
+		file string // content; the path is {} in the arguments and the message
+		args []string
+		exit int
+		want string // on standard error
+	}{
+		{"missing file", "", []string{"ingest", "bars", "/nowhere/x.csv"}, exitFailed, "mds: /nowhere/x.csv: no such file or directory"},
+		{"directory", "", []string{"ingest", "bars", "/tmp"}, exitFailed, "mds: /tmp: it is a directory; name the files in it"},
+		{"empty file", "", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: it is empty: the first line should name the columns"},
+		{"binary file", "\x7fELF\x00\x00", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: it is a binary file, not CSV"},
+		{"truncated gzip", long[:len(long)/2], append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the gzip data ends too early: the file is truncated; fetch it again"},
+		{"damaged gzip", long[:50] + "xxxx" + long[54:], append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the gzip data is damaged"},
+		{"truncated zstd", "\x28\xb5\x2f\xfd\x00", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the zstd data ends too early: the file is truncated; fetch it again"},
+		{"no usable columns", "a,b\n1,2\n", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, `mds: {}: no usable columns: the first line is "a", "b"; it should name them, or map them with --columns ts=NAME,…`},
+		{"unknown column", good, append([]string{"ingest", "bars", "{}", "--columns", "open=Opening"}, msft...), exitUsage, `mds: {}: --columns open=Opening: the file has no column "Opening"; it has "ts", "close"`},
+		{"unknown field", good, append([]string{"ingest", "bars", "{}", "--columns", "bid=close"}, msft...), exitUsage, `mds: {}: --columns bid=close: bars have no column "bid"; they have vendor, symbol, timeframe, ts, open, high, low, close, volume, vwap, trade_count`},
+		{"no timeframe", good, []string{"ingest", "bars", "{}", "--symbol", "MSFT"}, exitUsage, `mds: {}: no column holds the timeframe: give one with --timeframe, or map one of "ts", "close" with --columns timeframe=NAME`},
+		{"odd timeframe", good, []string{"ingest", "bars", "{}", "--symbol", "MSFT", "--timeframe", "7m"}, exitUsage, `mds: {}: --timeframe: not a timeframe: "7m" (use one of 1s 5s 10s 15s 30s 1m 2m 3m 5m 10m 15m 30m 1h 2h 3h 4h 6h 8h 12h 1d 1w 1mo)`},
+		{"naive time", "ts,close\n2020-11-27 14:30,1\n", append([]string{"ingest", "bars", "{}"}, msft...), exitUsage, `mds: {}, line 2: ts: "2020-11-27 14:30" has no time zone; name the file's zone with --tz, such as --tz America/New_York or --tz UTC`},
+		{"unknown zone", good, append([]string{"ingest", "bars", "{}", "--tz", "Mars"}, msft...), exitUsage, `mds: --tz "Mars" is no time zone; use a name such as America/New_York, Europe/London or UTC`},
+		{"skipped local time", "ts,close\n2024-03-10 02:30,1\n", append([]string{"ingest", "bars", "{}", "--tz", "America/New_York"}, msft...), exitRejected, "rejected: {}, line 2: ts: 2024-03-10 02:30:00 does not exist in America/New_York, whose clocks skipped it"},
+		{"symbol missing", good, []string{"ingest", "bars", "{}", "--timeframe", "1m"}, exitUsage, `mds: {}: no column holds the symbol: give one with --symbol, or map one of "ts", "close" with --columns symbol=NAME`},
+		{"blank symbol", "ts,close,symbol\n2020-11-27T14:30:00Z,1,\n", []string{"ingest", "bars", "{}", "--timeframe", "1m"}, exitRejected, "rejected: {}, line 2: symbol: is missing"},
+		{"NaN price", "ts,close\n2020-11-27T14:30:00Z,NaN\n", append([]string{"ingest", "bars", "{}"}, msft...), exitRejected, `rejected: {}, line 2: close: "NaN" is not a number that can be kept; leave a missing value blank`},
+		{"strict", "ts,close\n2020-11-27T14:30:00Z,1\n2020-11-27T14:31:00Z,x\n2020-11-27T14:32:00Z,3\n", append([]string{"ingest", "bars", "{}", "--strict"}, msft...), exitFailed, `mds: {}, line 3: close: "x" is not a number`},
+		{"label", good, append([]string{"ingest", "bars", "{}", "--label", "middle"}, msft...), exitUsage, `mds: --label: label "middle": use start or end`},
+		{"symbol twice", good, append([]string{"ingest", "bars", "{}", "--symbol-from", "filename"}, msft...), exitUsage, "mds: give --symbol or --symbol-from, not both"},
+		{"symbol from", good, []string{"ingest", "bars", "{}", "--symbol-from", "name"}, exitUsage, `mds: --symbol-from "name": use column or filename`},
+		{"batch size", good, append([]string{"ingest", "bars", "{}", "--batch-size", "0"}, msft...), exitUsage, "mds: --batch-size 0: use at least 1"},
+		{"vendor", good, append([]string{"ingest", "bars", "{}", "--vendor", "a b"}, msft...), exitUsage, `mds: {}: --vendor: "a b" holds a character other than letters, digits, '-', '_' and '.'`},
+		{"no files", "", []string{"ingest", "bars"}, exitUsage, "mds: name the files to load, or - for standard input"},
+		{"unknown tenant", good, append([]string{"ingest", "bars", "{}", "--tenant", "acme"}, msft...), exitFailed, `mds: unknown tenant "acme"; make it with: mds tenant create acme`},
+		{"tenant name", "", []string{"tenant", "create", "A/B"}, exitFailed, `mds: tenant name "A/B": use lower-case letters, digits, '-' and '_', at most 63 of them, starting with a letter or digit`},
+		{"taken tenant", "", []string{"tenant", "create", "default"}, exitFailed, "mds: tenant exists: default"},
+		{"unknown scheme", "", []string{"series", "--dsn", "sqlite://x"}, exitFailed, `mds: DSN "sqlite://x": write duckdb://DIR`},
+		{"unknown command", "", []string{"inject"}, exitUsage, `mds: unknown command "inject" for "mds"`},
+		{"unknown kind", "", []string{"ingest", "quotes"}, exitUsage, `mds: mds ingest: unknown "quotes"; use bars`},
+		{"unknown flag", "", []string{"query", "bars", "--symbl", "A"}, exitUsage, "mds: unknown flag: --symbl; see mds query bars --help"},
+		{"forgotten flag", "", []string{"query", "bars", "MSFT"}, exitUsage, `mds: mds query bars takes no arguments, and "MSFT" is one; did you mean --symbol MSFT?`},
+		{"format", "", []string{"query", "bars", "--format", "xml"}, exitUsage, `mds: --format "xml": use table, csv, ndjson or json`},
+		{"order", "", []string{"query", "bars", "--order", "up"}, exitUsage, `mds: --order "up": use asc or desc`},
+		{"limit", "", []string{"query", "bars", "--limit", "-1"}, exitUsage, "mds: --limit -1: use 0 for all rows, or more"},
+		{"start", "", []string{"query", "bars", "--start", "soon"}, exitUsage, `mds: --start: "soon" is not a time`},
+		{"window", "", []string{"query", "bars", "--start", "2020-01-02", "--end", "2020-01-01"}, exitUsage, "mds: --start 2020-01-02 is not before --end 2020-01-01"},
+		{"unknown symbol", "", []string{"latest", "nope"}, exitFailed, "mds: no bars of NOPE; mds series lists what there is"},
+		{"delete everything", "", []string{"delete", "bars"}, exitUsage, "mds: say which bars: give --vendor, --symbol, --timeframe, --start or --end, or --all"},
+		{"log level", "", []string{"series", "--log-level", "loud"}, exitUsage, `mds: --log-level "loud": use debug, info, warn or error`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cli := newCLI(t)
+			path := testFile(t, "input", c.file)
+			args := make([]string, len(c.args))
+			for i, arg := range c.args {
+				args[i] = strings.ReplaceAll(arg, "{}", path)
+			}
+			out := cli.run(args...)
+			want := strings.ReplaceAll(c.want, "{}", path)
+			if out.exit != c.exit || !strings.Contains(out.stderr, want) {
+				t.Errorf("exit %d, want %d with %q\n%s", out.exit, c.exit, want, out.stderr)
+			}
+			if strings.Count(out.stderr, "mds: ") > 2 || strings.Contains(out.stderr, "goroutine") {
+				t.Errorf("more than one sentence:\n%s", out.stderr)
+			}
+		})
+	}
+}
+
+func TestNotADatabase(t *testing.T) {
+	c := newCLI(t)
+	dir := strings.TrimPrefix(c.dsn, "duckdb://")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "default.duckdb")
+	if err := os.WriteFile(path, []byte("a letter to grandmother"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := c.run("series")
+	want := "mds: open: " + path + " is not a DuckDB database; move it away, or name another folder with --dsn duckdb://DIR\n"
+	if out.exit != exitFailed || out.stderr != want {
+		t.Errorf("exit %d, %q, want %q", out.exit, out.stderr, want)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "a letter to grandmother" {
+		t.Errorf("the file was changed: %q, %v", text, err)
+	}
+}
+
+// TestBadRowCostsThatRow: its neighbours are stored, and it is told where.
+func TestBadRowCostsThatRow(t *testing.T) {
+	c := newCLI(t)
+	file := testFile(t, "aapl.csv", "ts,close,extra\n2020-11-27T14:30:00Z,1,\n2020-11-27T14:31:00Z,\"x\",\n2020-11-27T14:32:00Z,3,\n")
+	rejects := filepath.Join(t.TempDir(), "sub", "rejects.ndjson")
+	args := []string{"ingest", "bars", file, "--symbol-from", "filename", "--timeframe", "1m", "--rejects", rejects}
+	out := c.run(args...)
+	if l := out.ledger(); out.exit != exitRejected || l.Read != 3 || l.Rejected != 1 || l.Written != 2 {
+		t.Errorf("exit %d, %+v", out.exit, l)
+	}
+	for _, want := range []string{"ignored columns: extra\n", "1 rows rejected, all in " + rejects + "\n"} {
+		if !strings.Contains(out.stderr, want) {
+			t.Errorf("no %q in\n%s", want, out.stderr)
+		}
+	}
+	text, err := os.ReadFile(rejects)
+	want := `{"file":"` + file + `","line":3,"field":"close","reason":"close: \"x\" is not a number","raw":"2020-11-27T14:31:00Z,\"x\","}` + "\n"
+	if err != nil || string(text) != want {
+		t.Errorf("rejects %s, %v; want %s", text, err, want)
+	}
+	if got := c.must("query", "bars", "--format", "csv").stdout; strings.Count(got, "\nlocal,AAPL,1m,") != 2 {
+		t.Errorf("stored:\n%s", got)
+	}
+	// With --strict the row before it is stored, the one after it is not read.
+	strict := newCLI(t)
+	out = strict.run(append(args, "--strict")...)
+	if l := out.ledger(); out.exit != exitFailed || l.Read != 2 || l.Written != 1 {
+		t.Errorf("strict: exit %d, %+v", out.exit, l)
+	}
+}

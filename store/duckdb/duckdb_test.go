@@ -1,0 +1,322 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/marketdatastore/mds"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, dir string, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func bars(n int, close float64) []mds.Bar {
+	batch := make([]mds.Bar, n)
+	for i := range batch {
+		batch[i] = mds.Bar{
+			Vendor: "test", Symbol: fmt.Sprint("S", i%7), Timeframe: mds.Minute, Close: close,
+			TS: time.Date(2024, 3, 5, 9, i, 0, 0, time.UTC),
+		}
+	}
+	return batch
+}
+
+func write(t *testing.T, s *Store, batch []mds.Bar) mds.Receipt {
+	t.Helper()
+	receipt, err := NewTable[mds.Bar](s).WriteBatch(context.Background(), mds.DefaultTenant(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return receipt
+}
+
+// raw runs SQL on the file of the default tenant with the store closed.
+func raw(t *testing.T, dir string, query string, args ...any) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("duckdb", filepath.Join(dir, "default.duckdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if query != "" {
+		if _, err := db.ExecContext(context.Background(), query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return db
+}
+
+// TestReplayKeepsUpdatedAt: an equal row is not touched, a changed one is
+// stamped anew.
+func TestReplayKeepsUpdatedAt(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	batch := bars(100, 1)
+	write(t, s, batch)
+	stamps := func() map[string]time.Time {
+		f, err := s.file(context.Background(), mds.DefaultTenant())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := f.db.Query("SELECT symbol || ts::VARCHAR, updated_at FROM bars")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		out := make(map[string]time.Time)
+		for rows.Next() {
+			var key string
+			var at time.Time
+			if err := rows.Scan(&key, &at); err != nil {
+				t.Fatal(err)
+			}
+			out[key] = at
+		}
+		return out
+	}
+	before := stamps()
+	if len(before) != 100 {
+		t.Fatalf("%d rows", len(before))
+	}
+	batch[3].Close = 2
+	if receipt := write(t, s, batch); receipt != (mds.Receipt{Written: 1, Unchanged: 99}) {
+		t.Errorf("receipt %+v", receipt)
+	}
+	changed := 0
+	for key, at := range stamps() {
+		if !at.Equal(before[key]) {
+			changed++
+			if !at.After(before[key]) {
+				t.Errorf("%s was stamped %s, before that %s", key, at, before[key])
+			}
+		}
+	}
+	if changed != 1 {
+		t.Errorf("%d rows were stamped anew, want 1", changed)
+	}
+}
+
+// TestSchemaIsTheMigrations: the columns that statements are derived for are
+// those that the migrations make.
+func TestSchemaIsTheMigrations(t *testing.T) {
+	s := open(t, t.TempDir(), Config{})
+	f, err := s.file(context.Background(), mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	columns := func(table string) (list []string) {
+		rows, err := f.db.Query("SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, name)
+		}
+		return list
+	}
+	schema := mds.SchemaOf[mds.Bar]()
+	series := []string{"id BIGINT false"}
+	facts := []string{"series_id BIGINT false"}
+	for i := range schema.Columns {
+		c := &schema.Columns[i]
+		switch {
+		case c.Role == mds.Identity:
+			series = append(series, c.Name+" VARCHAR false")
+		case c.Role == mds.Time:
+			facts = append(facts, c.Name+" TIMESTAMP false")
+		case c.OptInt != nil:
+			facts = append(facts, c.Name+" BIGINT true")
+		default:
+			facts = append(facts, fmt.Sprintf("%s DOUBLE %v", c.Name, c.Optional()))
+		}
+	}
+	facts = append(facts, "updated_at TIMESTAMP false")
+	if got := columns("bar_series"); !slices.Equal(got, series) {
+		t.Errorf("bar_series has %q, the schema says %q", got, series)
+	}
+	if got := columns("bar_facts"); !slices.Equal(got, facts) {
+		t.Errorf("bar_facts has %q, the schema says %q", got, facts)
+	}
+	var n int
+	if err := f.db.QueryRow("SELECT count(*) FROM duckdb_columns() WHERE table_name = 'bars'").Scan(&n); err != nil || n != len(schema.Columns)+1 {
+		t.Errorf("the view has %d columns, %v", n, err)
+	}
+}
+
+func TestBatchFunctionIsTheWritersAlone(t *testing.T) {
+	s := open(t, t.TempDir(), Config{})
+	write(t, s, bars(10, 1))
+	f, err := s.file(context.Background(), mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	err = f.db.QueryRow("SELECT count(*) FROM mds_batch_bars()").Scan(&n)
+	if err == nil || !strings.Contains(err.Error(), "yields rows to the writer only") {
+		t.Errorf("a reader called the batch function: %d rows, %v", n, err)
+	}
+}
+
+func TestNewerFileIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	write(t, s, bars(10, 1))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw(t, dir, "INSERT INTO mds_migrations VALUES (99, 'later', now()::TIMESTAMP)").Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := open(t, dir, Config{}).Ping(context.Background(), mds.DefaultTenant())
+	var version *VersionError
+	if !errors.As(err, &version) || version.Version != 99 || version.Understood != SchemaVersion() || !strings.Contains(err.Error(), "schema version 99") {
+		t.Errorf("a file of schema version 99: %v", err)
+	}
+}
+
+func TestReadOnlyMigratesFirst(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Config{ReadOnly: true}) // the file is yet to be made
+	if err := s.Ping(context.Background(), mds.DefaultTenant()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A fresh file without tables is one that a crash left before its first migration.
+	if err := os.Remove(filepath.Join(dir, "default.duckdb")); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw(t, dir, "SELECT 1").Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, Config{ReadOnly: true})
+	if version, err := s.SchemaVersion(context.Background(), mds.DefaultTenant()); err != nil || version != SchemaVersion() {
+		t.Errorf("schema version %d, %v", version, err)
+	}
+}
+
+func TestForeignFilesAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "default.duckdb")
+	ping := func() error {
+		s, err := Open(context.Background(), dir, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		return s.Ping(context.Background(), mds.DefaultTenant())
+	}
+	if err := raw(t, dir, "CREATE TABLE theirs (x INTEGER)").Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(); err == nil || !strings.Contains(err.Error(), "database of another program") {
+		t.Errorf("another program's database: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("not a database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(); err == nil || !strings.Contains(err.Error(), path+" is not a DuckDB database") {
+		t.Errorf("a file that is no database: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "not a database" {
+		t.Errorf("the file was changed: %q, %v", text, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+
+	acme, err := mds.NewTenant("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, Config{})
+	if _, err := s.CreateTenant(context.Background(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.path(acme), path); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(); err == nil || !strings.Contains(err.Error(), "holds the data of tenant acme") {
+		t.Errorf("a renamed file: %v", err)
+	}
+}
+
+func TestOneStoreAFileInAProcess(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir, Config{})
+	write(t, first, bars(10, 1))
+	second := open(t, dir, Config{})
+	if err := second.Ping(context.Background(), mds.DefaultTenant()); err == nil || !strings.Contains(err.Error(), "open in this process already") {
+		t.Errorf("a second store on the file: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Ping(context.Background(), mds.DefaultTenant()); err != nil {
+		t.Errorf("after the first is closed: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{
+		"":                         "names no folder",
+		"/tmp/a?b":                 "cannot open paths that hold",
+		filepath.Join(file, "sub"): "not a directory",
+	} {
+		if s, err := Open(context.Background(), dir, Config{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v; want %q", dir, s, err, want)
+		}
+	}
+}
+
+func TestErrorClasses(t *testing.T) {
+	for text, want := range map[string]bool{
+		`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe. See also https://duckdb.org`: true,
+		"TransactionContext Error: Failed to commit: Could not write file \"x.wal\": No space left on device":                                              true,
+		"Binder Error: column x": false,
+	} {
+		err := openError("/d/x.duckdb", errors.New(text))
+		if mds.Retryable(err) != want {
+			t.Errorf("%v: retryable %v", err, !want)
+		}
+	}
+	locked := openError("/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe.`))
+	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end or stop it"; locked.Error() != want {
+		t.Errorf("%v", locked)
+	}
+}
