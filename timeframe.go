@@ -63,7 +63,7 @@ func timeframeList() string {
 // also follow the unit ("M15", "H4"), as charting programs write it.
 func splitTimeframe(s string) (count int, unit string, ok bool) {
 	const digits = "0123456789"
-	number, word := "", ""
+	var number, word string
 	if end := strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(digits, r) }); end > 0 {
 		number, word = s[:end], strings.TrimSpace(s[end:])
 	} else if start := strings.IndexAny(s, digits); start > 0 {

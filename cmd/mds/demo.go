@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,9 +94,8 @@ func (a *app) demoLoad(ctx context.Context, s *session, records []mds.Bar) (mds.
 	out := sink.New(store.Bars(s.Store), sink.Config{}).For(s.tenant)
 	var total mds.Receipt
 	start := time.Now()
-	for n := len(records); len(records) > 0; records = records[min(batch, n):] {
-		n = len(records)
-		receipt, err := out.Write(ctx, records[:min(batch, n)])
+	for part := range slices.Chunk(records, batch) {
+		receipt, err := out.Write(ctx, part)
 		if err != nil {
 			return total, err
 		}

@@ -149,7 +149,9 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		})
 		progress.done()
 		err = errors.Join(err, rejects.Close())
-		a.printResult(schema.Kind, result, rejects)
+		if err == nil || result.Ledger.Read > 0 {
+			a.printResult(schema.Kind, result, rejects)
+		}
 		switch {
 		case errors.Is(err, load.ErrInterrupted):
 			return errors.New("interrupted: what is listed above is in the store; run the same command again to load the rest")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -104,7 +105,7 @@ func killMidway(t *testing.T, file []byte, flags ...string) *cli {
 	}
 	c := newCLI(t)
 	random := rand.New(rand.NewPCG(7, 7))
-	args := append([]string{"ingest", "bars", "-", "--batch-size", fmt.Sprint(batch)}, flags...)
+	args := append([]string{"ingest", "bars", "-", "--batch-size", strconv.Itoa(batch)}, flags...)
 	stored := 0
 	for kill := range 10 {
 		cmd := c.program(args...)
@@ -243,7 +244,8 @@ func inNamespace(t *testing.T, c *cli, script string) *exec.Cmd {
 	}
 	cmd := exec.Command("unshare", "-rm", "sh", "-euc", script)
 	program := c.program()
-	cmd.Env = append(program.Env, "PROGRAM="+program.Path, "DIR="+t.TempDir())
+	cmd.Env = append(cmd.Env, program.Env...)
+	cmd.Env = append(cmd.Env, "PROGRAM="+program.Path, "DIR="+t.TempDir())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func queryKind[R mds.Record[R]](a *app) *cobra.Command {
 		Short: "Read a window of " + schema.Kind,
 		Long: `Read ` + schema.Kind + ` in order of time, from --start up to and without --end.
 
-Times are shown in UTC. A table shows ` + fmt.Sprint(tableLimit) + ` rows unless --limit says otherwise, and says
+Times are shown in UTC. A table shows ` + strconv.Itoa(tableLimit) + ` rows unless --limit says otherwise, and says
 when it cut; csv, ndjson and json give all.`,
 		Example: `  mds query bars --symbol MSFT --timeframe 1m --start 2020-11-27 --end 2020-11-28
   mds query bars --symbol MSFT,AAPL --timeframe 1d --order desc --limit 20
@@ -247,7 +248,7 @@ func (a *app) series(ctx context.Context, s *session, sel mds.Selection, format 
 			t.add(id.Vendor, id.Symbol, string(id.Timeframe), count(series.Rows), displayTime(series.First, calendar), displayTime(series.Last, calendar))
 			continue
 		}
-		t.add(id.Vendor, id.Symbol, string(id.Timeframe), fmt.Sprint(series.Rows), series.First.Format(time.RFC3339Nano), series.Last.Format(time.RFC3339Nano))
+		t.add(id.Vendor, id.Symbol, string(id.Timeframe), strconv.FormatInt(series.Rows, 10), series.First.Format(time.RFC3339Nano), series.Last.Format(time.RFC3339Nano))
 	}
 	return t.writeAs(a.stdout, format, "rows")
 }

@@ -193,18 +193,19 @@ func checkStored(t *testing.T, dsn string, want expected) {
 type exactSum struct{ partials []float64 }
 
 func (s *exactSum) add(x float64) {
-	kept := s.partials[:0]
-	for _, y := range s.partials {
+	partials := s.partials
+	s.partials = s.partials[:0]
+	for _, y := range partials {
 		if math.Abs(x) < math.Abs(y) {
 			x, y = y, x
 		}
 		high := x + y
 		if low := y - (high - x); low != 0 {
-			kept = append(kept, low)
+			s.partials = append(s.partials, low)
 		}
 		x = high
 	}
-	s.partials = append(kept, x)
+	s.partials = append(s.partials, x)
 }
 
 func (s *exactSum) value() float64 {

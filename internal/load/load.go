@@ -109,8 +109,7 @@ type load[R mds.Record[R]] struct {
 	batch  []R
 	result Result
 
-	files        []int64 // sizes
-	bytesBefore  int64   // of the files done
+	bytesBefore  int64 // of the files done
 	total        int64
 	reportedRows int64
 }
@@ -141,6 +140,9 @@ func (l *load[R]) run(ctx context.Context) error {
 	}
 	for _, name := range l.cfg.Files {
 		if err := l.file(ctx, name); err != nil {
+			if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
+				return ErrInterrupted
+			}
 			if errors.Is(err, ErrInterrupted) || isWriteError(err) {
 				return err
 			}
@@ -236,8 +238,6 @@ func (l *load[R]) next(ctx context.Context, decoder *codec.CSV[R], name string) 
 		return true, nil
 	case errors.Is(err, io.EOF):
 		return false, nil
-	case ctx.Err() != nil:
-		return false, ErrInterrupted
 	default:
 		return false, err
 	}

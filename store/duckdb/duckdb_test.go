@@ -315,7 +315,7 @@ func TestErrorClasses(t *testing.T) {
 			t.Errorf("%v: retryable %v", err, !want)
 		}
 	}
-	locked := openError("/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe.`))
+	locked := openError("/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe`))
 	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end or stop it"; locked.Error() != want {
 		t.Errorf("%v", locked)
 	}

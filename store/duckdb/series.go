@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/marketdatastore/mds"
@@ -81,7 +82,7 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 	var key []byte
 	for i := range records {
 		record := &records[i]
-		rows[i].record = int32(i) //nolint:gosec // WriteBatch bounds the batch
+		rows[i].record = int32(i) // WriteBatch bounds the batch
 		rows[i].micros = t.schema.Micros(record)
 		if i > 0 && t.sameIdentity(record, &records[i-1]) {
 			rows[i].series = rows[i-1].series
@@ -190,7 +191,7 @@ func (t *Table[R]) idCondition(ids map[int64]int, where string, args []any) (str
 	}
 	literals := make([]string, 0, len(ids))
 	for id := range ids {
-		literals = append(literals, fmt.Sprint(id))
+		literals = append(literals, strconv.FormatInt(id, 10))
 	}
 	return "series_id IN (" + strings.Join(literals, ", ") + ")", nil
 }

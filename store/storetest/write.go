@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func testEveryValueComesBack(t *testing.T, h *harness) {
 		got := h.query(mds.Query{Selection: mds.Selection{Symbols: []string{want.Symbol}, Start: want.TS, End: want.TS.Add(time.Microsecond)}})
 		h.want(got, want)
 	}
-	if math.Signbit(h.writeAndRead(math.Copysign(0, -1))) != true {
+	if !math.Signbit(h.writeAndRead(math.Copysign(0, -1))) {
 		t.Error("minus zero lost its sign")
 	}
 }
@@ -60,7 +61,7 @@ func testReplayChangesNothing(_ *testing.T, h *harness) {
 	bars[1].Volume = mds.Some(10.5)
 	h.wantReceipt(h.write(bars...), 3, 0, 0)
 	h.wantReceipt(h.write(bars...), 0, 3, 0)
-	more := append(bars, bar("A", at(9, 2), 4))
+	more := slices.Concat(bars, []mds.Bar{bar("A", at(9, 2), 4)})
 	h.wantReceipt(h.write(more...), 1, 3, 0)
 	h.want(h.all(), bars[0], bars[2], bars[1], more[3])
 }

@@ -1,0 +1,60 @@
+# The two commands to begin with are `make demo` and `make test`.
+
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+TOOLS := .tools
+
+GOLANGCI_VERSION := v2.15.0
+GOTESTSUM_VERSION := v1.13.0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what building needs: a C compiler, for DuckDB
+	@scripts/deps
+
+.PHONY: build
+build: deps ## build bin/mds
+	@echo "building $(BIN)/mds (the first build compiles and links DuckDB: a minute or two)"
+	@CGO_ENABLED=1 $(GO) build -o $(BIN)/mds ./cmd/mds
+
+.PHONY: demo
+demo: build ## load and query a synthetic week of minute bars
+	@$(BIN)/mds demo
+
+.PHONY: test
+test: deps $(TOOLS)/gotestsum ## run all tests
+	@CGO_ENABLED=1 $(TOOLS)/gotestsum --format pkgname-and-test-fails -- $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## run all tests under the race detector
+	@$(MAKE) --no-print-directory test TESTFLAGS="-race $(TESTFLAGS)"
+
+.PHONY: fuzz
+fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
+	@for target in ./codec:FuzzCSV ./codec:FuzzParseTime .:FuzzParseTimeframe; do \
+		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; \
+	done
+
+.PHONY: lint
+lint: deps $(TOOLS)/golangci-lint ## vet, lint, check formatting and go.mod
+	@$(GO) mod tidy -diff
+	@CGO_ENABLED=1 $(GO) vet ./...
+	@CGO_ENABLED=1 $(TOOLS)/golangci-lint run ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) $(TOOLS)
+
+$(TOOLS)/gotestsum: Makefile
+	@echo "installing gotestsum $(GOTESTSUM_VERSION)"
+	@GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install gotest.tools/gotestsum@$(GOTESTSUM_VERSION) && touch $@
+
+$(TOOLS)/golangci-lint: Makefile
+	@echo "installing golangci-lint $(GOLANGCI_VERSION) (it compiles for a minute or two)"
+	@GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) && touch $@

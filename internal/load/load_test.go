@@ -1,0 +1,145 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/load"
+)
+
+// memory is a writer whose n-th batch fails.
+type memory struct {
+	failAt  int
+	batches [][]mds.Bar
+}
+
+var errFull = errors.New("full")
+
+func (m *memory) Write(_ context.Context, bars []mds.Bar) (mds.Receipt, error) {
+	if len(m.batches)+1 == m.failAt {
+		return mds.Receipt{}, errFull
+	}
+	m.batches = append(m.batches, append([]mds.Bar(nil), bars...))
+	return mds.Receipt{Written: int64(len(bars))}, nil
+}
+
+func csvFile(t *testing.T, name string, rows ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("ts,close\n"+strings.Join(rows, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func rows(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("2020-11-27T14:30:%02dZ,%d", i, i)
+	}
+	return out
+}
+
+func run(t *testing.T, ctx context.Context, w *memory, change func(*load.Config[mds.Bar]), files ...string) (load.Result, *load.Rejects, error) {
+	t.Helper()
+	rejects := load.NewRejects(filepath.Join(t.TempDir(), "rejects"))
+	cfg := load.Config[mds.Bar]{
+		Files: files,
+		CSV: codec.CSVOptions{
+			Fixed:   map[string]string{"timeframe": "1s"},
+			Default: map[string]string{"vendor": "test"},
+		},
+		SymbolFromFile: true,
+		Rejects:        rejects,
+		Writer:         w,
+		BatchSize:      4,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	result, err := load.Run(ctx, cfg)
+	l := result.Ledger
+	if l.Read != l.Rejected+l.Accepted() || l.Accepted() != l.Written+l.Unchanged+l.Superseded+l.Unwritten {
+		t.Errorf("the ledger does not balance: %+v", l)
+	}
+	return result, rejects, errors.Join(err, rejects.Close())
+}
+
+func sizes(w *memory) (out []int) {
+	for _, b := range w.batches {
+		out = append(out, len(b))
+	}
+	return out
+}
+
+func TestBatchesGoOverFiles(t *testing.T) {
+	w := &memory{}
+	result, rejects, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(5)...), csvFile(t, "B.csv.txt", rows(5)...))
+	if err != nil || fmt.Sprint(sizes(w)) != "[4 4 2]" || result.Batches != 3 || result.Ledger.Read != 10 || rejects.Path() != "" {
+		t.Errorf("%+v, batches %v, %v", result, sizes(w), err)
+	}
+	if w.batches[0][0].Symbol != "A" || w.batches[2][1].Symbol != "B" {
+		t.Errorf("symbols %s and %s", w.batches[0][0].Symbol, w.batches[2][1].Symbol)
+	}
+}
+
+func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
+	w := &memory{failAt: 2}
+	result, _, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(10)...))
+	if !errors.Is(err, errFull) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 4 || result.Ledger.Read != 8 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
+}
+
+func TestAWrongFileIsKnownBeforeTheFirstIsRead(t *testing.T) {
+	w := &memory{}
+	result, _, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(10)...), "/nowhere.csv")
+	var file *load.FileError
+	if !errors.As(err, &file) || file.File != "/nowhere.csv" || result.Ledger.Read != 0 || len(w.batches) > 0 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
+}
+
+func TestCancelWritesWhatWasRead(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &memory{}
+	read, write := ioPipe(t)
+	go func() {
+		fmt.Fprint(write, "ts,close\n"+strings.Join(rows(6), "\n")+"\n")
+		cancel() // the pipe stays open: nothing else ends the load
+	}()
+	result, _, err := run(t, ctx, w, func(c *load.Config[mds.Bar]) {
+		c.Stdin, c.SymbolFromFile = read, false
+		c.CSV.Fixed["symbol"] = "A"
+	}, "-")
+	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != result.Ledger.Read || result.Ledger.Unwritten != 0 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
+}
+
+func ioPipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close(); r.Close() })
+	return r, w
+}
+
+func TestSymbolOf(t *testing.T) {
+	for file, want := range map[string]string{
+		"AAPL.csv": "AAPL", "/data/brk.b.csv.gz": "BRK.B", "x/1398.HK.CSV": "1398.HK", "EURUSD=X.txt.zst": "EURUSD=X", "spy": "SPY",
+	} {
+		if got := load.SymbolOf(file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+}
