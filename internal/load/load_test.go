@@ -47,7 +47,7 @@ func rows(n int) []string {
 	return out
 }
 
-func run(t *testing.T, ctx context.Context, w *memory, change func(*load.Config[mds.Bar]), files ...string) (load.Result, *load.Rejects, error) {
+func run(ctx context.Context, t *testing.T, w *memory, change func(*load.Config[mds.Bar]), files ...string) (load.Result, *load.Rejects, error) {
 	t.Helper()
 	rejects := load.NewRejects(filepath.Join(t.TempDir(), "rejects"))
 	cfg := load.Config[mds.Bar]{
@@ -81,7 +81,7 @@ func sizes(w *memory) (out []int) {
 
 func TestBatchesGoOverFiles(t *testing.T) {
 	w := &memory{}
-	result, rejects, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(5)...), csvFile(t, "B.csv.txt", rows(5)...))
+	result, rejects, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(5)...), csvFile(t, "B.csv.txt", rows(5)...))
 	if err != nil || fmt.Sprint(sizes(w)) != "[4 4 2]" || result.Batches != 3 || result.Ledger.Read != 10 || rejects.Path() != "" {
 		t.Errorf("%+v, batches %v, %v", result, sizes(w), err)
 	}
@@ -92,7 +92,7 @@ func TestBatchesGoOverFiles(t *testing.T) {
 
 func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
 	w := &memory{failAt: 2}
-	result, _, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(10)...))
+	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...))
 	if !errors.Is(err, errFull) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 4 || result.Ledger.Read != 8 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
@@ -100,7 +100,7 @@ func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
 
 func TestAWrongFileIsKnownBeforeTheFirstIsRead(t *testing.T) {
 	w := &memory{}
-	result, _, err := run(t, context.Background(), w, nil, csvFile(t, "A.csv", rows(10)...), "/nowhere.csv")
+	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...), "/nowhere.csv")
 	var file *load.FileError
 	if !errors.As(err, &file) || file.File != "/nowhere.csv" || result.Ledger.Read != 0 || len(w.batches) > 0 {
 		t.Errorf("%+v, %v", result.Ledger, err)
@@ -115,7 +115,7 @@ func TestCancelWritesWhatWasRead(t *testing.T) {
 		fmt.Fprint(write, "ts,close\n"+strings.Join(rows(6), "\n")+"\n")
 		cancel() // the pipe stays open: nothing else ends the load
 	}()
-	result, _, err := run(t, ctx, w, func(c *load.Config[mds.Bar]) {
+	result, _, err := run(ctx, t, w, func(c *load.Config[mds.Bar]) {
 		c.Stdin, c.SymbolFromFile = read, false
 		c.CSV.Fixed["symbol"] = "A"
 	}, "-")
