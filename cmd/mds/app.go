@@ -133,6 +133,14 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// noArgs refuses arguments, which are most often a forgotten flag name.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no arguments, and %q is one; did you mean --symbol %s?", cmd.CommandPath(), args[0], args[0])
+	}
+	return nil
+}
+
 // logger logs to standard error.
 func (a *app) logger() (*slog.Logger, error) {
 	var level slog.Level

@@ -107,31 +107,48 @@ func TestAWrongFileIsKnownBeforeTheFirstIsRead(t *testing.T) {
 	}
 }
 
+// countdown is a context that is cancelled after its state was asked for a
+// number of times, which a load does before each row.
+type countdown struct {
+	context.Context
+	left int
+}
+
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
 func TestCancelWritesWhatWasRead(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
 	w := &memory{}
-	read, write := ioPipe(t)
-	go func() {
-		fmt.Fprint(write, "ts,close\n"+strings.Join(rows(6), "\n")+"\n")
-		cancel() // the pipe stays open: nothing else ends the load
-	}()
-	result, _, err := run(ctx, t, w, func(c *load.Config[mds.Bar]) {
-		c.Stdin, c.SymbolFromFile = read, false
-		c.CSV.Fixed["symbol"] = "A"
-	}, "-")
-	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != result.Ledger.Read || result.Ledger.Unwritten != 0 {
-		t.Errorf("%+v, %v", result.Ledger, err)
+	result, _, err := run(&countdown{context.Background(), 6}, t, w, nil, csvFile(t, "A.csv", rows(10)...))
+	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Read != 6 || fmt.Sprint(sizes(w)) != "[4 2]" {
+		t.Errorf("%+v, batches %v, %v", result.Ledger, sizes(w), err)
 	}
 }
 
-func ioPipe(t *testing.T) (r, w *os.File) {
-	t.Helper()
+// TestCancelEndsAReadThatBlocks has standard input stay open and silent.
+func TestCancelEndsAReadThatBlocks(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.Close(); r.Close() })
-	return r, w
+	defer r.Close()
+	defer w.Close()
+	if _, err := fmt.Fprint(w, "ts,close\n"+strings.Join(rows(6), "\n")+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	go cancel()
+	result, _, err := run(ctx, t, &memory{}, func(c *load.Config[mds.Bar]) {
+		c.Stdin, c.SymbolFromFile = r, false
+		c.CSV.Fixed["symbol"] = "A"
+	}, "-")
+	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != result.Ledger.Read {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
 }
 
 func TestSymbolOf(t *testing.T) {

@@ -27,6 +27,7 @@ type file struct {
 	// writer serialises writes: whoever holds its one token has conn and
 	// series to itself.
 	writer chan struct{}
+	closed chan struct{} // closed when the file begins to close
 	conn   *sql.Conn
 	series map[string]*seriesIDs // by kind
 	// functions are the batch table functions registered on this instance.
@@ -48,6 +49,7 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 		tenant:    tenant,
 		logger:    cfg.Logger,
 		writer:    make(chan struct{}, 1),
+		closed:    make(chan struct{}),
 		series:    make(map[string]*seriesIDs),
 		functions: make(map[string]bool),
 	}
@@ -121,9 +123,11 @@ func (f *file) disconnect() {
 	f.conn, f.db = nil, nil
 }
 
-// close waits for the writer and closes the file, which checkpoints it.
+// close waits for the write under way and closes the file, which checkpoints
+// it. It is called once.
 func (f *file) close() error {
-	f.writer <- struct{}{}
+	close(f.closed)
+	f.writer <- struct{}{} // kept: nobody writes any more
 	err := errors.Join(f.conn.Close(), f.db.Close())
 	openPaths.Delete(f.path)
 	return err
@@ -133,8 +137,15 @@ func (f *file) close() error {
 // unlockWriter.
 func (f *file) lockWriter(ctx context.Context) error {
 	select {
+	case <-f.closed:
+		return errClosed
+	default:
+	}
+	select {
 	case f.writer <- struct{}{}:
 		return nil
+	case <-f.closed:
+		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -84,15 +84,17 @@ func folderError(dir string, err error) error {
 // Dir returns the absolute path of the folder.
 func (s *Store) Dir() string { return s.dir }
 
-// Close closes every file, after the writes under way. It is idempotent.
+// Close closes every file, after the write under way; writes that wait their
+// turn are refused. It is idempotent.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
+	files := s.files
+	s.files = nil
+	s.mu.Unlock()
 	var errs []error
-	for slug, f := range s.files {
+	for _, f := range files {
 		errs = append(errs, f.close())
-		delete(s.files, slug)
 	}
 	return errors.Join(errs...)
 }

@@ -37,6 +37,7 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"ConcurrentWriters", testConcurrentWriters},
 		{"Reopen", testReopen},
 		{"Closed", testClosed},
+		{"CloseWhileWriting", testCloseWhileWriting},
 		{"WindowAndOrder", testWindowAndOrder},
 		{"PagesAndLimits", testPagesAndLimits},
 		{"StopReadingEarly", testStopReadingEarly},

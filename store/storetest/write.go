@@ -302,3 +302,49 @@ func testClosed(t *testing.T, h *harness) {
 		t.Error("a closed store took a batch")
 	}
 }
+
+// testCloseWhileWriting: a write is either done or refused, and neither it nor
+// Close hangs.
+func testCloseWhileWriting(t *testing.T, h *harness) {
+	const writers = 4
+	var mu sync.Mutex
+	written := make(map[string]bool)
+	started := make(chan struct{}, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range 10_000 {
+				symbol := fmt.Sprintf("W%d-%d", w, i)
+				_, err := h.bars.WriteBatch(h.ctx, mds.DefaultTenant(), []mds.Bar{bar(symbol, at(9, 0), 1)})
+				if err != nil {
+					if mds.Retryable(err) {
+						t.Errorf("a closed store says try again: %v", err)
+					}
+					return
+				}
+				mu.Lock()
+				written[symbol] = true
+				mu.Unlock()
+				if i == 0 {
+					started <- struct{}{}
+				}
+			}
+			t.Error("the store was never closed")
+		})
+	}
+	for range writers {
+		<-started
+	}
+	if err := h.store.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	h.open()
+	stored := h.all()
+	for _, b := range stored {
+		delete(written, b.Symbol)
+	}
+	if len(written) > 0 {
+		t.Errorf("%d acknowledged records are gone", len(written))
+	}
+}

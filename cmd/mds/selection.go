@@ -1,0 +1,62 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+)
+
+// selectionFlags pick records.
+type selectionFlags struct {
+	vendor, timeframe string
+	symbols           []string
+	start, end, tz    string
+}
+
+func (f *selectionFlags) register(flags *pflag.FlagSet, symbols, window bool) {
+	flags.StringVar(&f.vendor, "vendor", "", "only this vendor")
+	if symbols {
+		flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
+	}
+	flags.StringVar(&f.timeframe, "timeframe", "", "only this timeframe, such as 1m or 1d")
+	if window {
+		flags.StringVar(&f.start, "start", "", "from this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z")
+		flags.StringVar(&f.end, "end", "", "before this time")
+		flags.StringVar(&f.tz, "tz", "UTC", "the time zone of --start and --end without an offset")
+	}
+}
+
+func (f *selectionFlags) selection() (mds.Selection, error) {
+	sel := mds.Selection{Vendor: f.vendor, Symbols: f.symbols}
+	var err error
+	if f.timeframe != "" {
+		if sel.Timeframe, err = mds.ParseTimeframe(f.timeframe); err != nil {
+			return sel, usagef("--timeframe: %w", err)
+		}
+	}
+	if f.tz == "" {
+		return sel, nil
+	}
+	zone, err := loadZone(f.tz)
+	if err != nil {
+		return sel, err
+	}
+	for _, bound := range []struct {
+		flag, text string
+		target     *time.Time
+	}{{"--start", f.start, &sel.Start}, {"--end", f.end, &sel.End}} {
+		if bound.text == "" {
+			continue
+		}
+		if *bound.target, err = codec.ParseTime(bound.text, zone); err != nil {
+			return sel, usagef("%s: %w", bound.flag, err)
+		}
+	}
+	if !sel.Start.IsZero() && !sel.End.IsZero() && !sel.Start.Before(sel.End) {
+		return sel, usagef("--start %s is not before --end %s", f.start, f.end)
+	}
+	return sel, nil
+}
