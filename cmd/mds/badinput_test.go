@@ -137,7 +137,7 @@ func TestBadRowCostsThatRow(t *testing.T) {
 	if l := out.ledger(); out.exit != exitRejected || l.Read != 3 || l.Rejected != 1 || l.Written != 2 {
 		t.Errorf("exit %d, %+v", out.exit, l)
 	}
-	for _, want := range []string{"ignored columns: extra\n", "1 rows rejected, all in " + rejects + "\n"} {
+	for _, want := range []string{"ignored columns: extra\n", "1 row rejected, all in " + rejects + "\n"} {
 		if !strings.Contains(out.stderr, want) {
 			t.Errorf("no %q in\n%s", want, out.stderr)
 		}
@@ -155,5 +155,16 @@ func TestBadRowCostsThatRow(t *testing.T) {
 	out = strict.run(append(args, "--strict")...)
 	if l := out.ledger(); out.exit != exitFailed || l.Read != 2 || l.Written != 1 {
 		t.Errorf("strict: exit %d, %+v", out.exit, l)
+	}
+}
+
+// TestRejectsLieWithTheStore unless --rejects names another place.
+func TestRejectsLieWithTheStore(t *testing.T) {
+	c := newCLI(t)
+	cmd := c.program("ingest", "bars", testFile(t, "x.csv", "ts,close\n2020-11-27T14:30:00Z,x\n"), "--symbol", "A", "--timeframe", "1m")
+	_, stderr, exit := exitOf(t, cmd)
+	files, err := filepath.Glob(filepath.Join(strings.TrimPrefix(c.dsn, "duckdb://"), "rejects", "bars-*.ndjson"))
+	if err != nil || exit != exitRejected || len(files) != 1 || !strings.Contains(stderr, "1 row rejected, all in "+files[0]) {
+		t.Errorf("exit %d, files %v, %v\n%s", exit, files, err, stderr)
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
-	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/load"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
@@ -70,7 +69,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 	flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
 	flags.StringToStringVar(&f.columns, "columns", nil, "columns by their names in the file, such as ts=Date,close=Last; #3 is the third; date=, time= apart; an empty name leaves a column out")
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
-	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON (default a new file beside the store)")
+	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
 	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
 	return cmd
@@ -130,9 +129,7 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		fmt.Fprintf(a.stderr, "store: %s, tenant %s\n", s.dsn, s.tenant.Slug)
 		rejectsPath := f.rejects
 		if rejectsPath == "" {
-			if rejectsPath, err = defaultRejects(schema.Kind); err != nil {
-				return err
-			}
+			rejectsPath = s.rejectsPath(schema.Kind, time.Now())
 		}
 		rejects := load.NewRejects(rejectsPath)
 		progress := newProgress(a.stderr)
@@ -164,13 +161,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 	})
 }
 
-// defaultRejects is a new file in the user's data directory.
-func defaultRejects(kind string) (string, error) {
-	dir, err := config.DataDir()
-	if err != nil {
-		return "", usagef("no place for rejected rows (%w); name one with --rejects FILE", err)
-	}
-	return filepath.Join(dir, "rejects", kind+"-"+time.Now().UTC().Format("20060102T150405.000Z")+".ndjson"), nil
+// rejectsPath is where rejected rows go unless a flag says otherwise: a new
+// file in the store's folder.
+func (s *session) rejectsPath(kind string, now time.Time) string {
+	dir := strings.TrimPrefix(s.dsn, "duckdb://")
+	return filepath.Join(dir, "rejects", kind+"-"+now.UTC().Format("20060102T150405.000000Z")+".ndjson")
 }
 
 // printResult prints the ledger to standard output, and what needs attention
@@ -181,7 +176,7 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 	}
 	warnings := make([]string, 0, len(result.Warnings))
 	for what, n := range result.Warnings {
-		warnings = append(warnings, fmt.Sprintf("warning: %s rows: %s", count(n), what))
+		warnings = append(warnings, fmt.Sprintf("warning: %s: %s", plural(n, "row"), what))
 	}
 	slices.Sort(warnings)
 	for _, w := range warnings {
@@ -192,7 +187,7 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 	}
 	l := result.Ledger
 	if path := rejects.Path(); path != "" {
-		fmt.Fprintf(a.stderr, "%s rows rejected, all in %s\n", count(l.Rejected), path)
+		fmt.Fprintf(a.stderr, "%s rejected, all in %s\n", plural(l.Rejected, "row"), path)
 	}
 	fmt.Fprintf(a.stdout, "%s: %s read = %s rejected + %s accepted; accepted = %s written + %s unchanged + %s superseded",
 		kind, count(l.Read), count(l.Rejected), count(l.Accepted()), count(l.Written), count(l.Unchanged), count(l.Superseded))

@@ -18,6 +18,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/demo"
+	"github.com/marketdatastore/mds/internal/mountns"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -232,20 +233,13 @@ func TestOneProcessOwnsTheFile(t *testing.T) {
 	}
 }
 
-// inNamespace prepares a shell script that runs in a mount namespace of its
-// own, where file systems can be made small or read-only.
+// inNamespace prepares a shell script that runs in a mount namespace, with
+// the program as $PROGRAM.
 func inNamespace(t *testing.T, c *cli, script string) *exec.Cmd {
 	t.Helper()
-	if err := exec.Command("unshare", "-rm", "true").Run(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("unshare: %v", err)
-		}
-		t.Skipf("this system allows no mount namespaces (unshare: %v); CI does", err)
-	}
-	cmd := exec.Command("unshare", "-rm", "sh", "-euc", script)
-	program := c.program()
+	cmd, program := mountns.Command(t, script), c.program()
 	cmd.Env = append(cmd.Env, program.Env...)
-	cmd.Env = append(cmd.Env, "PROGRAM="+program.Path, "DIR="+t.TempDir())
+	cmd.Env = append(cmd.Env, "PROGRAM="+program.Path)
 	return cmd
 }
 

@@ -72,6 +72,14 @@ func (p *progress) done() {
 	}
 }
 
+// plural is "1 row" or "2 rows".
+func plural(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return count(n) + " " + noun + "s"
+}
+
 // count writes a whole number with thousands separators.
 func count(n int64) string {
 	if n < 0 {

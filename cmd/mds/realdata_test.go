@@ -130,7 +130,7 @@ func testRealFile(t *testing.T, dir string, want expected) {
 	if lines := want["rejected_lines"]; lines != "-" && !strings.Contains(first.stderr, "line "+lines) {
 		t.Errorf("the rejected line %s is not named:\n%s", lines, first.stderr)
 	}
-	warning := count(want.int(t, "ohlc_warnings")) + " rows: open, high, low and close contradict each other"
+	warning := plural(want.int(t, "ohlc_warnings"), "row") + ": open, high, low and close contradict each other"
 	if has := strings.Contains(first.stderr, warning); has != (want["ohlc_warnings"] != "0") {
 		t.Errorf("warning %q: %v\n%s", warning, has, first.stderr)
 	}

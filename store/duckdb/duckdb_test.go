@@ -17,7 +17,12 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(fullDisk); dir != "" {
+		fillDisk(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func open(t *testing.T, dir string, cfg Config) *Store {
 	t.Helper()
@@ -80,7 +85,7 @@ func TestReplayKeepsUpdatedAt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows, err := f.db.Query("SELECT symbol || ts::VARCHAR, updated_at FROM bars")
+		rows, err := f.pool.Load().Query("SELECT symbol || ts::VARCHAR, updated_at FROM bars")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +132,7 @@ func TestSchemaIsTheMigrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	columns := func(table string) (list []string) {
-		rows, err := f.db.Query("SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", table)
+		rows, err := f.pool.Load().Query("SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", table)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +170,7 @@ func TestSchemaIsTheMigrations(t *testing.T) {
 		t.Errorf("bar_facts has %q, the schema says %q", got, facts)
 	}
 	var n int
-	if err := f.db.QueryRow("SELECT count(*) FROM duckdb_columns() WHERE table_name = 'bars'").Scan(&n); err != nil || n != len(schema.Columns)+1 {
+	if err := f.pool.Load().QueryRow("SELECT count(*) FROM duckdb_columns() WHERE table_name = 'bars'").Scan(&n); err != nil || n != len(schema.Columns)+1 {
 		t.Errorf("the view has %d columns, %v", n, err)
 	}
 }
@@ -178,7 +183,7 @@ func TestBatchFunctionIsTheWritersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n int
-	err = f.db.QueryRow("SELECT count(*) FROM mds_batch_bars()").Scan(&n)
+	err = f.pool.Load().QueryRow("SELECT count(*) FROM mds_batch_bars()").Scan(&n)
 	if err == nil || !strings.Contains(err.Error(), "yields rows to the writer only") {
 		t.Errorf("a reader called the batch function: %d rows, %v", n, err)
 	}

@@ -57,10 +57,21 @@ func (e *LockedError) Retryable() bool { return true }
 
 var lockOwner = regexp.MustCompile(`Conflicting lock is held in (.+? \(PID \d+\))`)
 
+// fatal reports an error after which DuckDB answers nothing until the file is
+// opened again.
+func fatal(err error) bool {
+	var driverErr *duckdb.Error
+	return errors.As(err, &driverErr) && driverErr.Type == duckdb.ErrorTypeFatal ||
+		err != nil && strings.Contains(err.Error(), "database has been invalidated")
+}
+
 // openError turns what the driver says on opening path into one sentence.
 func openError(path string, err error) error {
+	var version *VersionError
 	text := err.Error()
 	switch {
+	case errors.As(err, &version), errors.Is(err, errNeedsMigration):
+		return err
 	case strings.Contains(text, "Could not set lock"):
 		locked := &LockedError{Path: path}
 		if m := lockOwner.FindStringSubmatch(text); m != nil {
@@ -98,10 +109,8 @@ func wrap(op string, err error) error {
 		switch driverErr.Type {
 		case duckdb.ErrorTypeOutOfMemory:
 			e.Hint, e.retry = "raise the memory limit", true
-		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction:
-			e.retry = true
-		case duckdb.ErrorTypeFatal:
-			e.Hint = "close the store and open it again"
+		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeFatal:
+			e.retry = true // the next call opens a failed file again
 		}
 	}
 	return e

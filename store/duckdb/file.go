@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/duckdb/duckdb-go/v2"
 
@@ -17,15 +18,21 @@ import (
 
 // file is one tenant's database, open.
 type file struct {
-	path    string
-	tenant  mds.Tenant
-	logger  *slog.Logger
-	version int
+	path     string
+	tenant   mds.Tenant
+	cfg      Config
+	readOnly bool
+	logger   *slog.Logger
 
-	db *sql.DB // readers
+	// pool is where readers take connections from; nil while a file that
+	// failed could not be opened again.
+	pool atomic.Pointer[sql.DB]
+	// failed is set when DuckDB has given the instance up (a checkpoint that
+	// found no room on the disk): it answers nothing until it is opened again.
+	failed atomic.Bool
 
-	// writer serialises writes: whoever holds its one token has conn and
-	// series to itself.
+	// writer serialises writes: whoever holds its one token has what follows
+	// to itself.
 	writer chan struct{}
 	closed chan struct{} // closed when the file begins to close
 	conn   *sql.Conn
@@ -45,51 +52,70 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 		return nil, &Error{Op: "open", Err: fmt.Errorf("%s is open in this process already", path), Hint: "share the one *store.Store"}
 	}
 	f := &file{
-		path:      path,
-		tenant:    tenant,
-		logger:    cfg.Logger,
-		writer:    make(chan struct{}, 1),
-		closed:    make(chan struct{}),
-		series:    make(map[string]*seriesIDs),
-		functions: make(map[string]bool),
+		path:     path,
+		tenant:   tenant,
+		cfg:      cfg,
+		readOnly: cfg.ReadOnly && fileExists(path),
+		logger:   cfg.Logger,
+		writer:   make(chan struct{}, 1),
+		closed:   make(chan struct{}),
 	}
-	readOnly := cfg.ReadOnly && fileExists(path)
-	err := f.connect(ctx, cfg, readOnly)
+	err := f.connect(ctx)
 	if errors.Is(err, errNeedsMigration) {
-		f.disconnect()
-		err = f.connect(ctx, cfg, false)
+		f.readOnly = false
+		err = f.connect(ctx)
 	}
 	if err != nil {
-		f.disconnect()
 		openPaths.Delete(path)
-		return nil, openError(path, err)
+		return nil, err
 	}
-	f.logger.DebugContext(ctx, "file opened", "file", path, "read_only", readOnly)
+	f.logger.DebugContext(ctx, "file opened", "file", path, "read_only", f.readOnly)
 	return f, nil
 }
 
 var errNeedsMigration = errors.New("the file needs a migration and is open for reading only")
 
-func (f *file) connect(ctx context.Context, cfg Config, readOnly bool) error {
-	options := url.Values{"memory_limit": {cfg.MemoryLimit}}
-	if readOnly {
+// connect opens the instance and its connections, and migrates the file. The
+// caller holds the writer's token, or is the only one to know f.
+func (f *file) connect(ctx context.Context) (err error) {
+	options := url.Values{"memory_limit": {f.cfg.MemoryLimit}}
+	if f.readOnly {
 		options.Set("access_mode", "read_only")
 	}
 	connector, err := duckdb.NewConnector(f.path+"?"+options.Encode(), nil)
 	if err != nil {
+		return openError(f.path, err)
+	}
+	pool := sql.OpenDB(connector)
+	var conn *sql.Conn
+	defer func() {
+		if err != nil {
+			if conn != nil {
+				_ = conn.Close()
+			}
+			_ = pool.Close()
+			err = openError(f.path, err)
+		}
+	}()
+	if conn, err = pool.Conn(ctx); err != nil {
 		return err
 	}
-	f.db = sql.OpenDB(connector)
-	f.conn, err = f.db.Conn(ctx)
-	if err != nil {
+	if err := f.adopt(ctx, conn); err != nil {
 		return err
 	}
-	version, tenant, err := identity(ctx, f.conn)
+	f.conn, f.series, f.functions = conn, make(map[string]*seriesIDs), make(map[string]bool)
+	f.pool.Store(pool)
+	return nil
+}
+
+// adopt makes sure that the file is this tenant's and of the current schema.
+func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
+	version, tenant, err := identity(ctx, conn)
 	if err != nil {
 		return err
 	}
 	if version == 0 {
-		foreign, err := foreignTables(ctx, f.conn)
+		foreign, err := foreignTables(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -103,24 +129,10 @@ func (f *file) connect(ctx context.Context, cfg Config, readOnly bool) error {
 	if version > 0 && tenant != f.tenant {
 		return &Error{Op: "open", Err: fmt.Errorf("%s holds the data of tenant %s", f.path, tenant.Slug), Hint: "give the file its old name back"}
 	}
-	if version < SchemaVersion() && readOnly {
+	if version < SchemaVersion() && f.readOnly {
 		return errNeedsMigration
 	}
-	if err := f.migrate(ctx, f.conn, version); err != nil {
-		return err
-	}
-	f.version = SchemaVersion()
-	return nil
-}
-
-func (f *file) disconnect() {
-	if f.conn != nil {
-		_ = f.conn.Close()
-	}
-	if f.db != nil {
-		_ = f.db.Close()
-	}
-	f.conn, f.db = nil, nil
+	return f.migrate(ctx, conn, version)
 }
 
 // close waits for the write under way and closes the file, which checkpoints
@@ -128,13 +140,20 @@ func (f *file) disconnect() {
 func (f *file) close() error {
 	close(f.closed)
 	f.writer <- struct{}{} // kept: nobody writes any more
-	err := errors.Join(f.conn.Close(), f.db.Close())
-	openPaths.Delete(f.path)
-	return err
+	defer openPaths.Delete(f.path)
+	return f.disconnect()
 }
 
-// lockWriter waits for the writer's token. The caller gives it back with
-// unlockWriter.
+func (f *file) disconnect() error {
+	pool := f.pool.Swap(nil)
+	if pool == nil {
+		return nil
+	}
+	return errors.Join(f.conn.Close(), pool.Close())
+}
+
+// lockWriter waits for the writer's token, and opens the instance again if it
+// failed. The caller gives the token back with unlockWriter.
 func (f *file) lockWriter(ctx context.Context) error {
 	select {
 	case <-f.closed:
@@ -143,22 +162,67 @@ func (f *file) lockWriter(ctx context.Context) error {
 	}
 	select {
 	case f.writer <- struct{}{}:
-		return nil
 	case <-f.closed:
 		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if !f.failed.Load() {
+		return nil
+	}
+	if err := f.disconnect(); err != nil {
+		f.logger.WarnContext(ctx, "closing a failed file", "file", f.path, "error", err)
+	}
+	if err := f.connect(ctx); err != nil {
+		f.unlockWriter()
+		return err
+	}
+	f.failed.Store(false)
+	f.logger.InfoContext(ctx, "file opened again after a failure", "file", f.path)
+	return nil
 }
 
 func (f *file) unlockWriter() { <-f.writer }
+
+// note looks whether err says that the instance is of no use any more.
+func (f *file) note(err error) {
+	if fatal(err) {
+		f.failed.Store(true)
+	}
+}
+
+// snapshot runs fn on a connection of its own in a transaction that sees the
+// file as it is now, whatever is written meanwhile.
+func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err error) {
+	if f.failed.Load() {
+		if err := f.lockWriter(ctx); err != nil {
+			return err
+		}
+		f.unlockWriter()
+	}
+	defer func() { f.note(err) }()
+	pool := f.pool.Load()
+	if pool == nil {
+		return errClosed
+	}
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // returns it to the pool
+	if _, err := conn.ExecContext(ctx, "BEGIN TRANSACTION READ ONLY"); err != nil {
+		return err
+	}
+	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // nothing to undo
+	return fn(conn)
+}
 
 func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
 	info := mds.StoreInfo{
 		Location:      f.path,
 		Tenant:        f.tenant.Slug,
 		TenantID:      f.tenant.ID,
-		SchemaVersion: f.version,
+		SchemaVersion: SchemaVersion(), // what opening brought it to
 	}
 	for _, path := range []string{f.path, f.path + ".wal"} {
 		if stat, err := os.Stat(path); err == nil {
@@ -166,9 +230,9 @@ func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
 		}
 	}
 	var version string
-	if err := f.db.QueryRowContext(ctx, "SELECT version()").Scan(&version); err != nil {
-		return info, err
-	}
+	err := f.snapshot(ctx, func(conn *sql.Conn) error {
+		return conn.QueryRowContext(ctx, "SELECT version()").Scan(&version)
+	})
 	info.Engine = "DuckDB " + version
-	return info, nil
+	return info, err
 }

@@ -40,21 +40,6 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	}
 }
 
-// snapshot runs fn on a connection of its own in a transaction that sees the
-// file as it is now, whatever is written meanwhile.
-func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) error {
-	conn, err := f.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // returns it to the pool
-	if _, err := conn.ExecContext(ctx, "BEGIN TRANSACTION READ ONLY"); err != nil {
-		return err
-	}
-	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // nothing to undo
-	return fn(conn)
-}
-
 func (t *Table[R]) query(ctx context.Context, conn *sql.Conn, s *selected[R], query mds.Query, yield func(R) bool) error {
 	left := query.Limit
 	if left <= 0 {

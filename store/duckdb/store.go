@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -217,17 +218,18 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 	if err != nil {
 		return err
 	}
-	var one int
-	return wrap("ping", f.db.QueryRowContext(ctx, "SELECT 1").Scan(&one))
+	return wrap("ping", f.snapshot(ctx, func(conn *sql.Conn) error {
+		var one int
+		return conn.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	}))
 }
 
 // SchemaVersion returns the schema version of the tenant's file.
 func (s *Store) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error) {
-	f, err := s.file(ctx, tenant)
-	if err != nil {
+	if _, err := s.file(ctx, tenant); err != nil {
 		return 0, err
 	}
-	return f.version, nil
+	return SchemaVersion(), nil // opening the file brought it there
 }
 
 // Info describes the tenant's file and what it holds of each kind.

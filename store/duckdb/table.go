@@ -61,6 +61,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if err != nil {
 		// Whether new series were stored is not known: read them again.
 		delete(f.series, t.sql.kind)
+		f.note(err)
 		return mds.Receipt{}, wrap(op, err)
 	}
 	return receipt, nil
@@ -130,6 +131,7 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return err
 	})
 	if err != nil {
+		f.note(err)
 		return 0, wrap(op, err)
 	}
 	return deleted, nil

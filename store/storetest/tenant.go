@@ -65,6 +65,7 @@ func testUnknownTenant(t *testing.T, h *harness) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.write(bar("KEPT", at(9, 0), 1))
 	forged := mds.Tenant{ID: nobody.ID, Slug: "default"}
 	for _, tenant := range []mds.Tenant{nobody, forged, {}, {ID: mds.DefaultTenant().ID, Slug: "../default"}} {
 		if _, err := h.bars.WriteBatch(h.ctx, tenant, []mds.Bar{bar("A", at(9, 0), 1)}); !errors.Is(err, mds.ErrUnknownTenant) || mds.Retryable(err) {
@@ -77,5 +78,5 @@ func testUnknownTenant(t *testing.T, h *harness) {
 	if _, err := h.store.Tenant(h.ctx, "nobody"); !errors.Is(err, mds.ErrUnknownTenant) || !strings.Contains(err.Error(), "mds tenant create nobody") {
 		t.Errorf("tenant nobody: %v", err)
 	}
-	h.want(h.all())
+	h.want(h.all(), bar("KEPT", at(9, 0), 1))
 }

@@ -1,0 +1,100 @@
+package duckdb
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/mountns"
+)
+
+// fullDisk makes the test binary be a process that fills a disk.
+const fullDisk = "MDS_TEST_FULL_DISK"
+
+// fillDisk writes batches into dir until the disk is full, removes the file
+// "filler" that takes the room, goes on with the same store and the batch that
+// failed, and dies without closing it. It prints what was acknowledged.
+func fillDisk(dir string) {
+	ctx := context.Background()
+	s, err := Open(ctx, filepath.Join(dir, "store"), Config{})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	table := NewTable[mds.Bar](s)
+	acknowledged, after, failures := 0, 0, 0
+	for n := 0; after < 20 && failures < 5; n++ {
+		receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), diskBatch(n))
+		if err != nil {
+			failures++
+			fmt.Printf("failed retryable=%v %v\n", mds.Retryable(err), err)
+			_ = os.Remove(filepath.Join(dir, "filler")) // gone at the second failure
+			n--
+			continue
+		}
+		acknowledged += int(receipt.Written + receipt.Unchanged)
+		if failures > 0 {
+			after++
+		}
+	}
+	fmt.Printf("acknowledged %d after %d\n", acknowledged, after)
+	os.Exit(9)
+}
+
+// diskBatch is a batch of bars that compress badly.
+func diskBatch(n int) []mds.Bar {
+	bars := make([]mds.Bar, 1000)
+	for i := range bars {
+		bars[i] = mds.Bar{
+			Vendor: "test", Symbol: fmt.Sprint("S", n%50), Timeframe: "1s",
+			TS:     time.Unix(int64(n*len(bars)+i), 0),
+			Close:  float64(n*7919%1000) + float64(i*31%97)/97,
+			Volume: mds.Some(float64((i*7919 + n*31) % 100_003)),
+			VWAP:   mds.Some(float64((i*104_729+n)%999_983) / 3),
+		}
+	}
+	return bars
+}
+
+// TestFullDisk has the disk fill up in the middle of a write (4 MB free) and
+// in the middle of a checkpoint (18 MB, past DuckDB's log of 16), after which
+// DuckDB gives the instance up. In both the store goes on once there is room,
+// and nothing acknowledged is lost.
+func TestFullDisk(t *testing.T) {
+	for _, free := range []int{4, 18} {
+		t.Run(fmt.Sprint(free, " MB"), func(t *testing.T) {
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := mountns.Command(t, `
+				mount -t tmpfs -o size=60m none "$DIR"
+				head -c "$FILLER" /dev/zero > "$DIR/filler"
+				`+fullDisk+`="$DIR" "$SELF" || true
+				cp "$DIR"/store/* "$OUT"`)
+			out := t.TempDir()
+			cmd.Env = append(cmd.Env, "SELF="+self, "OUT="+out, fmt.Sprintf("FILLER=%d", (60-free)*1_000_000))
+			text, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			var acknowledged, after int
+			_, last, _ := strings.Cut(string(text), "\nacknowledged ")
+			if _, err := fmt.Sscanf(last, "%d after %d", &acknowledged, &after); err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+			if !strings.Contains(string(text), "failed retryable=true write bars: the disk is full") || after != 20 {
+				t.Errorf("%d batches after the disk was full:\n%s", after, text)
+			}
+			n, err := NewTable[mds.Bar](open(t, out, Config{})).Count(context.Background(), mds.DefaultTenant(), mds.Selection{})
+			if err != nil || n != int64(acknowledged) {
+				t.Errorf("%d bars are stored, %v; acknowledged were %d", n, err, acknowledged)
+			}
+		})
+	}
+}
