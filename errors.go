@@ -6,8 +6,15 @@ import (
 	"strings"
 )
 
+// ErrNoStore is returned for a store that is opened for reading and is not
+// there: nothing was ever written to it.
+var ErrNoStore = errors.New("there is no store")
+
 // ErrUnknownTenant is returned for a tenant that the store does not hold.
 var ErrUnknownTenant = errors.New("unknown tenant")
+
+// ErrTenantName is wrapped by the refusal of a name that no tenant can have.
+var ErrTenantName = errors.New("tenant name")
 
 // ErrTenantExists is returned by CreateTenant for a slug that is taken.
 var ErrTenantExists = errors.New("tenant exists")

@@ -1,6 +1,9 @@
 package mds
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Receipt says what became of the records of one batch. They add up to the
 // batch's length.
@@ -32,9 +35,45 @@ type Selection struct {
 	// Timeframe picks one timeframe; "" picks all.
 	Timeframe Timeframe
 	// Start is the first instant, inclusive; zero means from the beginning.
+	//
+	// Calendar bars are labelled by dates, which begin at midnight in the
+	// location of Start and End: a window from 2020-11-27 00:00 in New York
+	// holds the daily bar of 2020-11-27.
 	Start time.Time
-	// End is the first instant after the window; zero means to the end.
+	// End is the first instant after the window; zero means to the end. A
+	// window that ends before it starts holds nothing.
 	End time.Time
+}
+
+// Validate refuses a timeframe that is not in its standard spelling, which no
+// record could have.
+func (s Selection) Validate() error {
+	if s.Timeframe != "" && !s.Timeframe.Valid() {
+		_, err := ParseTimeframe(string(s.Timeframe))
+		if err == nil {
+			err = fmt.Errorf("%w in its standard spelling: %q; use ParseTimeframe", ErrTimeframe, s.Timeframe)
+		}
+		return err
+	}
+	return nil
+}
+
+// Bound returns the first stored time, in microseconds since 1970, that is not
+// before a bound of a window, for calendar bars or for others.
+func Bound(t time.Time, calendar bool) int64 {
+	if calendar {
+		year, month, day := t.Date()
+		date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+		if t.After(time.Date(year, month, day, 0, 0, 0, 0, t.Location())) {
+			date = date.AddDate(0, 0, 1)
+		}
+		return date.UnixMicro()
+	}
+	micros := t.UnixMicro()
+	if t.Nanosecond()%1000 != 0 {
+		micros++
+	}
+	return micros
 }
 
 // Query is a windowed read. Records come in order of time; those of one
@@ -43,7 +82,7 @@ type Query struct {
 	Selection
 	// Descending turns the whole order round.
 	Descending bool
-	// Limit is the most records to return; 0 means all.
+	// Limit is the most records to return; 0 or less means all.
 	Limit int
 }
 

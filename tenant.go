@@ -12,7 +12,7 @@ type Tenant struct {
 	// ID is a UUID in its canonical text form.
 	ID string
 	// Slug is the short name people use: lower-case letters, digits, '-' and
-	// '_', starting with a letter or digit, at most 63 bytes.
+	// '_', starting with a letter or digit, at most 63 bytes, and no UUID.
 	Slug string
 }
 
@@ -23,10 +23,14 @@ func DefaultTenant() Tenant {
 
 // NewTenant returns the tenant of a slug. The ID is the version 5 UUID (RFC
 // 9562, section 5.5) of a URL that ends in the slug, so that
-// the same slug has the same ID in every store.
+// the same slug has the same ID in every store. The error wraps
+// [ErrTenantName].
 func NewTenant(slug string) (Tenant, error) {
 	if !validSlug(slug) {
-		return Tenant{}, fmt.Errorf("tenant name %q: use lower-case letters, digits, '-' and '_', at most 63 of them, starting with a letter or digit", slug)
+		return Tenant{}, fmt.Errorf("%w %q: use lower-case letters, digits, '-' and '_', at most 63 of them, starting with a letter or digit", ErrTenantName, slug)
+	}
+	if isUUID(slug) {
+		return Tenant{}, fmt.Errorf("%w %q: it is a UUID, which would be taken for a tenant's id", ErrTenantName, slug)
 	}
 	return Tenant{ID: tenantID(slug), Slug: slug}, nil
 }
@@ -41,6 +45,26 @@ func validSlug(s string) bool {
 		case i > 0 && (c == '-' || c == '_'):
 		default:
 			return false
+		}
+	}
+	return true
+}
+
+// isUUID reports the form 8-4-4-4-12 of hexadecimal digits.
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+				return false
+			}
 		}
 	}
 	return true

@@ -30,7 +30,7 @@ func TestTenantSlugs(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, slug := range []string{"", "A", "-a", "_a", "a.b", "a/b", "..", "é", strings.Repeat("x", 64)} {
+	for _, slug := range []string{"", "A", "-a", "_a", "a.b", "a/b", "..", "é", "170955cd-45b1-5e79-a214-43560e6e8b6c", strings.Repeat("x", 64)} {
 		if tenant, err := mds.NewTenant(slug); err == nil {
 			t.Errorf("%q became %+v", slug, tenant)
 		}

@@ -9,6 +9,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -65,13 +66,14 @@ type Table[R any] interface {
 
 // Config configures a [Store]. The zero value is usable.
 type Config struct {
-	// ReadOnly opens the store for reading. With DuckDB several processes may
-	// then read at once; data that is still to be made or migrated is opened
-	// for writing all the same. Defaults to false.
+	// ReadOnly opens the store for reading, and refuses to write. With DuckDB
+	// several processes may then read at once. A store that is not there is an
+	// error that wraps [mds.ErrNoStore]; one of an older schema is migrated all
+	// the same. Defaults to false.
 	ReadOnly bool
 
-	// MemoryLimit bounds the memory of an embedded engine per open tenant,
-	// such as "512MB" or "2GB". Defaults to 512MB.
+	// MemoryLimit bounds the memory of an embedded engine per open tenant: a
+	// number and a unit, such as "512MB" or "2GB". Defaults to 512MB.
 	MemoryLimit string
 
 	// Logger receives what happens to the store, such as a migration applied.
@@ -84,11 +86,14 @@ type Store struct {
 	Backend
 }
 
+// ErrDSN is wrapped by the refusal of a DSN that names no store.
+var ErrDSN = errors.New("DSN")
+
 // Open opens the store that the DSN names. Close it when done.
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	scheme, rest, ok := strings.Cut(dsn, "://")
 	if !ok || scheme != "duckdb" {
-		return nil, fmt.Errorf("DSN %q: write duckdb://DIR", redact(dsn))
+		return nil, fmt.Errorf("%w %q: write duckdb://DIR", ErrDSN, redact(dsn))
 	}
 	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
 		ReadOnly:    cfg.ReadOnly,

@@ -206,25 +206,32 @@ func TestNewerFileIsRefused(t *testing.T) {
 	}
 }
 
-func TestReadOnlyMigratesFirst(t *testing.T) {
+func TestReadOnly(t *testing.T) {
+	ctx := context.Background()
+	absent := filepath.Join(t.TempDir(), "absent")
+	if _, err := Open(ctx, absent, Config{ReadOnly: true}); !errors.Is(err, mds.ErrNoStore) || !strings.Contains(err.Error(), absent) || fileExists(absent) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
 	dir := t.TempDir()
-	s := open(t, dir, Config{ReadOnly: true}) // the file is yet to be made
-	if err := s.Ping(context.Background(), mds.DefaultTenant()); err != nil {
-		t.Fatal(err)
+	s := open(t, dir, Config{ReadOnly: true})
+	if err := s.Ping(ctx, mds.DefaultTenant()); !errors.Is(err, mds.ErrNoStore) || fileExists(filepath.Join(dir, "default.duckdb")) {
+		t.Errorf("a file that is not there: %v", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	// A fresh file without tables is one that a crash left before its first migration.
-	if err := os.Remove(filepath.Join(dir, "default.duckdb")); err != nil {
-		t.Fatal(err)
-	}
+	// A file without tables is one that a crash left before its first migration.
 	if err := raw(t, dir, "SELECT 1").Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir, Config{ReadOnly: true})
-	if version, err := s.SchemaVersion(context.Background(), mds.DefaultTenant()); err != nil || version != SchemaVersion() {
-		t.Errorf("schema version %d, %v", version, err)
+	if err := s.Ping(ctx, mds.DefaultTenant()); err != nil {
+		t.Errorf("a file to migrate: %v", err)
+	}
+	if _, err := NewTable[mds.Bar](s).WriteBatch(ctx, mds.DefaultTenant(), bars(1, 1)); err == nil || !strings.Contains(err.Error(), "opened for reading only") {
+		t.Errorf("a write: %v", err)
+	}
+	if _, err := NewTable[mds.Bar](s).Delete(ctx, mds.DefaultTenant(), mds.Selection{}); err == nil {
+		t.Error("a delete was taken")
+	}
+	if _, err := s.CreateTenant(ctx, "acme"); err == nil {
+		t.Error("a tenant was made")
 	}
 }
 
@@ -305,6 +312,20 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		if s, err := Open(context.Background(), dir, Config{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, %v; want %q", dir, s, err, want)
+		}
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	for _, limit := range []string{"256MB", "1.5 GiB", "64MiB"} {
+		s := open(t, t.TempDir(), Config{MemoryLimit: limit})
+		if err := s.Ping(context.Background(), mds.DefaultTenant()); err != nil {
+			t.Errorf("%s: %v", limit, err)
+		}
+	}
+	for _, limit := range []string{"lots", "512", "-1GB", "80%", "1GB'"} {
+		if _, err := Open(context.Background(), t.TempDir(), Config{MemoryLimit: limit}); err == nil || !strings.Contains(err.Error(), "such as 512MB") {
+			t.Errorf("%s: %v", limit, err)
 		}
 	}
 }

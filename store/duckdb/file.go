@@ -55,7 +55,7 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 		path:     path,
 		tenant:   tenant,
 		cfg:      cfg,
-		readOnly: cfg.ReadOnly && fileExists(path),
+		readOnly: cfg.ReadOnly,
 		logger:   cfg.Logger,
 		writer:   make(chan struct{}, 1),
 		closed:   make(chan struct{}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,6 +152,9 @@ type selected[R any] struct {
 
 // selectSeries resolves a selection. It returns no series where none matches.
 func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selection) (*selected[R], error) {
+	if err := sel.Validate(); err != nil {
+		return nil, err
+	}
 	where, args, err := t.identityCondition(sel)
 	if err != nil {
 		return nil, err
@@ -168,15 +172,34 @@ func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selectio
 	if where != "" {
 		s.where, s.args = t.idCondition(s.rank, where, args)
 	}
+	window, windowArgs := t.windowCondition(sel)
+	s.where += window
+	s.args = append(s.args, windowArgs...)
+	return s, nil
+}
+
+// windowCondition restricts facts to the window. Its bounds are other ones for
+// calendar bars where they are given in another zone than UTC.
+func (t *Table[R]) windowCondition(sel mds.Selection) (string, []any) {
+	instants, args := t.bounds(sel, false)
+	dates, dateArgs := t.bounds(sel, true)
+	if t.schema.Timeframe == nil || slices.Equal(args, dateArgs) {
+		return instants, args
+	}
+	calendar := fmt.Sprintf("series_id IN (SELECT id FROM %s WHERE timeframe IN ('%s', '%s', '%s'))", t.sql.series, mds.Day, mds.Week, mds.Month)
+	return fmt.Sprintf(" AND ((NOT %[1]s%[2]s) OR (%[1]s%[3]s))", calendar, instants, dates), append(args, dateArgs...)
+}
+
+func (t *Table[R]) bounds(sel mds.Selection, calendar bool) (condition string, args []any) {
 	if !sel.Start.IsZero() {
-		s.where += " AND " + t.sql.time + " >= make_timestamp(?)"
-		s.args = append(s.args, ceilMicros(sel.Start))
+		condition += " AND " + t.sql.time + " >= make_timestamp(?)"
+		args = append(args, mds.Bound(sel.Start, calendar))
 	}
 	if !sel.End.IsZero() {
-		s.where += " AND " + t.sql.time + " < make_timestamp(?)"
-		s.args = append(s.args, ceilMicros(sel.End))
+		condition += " AND " + t.sql.time + " < make_timestamp(?)"
+		args = append(args, mds.Bound(sel.End, calendar))
 	}
-	return s, nil
+	return condition, args
 }
 
 // idCondition restricts facts to series: by literal ids, which prune row

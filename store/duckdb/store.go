@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -19,12 +20,13 @@ const extension = ".duckdb"
 // Config configures a [Store]. The zero value is usable.
 type Config struct {
 	// ReadOnly opens files for reading, which several processes may do at
-	// once. A file that is still to be made or migrated is opened for writing
-	// all the same. Defaults to false.
+	// once, and makes none: a store that is not there is an error that wraps
+	// [mds.ErrNoStore]. A file of an older schema is opened for writing all the
+	// same, to migrate it. Defaults to false.
 	ReadOnly bool
 
-	// MemoryLimit bounds DuckDB's own memory per open tenant, such as "512MB".
-	// Defaults to 512MB.
+	// MemoryLimit bounds DuckDB's own memory per open tenant: a number and one
+	// of KB, MB, GB, KiB, MiB, GiB. Defaults to 512MB.
 	MemoryLimit string
 
 	// Logger receives what happens to the files. Defaults to discarding it.
@@ -52,8 +54,10 @@ type Store struct {
 	closed bool
 }
 
-// Open returns the store in a folder, which is made if absent. Files are
-// opened at their tenant's first use.
+var memoryLimit = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[KMGkmg]i?[Bb]$`)
+
+// Open returns the store in a folder, which is made if absent (unless the
+// store is for reading only). Files are opened at their tenant's first use.
 func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -64,14 +68,32 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(dir, "?%#") {
 		return nil, fmt.Errorf("folder %q: DuckDB cannot open paths that hold '?', '%%' or '#'; choose another name", dir)
 	}
+	if strings.HasPrefix(dir, "~") {
+		return nil, fmt.Errorf("folder %q: a shell puts your home in place of ~ only at the start of a word; write it out", dir)
+	}
+	cfg = cfg.withDefaults()
+	if !memoryLimit.MatchString(cfg.MemoryLimit) {
+		return nil, fmt.Errorf("memory limit %q: use a number and a unit, such as 512MB or 2GB", cfg.MemoryLimit)
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	s := &Store{dir: abs, cfg: cfg, files: make(map[string]*file)}
+	if cfg.ReadOnly {
+		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
+			return nil, s.noStore()
+		}
+		return s, nil
+	}
 	if err := os.MkdirAll(abs, 0o750); err != nil {
 		return nil, folderError(abs, err)
 	}
-	return &Store{dir: abs, cfg: cfg.withDefaults(), files: make(map[string]*file)}, nil
+	return s, nil
+}
+
+func (s *Store) noStore() error {
+	return fmt.Errorf("%w in %s", mds.ErrNoStore, s.dir)
 }
 
 func folderError(dir string, err error) error {
@@ -129,7 +151,7 @@ func (s *Store) Tenants(_ context.Context) ([]mds.Tenant, error) {
 }
 
 // Tenant finds a tenant by slug or UUID. The error wraps
-// [mds.ErrUnknownTenant] and names the command that makes one.
+// [mds.ErrUnknownTenant].
 func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error) {
 	tenants, err := s.Tenants(ctx)
 	if err != nil {
@@ -144,7 +166,7 @@ func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
 }
 
 func unknownTenant(name string) error {
-	return fmt.Errorf("%w %q; make it with: mds tenant create %s", mds.ErrUnknownTenant, name, name)
+	return fmt.Errorf("%w %q", mds.ErrUnknownTenant, name)
 }
 
 // CreateTenant makes the file of a new tenant. The error wraps
@@ -153,6 +175,9 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	tenant, err := mds.NewTenant(slug)
 	if err != nil {
 		return mds.Tenant{}, err
+	}
+	if s.cfg.ReadOnly {
+		return mds.Tenant{}, errReadOnly
 	}
 	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
 		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
@@ -167,6 +192,8 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	}
 	return tenant, nil
 }
+
+var errReadOnly = &Error{Op: "open", Err: errors.New("the store was opened for reading only")}
 
 var errClosed = &Error{Op: "open", Err: errors.New("the store is closed")}
 
@@ -191,8 +218,13 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	if err != nil || want != tenant {
 		return nil, unknownTenant(tenant.Slug)
 	}
-	if tenant != mds.DefaultTenant() && !fileExists(s.path(tenant)) {
-		return nil, unknownTenant(tenant.Slug)
+	if !fileExists(s.path(tenant)) {
+		switch {
+		case tenant != mds.DefaultTenant():
+			return nil, unknownTenant(tenant.Slug)
+		case s.cfg.ReadOnly:
+			return nil, s.noStore()
+		}
 	}
 	return s.openFile(ctx, tenant)
 }

@@ -48,6 +48,9 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
 		}
 	}
+	if t.store.cfg.ReadOnly {
+		return mds.Receipt{}, errReadOnly
+	}
 	f, err := t.store.file(ctx, tenant)
 	if err != nil {
 		return mds.Receipt{}, err
@@ -108,6 +111,9 @@ func (t *Table[R]) write(ctx context.Context, f *file, records []R) (mds.Receipt
 // Delete removes what the selection picks and returns the number of records.
 // The zero selection removes all of the kind.
 func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error) {
+	if t.store.cfg.ReadOnly {
+		return 0, errReadOnly
+	}
 	f, err := t.store.file(ctx, tenant)
 	if err != nil {
 		return 0, err
@@ -135,13 +141,4 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, wrap(op, err)
 	}
 	return deleted, nil
-}
-
-// ceilMicros is the first stored time that is not before t.
-func ceilMicros(t time.Time) int64 {
-	micros := t.UnixMicro()
-	if t.Nanosecond()%1000 != 0 {
-		micros++
-	}
-	return micros
 }

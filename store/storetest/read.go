@@ -33,6 +33,43 @@ func testWindowAndOrder(_ *testing.T, h *harness) {
 	h.want(h.query(mds.Query{Limit: 2, Descending: true}), b[3], b[4])
 }
 
+// testWindowInAZone: the bounds of a window are instants, and for calendar bars
+// the dates that they show where they are.
+func testWindowInAZone(t *testing.T, h *harness) {
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	daily := func(day int) mds.Bar {
+		b := bar("A", time.Date(2020, 11, day, 0, 0, 0, 0, time.UTC), float64(day))
+		b.Timeframe = mds.Day
+		return b
+	}
+	evening := bar("A", time.Date(2020, 11, 28, 0, 59, 0, 0, time.UTC), 1) // 19:59 on the 27th in New York
+	early := bar("A", time.Date(2020, 11, 27, 4, 59, 0, 0, time.UTC), 2)   // 23:59 on the 26th
+	h.write(daily(26), daily(27), daily(28), evening, early)
+	friday := mds.Selection{
+		Start: time.Date(2020, 11, 27, 0, 0, 0, 0, newYork),
+		End:   time.Date(2020, 11, 28, 0, 0, 0, 0, newYork),
+	}
+	h.want(h.query(mds.Query{Selection: friday}), daily(27), evening)
+	friday.Symbols = []string{"A"}
+	h.want(h.query(mds.Query{Selection: friday}), daily(27), evening)
+	friday.Timeframe = mds.Day
+	h.want(h.query(mds.Query{Selection: friday}), daily(27))
+	later := mds.Selection{Start: time.Date(2020, 11, 27, 9, 30, 0, 0, newYork)}
+	h.want(h.query(mds.Query{Selection: later}), daily(28), evening)
+	later.Start, later.End = time.Time{}, later.Start
+	h.want(h.query(mds.Query{Selection: later}), daily(26), daily(27), early)
+	for _, wrong := range []mds.Timeframe{"1min", "7m"} {
+		for _, err := range h.bars.Query(h.ctx, mds.DefaultTenant(), mds.Query{Selection: mds.Selection{Timeframe: wrong}}) {
+			if !errors.Is(err, mds.ErrTimeframe) {
+				t.Errorf("timeframe %s: %v", wrong, err)
+			}
+		}
+	}
+}
+
 // testPagesAndLimits reads more rows than a backend is likely to fetch at
 // once, three of them at every instant.
 func testPagesAndLimits(t *testing.T, h *harness) {

@@ -39,6 +39,7 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"Closed", testClosed},
 		{"CloseWhileWriting", testCloseWhileWriting},
 		{"WindowAndOrder", testWindowAndOrder},
+		{"WindowInAZone", testWindowInAZone},
 		{"PagesAndLimits", testPagesAndLimits},
 		{"StopReadingEarly", testStopReadingEarly},
 		{"Latest", testLatest},
