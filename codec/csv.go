@@ -23,6 +23,10 @@ type CSVOptions struct {
 	// their names and the usual aliases.
 	Columns map[string]string
 
+	// NoHeader says that the first line is data. Columns then maps every column
+	// by its number.
+	NoHeader bool
+
 	// Fixed gives identity columns one value for the whole file. A file that
 	// has such a column too is refused.
 	Fixed map[string]string
@@ -64,7 +68,8 @@ type CSV[R mds.Record[R]] struct {
 	row     row
 	cells   [][]byte
 	scratch []byte
-	number  []byte
+	number  numbers
+	odd     []string // warnings of the row being read
 	faults  []mds.Fault
 }
 
@@ -93,8 +98,8 @@ type numberCell[R any] struct {
 // [*SetupError] where the options do not say enough.
 func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
 	d := &CSV[R]{schema: mds.SchemaOf[R](), opt: opt, lines: newLineReader(r), warnings: make(map[string]int64)}
-	head, err := d.lines.r.Peek(4096)
-	if err != nil && !errors.Is(err, io.EOF) {
+	head, err := d.lines.peek()
+	if err != nil {
 		return nil, err
 	}
 	if fault := foreignFormat(head); fault != "" {
@@ -108,6 +113,7 @@ func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
 		return nil, err
 	}
 	d.delimiter = sniffDelimiter(line)
+	d.number.noGroups = d.delimiter == ';'
 	cells, open, fault := d.split(line)
 	if open {
 		fault = "has a quote that is not closed"
@@ -117,10 +123,46 @@ func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
 	}
 	h := newHeader(cells)
 	d.width = len(cells)
+	if opt.NoHeader {
+		h = numberedHeader(len(cells))
+		d.lines.giveBack([]pendingLine{{slices.Clone(line), nil}})
+	}
 	if d.mapping, err = mapColumns(h, &d.schema, opt); err != nil {
 		return nil, err
 	}
+	if !opt.NoHeader {
+		if err := d.checkHeader(h); err != nil {
+			return nil, err
+		}
+	}
 	return d, d.prepare()
+}
+
+// checkHeader refuses a first line whose cells, as they are mapped, hold data:
+// taken for a header it would be lost.
+func (d *CSV[R]) checkHeader(h header) error {
+	for i := range d.schema.Columns {
+		c := &d.schema.Columns[i]
+		cell, ok := d.mapping.cells[c.Name]
+		if !ok {
+			continue
+		}
+		var err error
+		switch {
+		case c.Time != nil:
+			_, err = parseStamp(h.names[cell])
+		case c.Text != nil:
+			continue
+		default:
+			if _, fault := d.number.float([]byte(h.names[cell])); fault != "" {
+				err = errors.New(fault)
+			}
+		}
+		if err == nil {
+			return &SetupError{Reason: fmt.Sprintf("the first line holds data (%q for the %s), not names; if the file has no header, say --no-header", h.names[cell], c.Name)}
+		}
+	}
+	return nil
 }
 
 // firstLine returns the first line that is not blank.
@@ -194,7 +236,7 @@ func (d *CSV[R]) Next(record *R) error {
 		return err
 	}
 	*record = d.fixed
-	d.faults = d.faults[:0]
+	d.faults, d.odd = d.faults[:0], d.odd[:0]
 	d.decodeTexts(record)
 	d.decodeNumbers(record)
 	if err := d.decodeTime(record); err != nil {
@@ -209,6 +251,9 @@ func (d *CSV[R]) Next(record *R) error {
 			d.warnings[warning]++
 		}
 	}
+	for _, warning := range d.odd {
+		d.warnings[warning]++
+	}
 	return nil
 }
 
@@ -222,7 +267,10 @@ func (d *CSV[R]) decodeTexts(record *R) {
 				continue
 			}
 			text := string(raw)
-			if t.column.Parse != nil && strings.TrimSpace(text) != "" {
+			if missingText(bytes.TrimSpace(raw)) {
+				text = ""
+			}
+			if t.column.Parse != nil && text != "" {
 				parsed, err := t.column.Parse(text)
 				if err != nil {
 					d.fault(t.column.Name, err.Error())
@@ -248,15 +296,15 @@ func (d *CSV[R]) decodeNumbers(record *R) {
 		}
 		switch {
 		case n.column.OptInt != nil:
-			v, fault := parseInt(cell, &d.number)
+			v, fault := d.number.whole(cell)
 			d.fault(n.column.Name, fault)
 			*n.column.OptInt(record) = mds.Some(v)
 		case n.column.OptFloat != nil:
-			v, fault := parseFloat(cell, &d.number)
+			v, fault := d.number.float(cell)
 			d.fault(n.column.Name, fault)
 			*n.column.OptFloat(record) = mds.Some(v)
 		default:
-			v, fault := parseFloat(cell, &d.number)
+			v, fault := d.number.float(cell)
 			d.fault(n.column.Name, fault)
 			*n.column.Float(record) = v
 		}
@@ -277,8 +325,14 @@ func (d *CSV[R]) decodeTime(record *R) error {
 	}
 	s, err := parseStamp(text)
 	if err != nil {
+		if clock := (stamp{}); d.timeCell >= 0 && strings.Contains(text, ":") && clock.setClock(text) == "" {
+			return &SetupError{Line: d.row.line, Field: name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", text)}
+		}
 		d.fault(name, err.Error())
 		return nil
+	}
+	if s.epoch && -year1970 < s.unixSec && s.unixSec < year1970 {
+		d.odd = append(d.odd, "an epoch within a year of 1970: is the column a time?")
 	}
 	t, err := d.resolve(&s, text, d.schema.Timeframe(record))
 	var setup *SetupError
@@ -290,9 +344,16 @@ func (d *CSV[R]) decodeTime(record *R) error {
 		d.fault(name, err.Error())
 		return nil
 	}
+	if t.IsZero() {
+		d.fault(name, strconv.Quote(text)+" is the one instant that cannot be kept")
+		t = time.Unix(0, 0)
+	}
 	*d.timeField(record) = t
 	return nil
 }
+
+// year1970 is the length of that year in seconds.
+const year1970 = 365 * 24 * 3600
 
 // resolve turns a stamp into the start of a bar of the timeframe.
 func (d *CSV[R]) resolve(s *stamp, text string, timeframe mds.Timeframe) (time.Time, error) {
@@ -310,7 +371,7 @@ func (d *CSV[R]) resolve(s *stamp, text string, timeframe mds.Timeframe) (time.T
 		return timeframe.Truncate(local), nil
 	}
 	if !timeframe.Valid() {
-		return s.wall(), nil // the row is at fault for its timeframe, not for its time
+		return time.Unix(0, 0), nil // the row is at fault for its timeframe, not for its time
 	}
 	var t time.Time
 	switch {
@@ -327,11 +388,11 @@ func (d *CSV[R]) resolve(s *stamp, text string, timeframe mds.Timeframe) (time.T
 			return t, err
 		}
 		if ambiguous {
-			d.warnings["a local time that occurred twice was read as the first"]++
+			d.odd = append(d.odd, "a local time that occurred twice was read as the first")
 		}
 	}
 	if t.Nanosecond()%1000 != 0 {
-		d.warnings["a time finer than microseconds was cut"]++
+		d.odd = append(d.odd, "a time finer than microseconds was cut")
 	}
 	if d.opt.Label == LabelEnd {
 		t = t.Add(-timeframe.Duration())
@@ -415,6 +476,8 @@ func (d *CSV[R]) setCells(cells [][]byte) string {
 	return ""
 }
 
+var quote = []byte{'"'}
+
 // readJoined reads a row that begins with line and goes on past a quoted line
 // end. Where the lines make no row, the first alone is at fault and the
 // others are read again: a stray quote must not swallow its neighbours.
@@ -422,20 +485,24 @@ func (d *CSV[R]) readJoined(line []byte) error {
 	joined := slices.Clone(line)
 	d.row.raw = joined
 	first := slices.Clone(line)
-	var ahead [][]byte
+	var ahead []pendingLine
 	fault := "has a quote that is not closed"
+	odd := bytes.Count(line, quote)%2 == 1
 	for len(ahead) < maxJoined && len(joined) < maxLine {
 		more, err := d.lines.next()
-		if errors.Is(err, io.EOF) || errors.Is(err, errLineTooLong) {
+		if errors.Is(err, errLineTooLong) {
+			ahead = append(ahead, pendingLine{slices.Clone(more), err})
 			break
 		}
 		if err != nil {
-			return err
+			// The end, or a reader that failed: it says so again when the
+			// lines given back are read.
+			break
 		}
-		ahead = append(ahead, slices.Clone(more))
+		ahead = append(ahead, pendingLine{slices.Clone(more), nil})
 		joined = append(append(joined, '\n'), more...)
-		if bytes.IndexByte(more, '"') < 0 {
-			continue
+		if odd = odd != (bytes.Count(more, quote)%2 == 1); odd {
+			continue // still inside quotes: each splitting would be in vain
 		}
 		cells, open, why := d.split(joined)
 		if open {

@@ -99,6 +99,26 @@ func TestCSVColumnsOption(t *testing.T) {
 	}
 }
 
+func TestCSVNoHeader(t *testing.T) {
+	opt := settings()
+	opt.NoHeader, opt.Columns = true, map[string]string{"ts": "#1", " close ": " #3 "}
+	bars, rejected, d := decode(t, "2020-11-27T14:30:00Z,x,1\n2020-11-27T14:31:00Z,x,2\n2020-11-27T14:32:00Z,x\n", opt)
+	if !slices.Equal(bars, []mds.Bar{minute(14, 30, 1), minute(14, 31, 2)}) || len(rejected) != 1 || rejected[0].Line != 3 {
+		t.Errorf("bars %+v, rejected %v", bars, rejected)
+	}
+	if !slices.Equal(d.Ignored(), []string{"#2"}) {
+		t.Errorf("ignored %q", d.Ignored())
+	}
+}
+
+// TestCSVDecimalComma: in a file with semicolons 1,234 may be either.
+func TestCSVDecimalComma(t *testing.T) {
+	bars, rejected, _ := decode(t, "ts;close;volume\n2020-11-27T14:30:00Z;1,234;\n2020-11-27T14:31:00Z;2;1,000\n2020-11-27T14:32:00Z;3;\n", settings())
+	if !slices.Equal(bars, []mds.Bar{minute(14, 32, 3)}) || len(rejected) != 2 || !strings.Contains(rejected[0].Reason, "write decimals with a point") {
+		t.Errorf("bars %+v, rejected %v", bars, rejected)
+	}
+}
+
 func TestCSVIdentityFromColumns(t *testing.T) {
 	opt := codec.CSVOptions{Default: map[string]string{"vendor": "local", "timeframe": "1d"}}
 	bars, rejected, _ := decode(t, "ticker,date,close,interval\nbrk.b,2020-11-27,1,daily\naapl,2020-11-27,2,1week\naapl,2020-11-27,3,7x\n", opt)
@@ -141,6 +161,7 @@ func TestCSVBadRows(t *testing.T) {
 		`2020-11-27T14:30:00Z,"1,5",1`:             `line 3: close: "1,5" is not a number`,
 		`2020-11-27T14:30:00Z,"1,2345",1`:          `line 3: close: "1,2345" is not a number`,
 		"2020-11-27T14:30:00Z,1,-5":                "line 3: volume: -5 is negative",
+		"0001-01-01T00:00:00Z,1,1":                 `line 3: ts: "0001-01-01T00:00:00Z" is the one instant that cannot be kept`,
 		"soon,x,-5":                                `line 3: close: "x" is not a number; ts: "soon" is not a time; volume: -5 is negative`,
 		",1,1":                                     "line 3: ts: is missing",
 		"2020-11-27,1,1":                           `line 3: ts: "2020-11-27" has no time of day, which bars of 1m need`,
@@ -165,6 +186,40 @@ func TestCSVBadRows(t *testing.T) {
 		}
 		if len(row) < 100 && rejected[0].Raw != row {
 			t.Errorf("%q: raw %q", row, rejected[0].Raw)
+		}
+	}
+}
+
+// TestCSVLongLineAfterAStrayQuote: both cost themselves, and the numbers of
+// the lines after them stay right.
+func TestCSVLongLineAfterAStrayQuote(t *testing.T) {
+	text := "ts,close\n2020-11-27T14:30:00Z,1\n\"x,1\n" + strings.Repeat("9", 2<<20) + "\n2020-11-27T14:31:00Z,y\n2020-11-27T14:32:00Z,3\n"
+	bars, rejected, _ := decode(t, text, settings())
+	lines := make([]int, len(rejected))
+	for i, r := range rejected {
+		lines[i] = r.Line
+	}
+	if !slices.Equal(bars, []mds.Bar{minute(14, 30, 1), minute(14, 32, 3)}) || !slices.Equal(lines, []int{3, 4, 5}) {
+		t.Errorf("bars %+v, rejected lines %v; want 3, 4 and 5", bars, lines)
+	}
+}
+
+func TestCSVMissingSymbols(t *testing.T) {
+	opt := settings()
+	delete(opt.Fixed, "symbol")
+	bars, rejected, _ := decode(t, "ts,close,symbol\n2020-11-27T14:30:00Z,1,NA\n2020-11-27T14:30:00Z,1,null\n2020-11-27T14:30:00Z,1,N/A\n2020-11-27T14:30:00Z,1, \n", opt)
+	if len(bars) != 1 || bars[0].Symbol != "NA" || len(rejected) != 3 || rejected[0].Reason != "symbol: is missing" {
+		t.Errorf("bars %+v, rejected %v", bars, rejected)
+	}
+}
+
+// TestCSVBinaryOrNot: one stray control byte in a text with other characters
+// makes no binary file, wherever the first block of it ends.
+func TestCSVBinaryOrNot(t *testing.T) {
+	for pad := range 4 {
+		text := "ts,close,note\n2020-11-27T14:30:00Z,1,\x01" + strings.Repeat("x", pad) + strings.Repeat("é", 4000) + "\n"
+		if bars, rejected, _ := decode(t, text, settings()); len(bars) != 1 || len(rejected) > 0 {
+			t.Errorf("pad %d: %d bars, rejected %v", pad, len(bars), rejected)
 		}
 	}
 }
@@ -266,13 +321,16 @@ func TestCSVWarnings(t *testing.T) {
 2024-11-04 01:31:00,1,0.5,1,1
 2024-11-04 01:32:00,1,2,1.5,1
 2024-11-04 01:33:00,,2,1.5,1
+-86400,,,,1
+2024-03-10 02:30:00.0000001,1,0.5,1,1
 `, opt)
 	want := map[string]int64{
 		"a local time that occurred twice was read as the first": 1,
 		"a time finer than microseconds was cut":                 1,
 		"open, high, low and close contradict each other":        2,
+		"an epoch within a year of 1970: is the column a time?":  1,
 	}
-	if len(bars) != 5 || len(rejected) > 0 || !maps.Equal(d.Warnings(), want) {
+	if len(bars) != 6 || len(rejected) != 1 || !maps.Equal(d.Warnings(), want) {
 		t.Errorf("%d bars, rejected %v, warnings %v", len(bars), rejected, d.Warnings())
 	}
 	if got := bars[0].TS.Format(time.RFC3339); got != "2024-11-03T05:30:00Z" {
@@ -307,12 +365,16 @@ func TestCSVSetupErrors(t *testing.T) {
 		{"parquet", "PAR1....", "it is a Parquet file", keep, false},
 		{"workbook", "PK\x03\x04....", "Excel workbook", keep, false},
 		{"UTF-16", "\xff\xfet\x00s\x00", "it is UTF-16 text", keep, false},
-		{"no header", "2020-11-27,1,2\n2020-11-28,1,2\n", `no usable columns: the first line is "2020-11-27", "1", "2"`, keep, false},
+		{"no header", "2020-11-27,1,2\n2020-11-28,1,2\n", `no usable columns: the first line is "2020-11-27", "1", "2"`, keep, true},
+		{"no header, mapped", "2020-11-27,1,2\n2020-11-28,1,2\n", `the first line holds data ("2020-11-27" for the ts), not names; if the file has no header, say --no-header`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"ts": "#1", "close": "#2"} }, true},
+		{"time of day alone", "time,close\n09:30:00,1\n", `line 2: ts: "09:30:00" is a time of day without a date; map both, with --columns date=NAME,time=NAME`, keep, true},
+		{"JSON", `{"ts":1}`, "it is JSON, not CSV", keep, false},
+		{"CR", "ts,close\r1,2\r", "its lines end in CR alone", keep, false},
 		{"open quote", "\"ts,close\n", "the header has a quote that is not closed", keep, false},
-		{"no close", "ts,open\n1,1\n", `no column holds the close: map one of "ts", "open" with --columns close=NAME`, keep, true},
+		{"no close", "ts,open\n1,1\n", `no column holds the close (last price): map one of "ts", "open" with --columns close=NAME`, keep, true},
 		{"no time", "close,open\n1,1\n", "no column holds the ts", keep, true},
 		{"no symbol", "ts,close\n1,1\n", "no column holds the symbol: give one with --symbol", func(o *codec.CSVOptions) { delete(o.Fixed, "symbol") }, true},
-		{"two symbols", "ts,close,symbol\n1,1,A\n", `the file's column "symbol" gives the symbol already: leave --symbol out`, keep, true},
+		{"two symbols", "ts,close,symbol\n1,1,A\n", `the file's column "symbol" gives the symbol already: give no other, or leave the column out`, keep, true},
 		{"two closes", "ts,close,Close\n1,1,A\n", `the file has two columns "Close"; pick one by its number, such as --columns close=#2`, keep, true},
 		{"unknown column", "ts,close\n1,1\n", `--columns volume=Vol: the file has no column "Vol"; it has "ts", "close"`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"volume": "Vol"} }, true},
 		{"unknown field", "ts,close\n1,1\n", `--columns bid=ts: bars have no column "bid"; they have vendor, symbol, timeframe, ts, open`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"bid": "ts"} }, true},
@@ -383,10 +445,10 @@ func drawBar(t *rapid.T) mds.Bar {
 		b.TradeCount = mds.Some(rapid.Int64Range(0, 1<<62).Draw(t, "count"))
 	}
 	b = b.Normalized()
-	if b.TS.IsZero() || b.TS.Year() < 1 || mds.NormalizeSymbol(b.Symbol) == "" {
-		b.TS = time.Unix(0, 0).UTC()
+	if b.TS.IsZero() || b.TS.Year() < 1 {
+		b.TS = time.Unix(0, 0)
 	}
-	return b
+	return b.Normalized()
 }
 
 func FuzzCSV(f *testing.F) {

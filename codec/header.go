@@ -38,6 +38,16 @@ func newHeader(cells [][]byte) header {
 	return h
 }
 
+// numberedHeader stands for the header of a file that has none.
+func numberedHeader(width int) header {
+	h := header{names: make([]string, width), keys: make([]string, width)}
+	for i := range width {
+		h.names[i] = "#" + strconv.Itoa(i+1)
+		h.keys[i] = h.names[i]
+	}
+	return h
+}
+
 // mapColumns finds the cell of every column: where the options say, else under
 // the column's name, else under the first of its aliases that is there.
 func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mapping, error) {
@@ -45,7 +55,8 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mappin
 	timeName := schema.ByRole(mds.Time)[0].Name
 	unmapped := make(map[string]bool)
 	for _, name := range sortedKeys(opt.Columns) {
-		from := opt.Columns[name]
+		from := strings.TrimSpace(opt.Columns[name])
+		name = strings.TrimSpace(name)
 		if schema.Lookup(name) == nil && name != dateColumn && name != timeColumn {
 			return nil, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: %s have no column %q; they have %s",
 				name, from, schema.Kind, name, strings.Join(columnNames(schema), ", "))}
@@ -81,8 +92,8 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mappin
 		return nil, err
 	}
 	if len(m.cells) == 0 && !given {
-		return nil, &HeaderError{fmt.Sprintf("no usable columns: the first line is %s; it should name them, or map them with --columns %s=NAME,…",
-			h.list(), timeName)}
+		return nil, &SetupError{Reason: fmt.Sprintf("no usable columns: the first line is %s; it should name them; map other names with --columns %s=NAME,… and columns without names with --no-header --columns %s=#1,…",
+			h.list(), timeName, timeName)}
 	}
 	if err := checkMapping(m, h, schema, opt); err != nil {
 		return nil, err
@@ -139,15 +150,15 @@ func checkMapping[R any](m *mapping, h header, schema *mds.Schema[R], opt CSVOpt
 		_, fallback := opt.Default[c.Name]
 		switch {
 		case mapped && fixed:
-			return &SetupError{Reason: fmt.Sprintf("the file's column %q gives the %s already: leave --%s out, or leave the column out with --columns %s=",
-				h.names[cell], c.Name, c.Name, c.Name)}
+			return &SetupError{Reason: fmt.Sprintf("the file's column %q gives the %s already: give no other, or leave the column out with --columns %s=",
+				h.names[cell], c.Name, c.Name)}
 		case mapped, fixed, fallback, c.Optional():
 		case c.Role == mds.Time && m.has(dateColumn):
 		case c.Role == mds.Identity:
 			return &SetupError{Reason: fmt.Sprintf("no column holds the %s: give one with --%s, or map one of %s with --columns %s=NAME",
 				c.Name, c.Name, h.list(), c.Name)}
 		default:
-			return &SetupError{Reason: fmt.Sprintf("no column holds the %s: map one of %s with --columns %s=NAME", c.Name, h.list(), c.Name)}
+			return &SetupError{Reason: fmt.Sprintf("no column holds the %s (%s): map one of %s with --columns %s=NAME", c.Name, c.Doc, h.list(), c.Name)}
 		}
 	}
 	return nil
@@ -275,6 +286,10 @@ func foreignFormat(head []byte) string {
 		return "it is a Parquet file; convert it to CSV first"
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		return "it is a zip archive or an Excel workbook; unpack it, or save it as CSV"
+	case bytes.HasPrefix(head, []byte("{")), bytes.HasPrefix(head, []byte("[")):
+		return "it is JSON, not CSV"
+	case bytes.IndexByte(head, '\r') >= 0 && bytes.IndexByte(head, '\n') < 0:
+		return "its lines end in CR alone; convert them first, with tr '\\r' '\\n'"
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0xfe, 0xff}):
 		return "it is UTF-16 text; convert it to UTF-8 first, with iconv -f UTF-16 -t UTF-8"
 	}
@@ -282,8 +297,21 @@ func foreignFormat(head []byte) string {
 	// bytes that are no text, it tells what the file is.
 	first, _, _ := bytes.Cut(head, []byte("\n"))
 	control := bytes.IndexFunc(head, func(r rune) bool { return r < 0x20 && r != '\t' && r != '\n' && r != '\r' }) >= 0
-	if bytes.IndexByte(first, 0) >= 0 || (control && !utf8.Valid(head)) {
+	if bytes.IndexByte(first, 0) >= 0 || (control && !utf8.Valid(wholeRunes(head))) {
 		return "it is a binary file, not CSV"
 	}
 	return ""
+}
+
+// wholeRunes leaves out a character that the end of b cuts in two.
+func wholeRunes(b []byte) []byte {
+	for i := 1; i < utf8.UTFMax && i <= len(b); i++ {
+		if tail := b[len(b)-i:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return b[:len(b)-i]
+			}
+			break
+		}
+	}
+	return b
 }

@@ -20,9 +20,15 @@ var errLineTooLong = errors.New("the line is longer than 1 MiB")
 // back that were read ahead in vain.
 type lineReader struct {
 	r       *bufio.Reader
-	number  int      // of the line last returned, from 1
-	pending [][]byte // lines given back, first to be read first
+	number  int           // of the line last returned, from 1
+	pending []pendingLine // given back, first to be read first
 	scratch []byte
+}
+
+// pendingLine is a line that was read ahead, with what next said of it.
+type pendingLine struct {
+	text []byte
+	err  error
 }
 
 func newLineReader(r io.Reader) *lineReader {
@@ -36,7 +42,7 @@ func (l *lineReader) next() ([]byte, error) {
 		line := l.pending[0]
 		l.pending = l.pending[1:]
 		l.number++
-		return line, nil
+		return line.text, line.err
 	}
 	line, err := l.r.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -69,7 +75,16 @@ func (l *lineReader) next() ([]byte, error) {
 }
 
 // giveBack puts lines before what is still to be read. They are kept.
-func (l *lineReader) giveBack(lines [][]byte) {
+func (l *lineReader) giveBack(lines []pendingLine) {
 	l.number -= len(lines)
 	l.pending = append(lines, l.pending...)
+}
+
+// peek returns the first bytes, as many as one read gives, at most 4096: a
+// live stream may not have more for a while.
+func (l *lineReader) peek() ([]byte, error) {
+	if _, err := l.r.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return l.r.Peek(min(l.r.Buffered(), 4096))
 }

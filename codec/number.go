@@ -25,11 +25,36 @@ func missing(cell []byte) bool {
 	return false
 }
 
-// parseFloat reads a decimal number with a point, an optional exponent and
-// optional thousands separators (1,234.5). scratch is reused.
-func parseFloat(cell []byte, scratch *[]byte) (v float64, fault string) {
-	digits, ok := plainNumber(cell, scratch)
+// missingText is missing for text: fewer spellings, since NA, NIL and NONE are
+// symbols of somebody.
+func missingText(cell []byte) bool {
+	switch len(cell) {
+	case 0:
+		return true
+	case 2:
+		return bytes.Equal(cell, []byte(`\N`))
+	case 3, 4:
+		return bytes.EqualFold(cell, []byte("n/a")) || bytes.EqualFold(cell, []byte("null")) || bytes.EqualFold(cell, []byte("#n/a"))
+	}
+	return false
+}
+
+// numbers parses the numbers of a file.
+type numbers struct {
+	// noGroups refuses commas. In a file with semicolons 1,234 is as likely a
+	// decimal as a thousand, and neither is guessed.
+	noGroups bool
+	scratch  []byte
+}
+
+// float reads a decimal number with a point, an optional exponent and optional
+// thousands separators (1,234.5).
+func (n *numbers) float(cell []byte) (v float64, fault string) {
+	digits, ok := n.plain(cell)
 	if !ok {
+		if n.noGroups && bytes.IndexByte(cell, ',') >= 0 {
+			return 0, strconv.Quote(clip(cell)) + " has a comma; in a file with semicolons write decimals with a point, and no thousands separators"
+		}
 		switch string(bytes.ToLower(bytes.TrimLeft(cell, "+-"))) {
 		case "nan", "inf", "infinity":
 			return 0, strconv.Quote(string(cell)) + " is not a number that can be kept; leave a missing value blank"
@@ -46,12 +71,12 @@ func parseFloat(cell []byte, scratch *[]byte) (v float64, fault string) {
 	return v, ""
 }
 
-// parseInt reads a whole number, which may be written as a float (120.0).
-func parseInt(cell []byte, scratch *[]byte) (n int64, fault string) {
-	digits, ok := plainNumber(cell, scratch)
+// whole reads a whole number, which may be written as a float (120.0).
+func (n *numbers) whole(cell []byte) (i int64, fault string) {
+	digits, ok := n.plain(cell)
 	if ok {
-		if n, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
-			return n, ""
+		if i, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
+			return i, ""
 		}
 		v, err := strconv.ParseFloat(string(digits), 64)
 		const exact = 1 << 53
@@ -62,10 +87,10 @@ func parseInt(cell []byte, scratch *[]byte) (n int64, fault string) {
 	return 0, strconv.Quote(clip(cell)) + " is not a whole number"
 }
 
-// plainNumber checks that the cell holds only what a decimal number is made
+// plain checks that the cell holds only what a decimal number is made
 // of and takes thousands separators out. It reports false for anything else,
 // such as NaN or hexadecimal.
-func plainNumber(cell []byte, scratch *[]byte) ([]byte, bool) {
+func (n *numbers) plain(cell []byte) ([]byte, bool) {
 	commas := false
 	for _, c := range cell {
 		switch {
@@ -76,8 +101,8 @@ func plainNumber(cell []byte, scratch *[]byte) ([]byte, bool) {
 			return nil, false
 		}
 	}
-	if !commas {
-		return cell, len(cell) > 0
+	if !commas || n.noGroups {
+		return cell, len(cell) > 0 && !commas
 	}
 	// A separator stands before each group of three digits of the whole part:
 	// "1,5" is a decimal comma and no number here.
@@ -85,7 +110,7 @@ func plainNumber(cell []byte, scratch *[]byte) ([]byte, bool) {
 	if point := bytes.IndexAny(cell, ".eE"); point >= 0 {
 		whole, rest = cell[:point], cell[point:]
 	}
-	out := (*scratch)[:0]
+	out := n.scratch[:0]
 	for i, group := range bytes.Split(whole, []byte(",")) {
 		digits := group
 		if i == 0 {
@@ -100,7 +125,7 @@ func plainNumber(cell []byte, scratch *[]byte) ([]byte, bool) {
 		return nil, false
 	}
 	out = append(out, rest...)
-	*scratch = out
+	n.scratch = out
 	return out, true
 }
 

@@ -53,7 +53,7 @@ func Open(path string, stdin io.Reader) (*File, error) {
 		f.count.r = file
 	}
 	buffered := bufio.NewReaderSize(&f.count, 256<<10)
-	head, err := buffered.Peek(4)
+	head, err := buffered.Peek(4) // no table of records is shorter
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -63,7 +63,7 @@ func Open(path string, stdin io.Reader) (*File, error) {
 		if err != nil {
 			return nil, errors.Join(compressedError("gzip", err), f.Close())
 		}
-		f.close = append(f.close, unpack.Close)
+		f.close = append(f.close, func() error { _ = unpack.Close(); return nil }) // Read has told
 		f.Reader = &unpackReader{r: unpack, format: "gzip"}
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		unpack, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1))

@@ -47,10 +47,11 @@ func (s *stamp) midnight() bool {
 //	202011270930  20201127093015                             compact
 //	1606487400  …000  …000000  …000000000                    epoch s, ms, µs, ns
 //
-// Slashes are month/day/year unless the year comes first. The unit of an epoch
+// Eight digits are a date, twelve and fourteen that begin with a year from 1900
+// to 2199 a time. Slashes are month/day/year unless the year comes first. The unit of an epoch
 // is told by its size: seconds up to 10^11, milliseconds up to 10^14,
-// microseconds up to 10^17. Eight digits that form a date are a date.
-// Fundamental forms are those of ISO 8601-1:2019; leap seconds are refused.
+// microseconds up to 10^17; fewer than nine digits are none, but 0 and negative
+// ones. Fundamental forms are those of ISO 8601-1:2019; leap seconds are refused.
 func parseStamp(text string) (stamp, error) {
 	var s stamp
 	text = strings.TrimSpace(text)
@@ -97,19 +98,35 @@ func allDigits(s string) bool {
 
 func parseNumericStamp(text string) (stamp, error) {
 	var s stamp
-	if allDigits(text) {
-		switch len(text) {
-		case 8:
-			if s.setDate(text) == "" {
-				return s, nil
-			}
-		case 12, 14:
-			if s.setDate(text[:8]) == "" && s.year >= 1900 && s.year < 2200 && s.setClock(text[8:]) == "" {
-				return s, nil
-			}
-		}
-	}
 	whole, fraction, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
+	if !strings.HasPrefix(text, "-") {
+		switch n := len(whole); {
+		case n == 8 && strings.Trim(fraction, "0") == "":
+			// Data frames write 20201127.0.
+			if fault := s.setDate(whole); fault != "" {
+				return s, errTime(text, fault)
+			}
+			return s, nil
+		case (n == 12 || n == 14) && looksLikeYear(whole[:4]):
+			fault := s.setDate(whole[:8])
+			clock := whole[8:]
+			if fraction != "" {
+				clock += "." + fraction
+			}
+			if fault == "" {
+				fault = s.setClock(clock)
+			}
+			if fault == "" {
+				return s, nil
+			}
+			if n == 14 { // no epoch has so many digits and begins so before the year 2600
+				return s, errTime(text, fault)
+			}
+		case n > 1 && n <= 8:
+			return s, errTime(text, "is too short for an epoch, and no date")
+		}
+		s = stamp{}
+	}
 	n, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil {
 		return s, errTime(text, "is too large for an epoch")
@@ -143,6 +160,8 @@ func parseNumericStamp(text string) (stamp, error) {
 	t := time.Unix(sec, nanos)
 	return stamp{epoch: true, hasTime: true, hasOffset: true, unixSec: t.Unix(), unixNanos: t.Nanosecond()}, nil
 }
+
+func looksLikeYear(digits string) bool { return digits >= "1900" && digits < "2200" }
 
 // setDate reads a date; it returns what is wrong with it, or "".
 func (s *stamp) setDate(text string) string {

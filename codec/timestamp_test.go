@@ -46,7 +46,10 @@ func TestParseTime(t *testing.T) {
 		"  2020-11-27  ":                   "2020-11-27T00:00:00Z",
 		"9999-12-31T23:59:59.999999Z":      "9999-12-31T23:59:59.999999Z",
 		"0001-01-01":                       "0001-01-01T00:00:00Z",
-		"99999999":                         "1973-03-03T09:46:39Z", // no such date: an epoch
+		"20201127.0":                       "2020-11-27T00:00:00Z",
+		"20201127093015.25":                "2020-11-27T09:30:15.25Z",
+		"100000000":                        "1973-03-03T09:46:40Z",
+		"190012319999":                     "1976-01-09T05:11:59.999Z", // no such time of day: an epoch
 		"2020-11-27T14:30:00.000000-05:00": "2020-11-27T19:30:00Z",
 	} {
 		got, err := ParseTime(text, nil)
@@ -79,6 +82,14 @@ func TestParseTimeRefuses(t *testing.T) {
 		"2020-11-27T13:00:00+25:00": "has an offset that is not ±hh:mm",
 		"99999999999999999999":      "is too large for an epoch",
 		"nan":                       "is not a time",
+		"20200230":                  "has day 30, which its month does not have",
+		"27112020":                  "has month 20",
+		"99999999":                  "has month 99",
+		"20201127.5":                "is too short for an epoch, and no date",
+		"201127":                    "is too short for an epoch, and no date",
+		"2020":                      "is too short for an epoch, and no date",
+		"12.34":                     "is too short for an epoch, and no date",
+		"20201127096015":            "has no such hour and minute",
 		"1e9":                       "is not a time",
 	} {
 		got, err := ParseTime(text, nil)

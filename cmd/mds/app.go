@@ -28,6 +28,7 @@ const (
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	color          bool // stdout shows colors
 	env            config.Env
 
 	dsn       string
@@ -50,25 +51,68 @@ func usagef(format string, args ...any) error {
 var errRejected = errors.New("rows were rejected")
 
 func (a *app) run(ctx context.Context, args []string) int {
+	out := &checkedWriter{Writer: a.stdout}
+	a.stdout = out
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil || errors.Is(err, errRejected) {
+		if lost := out.err; lost != nil {
+			fmt.Fprintf(a.stderr, "mds: writing the output: %v\n", lost)
+			return exitFailed
+		}
+	}
 	if err == nil {
 		return exitDone
 	}
 	if errors.Is(err, errRejected) {
 		return exitRejected
 	}
-	fmt.Fprintf(a.stderr, "mds: %v\n", err)
+	fmt.Fprintf(a.stderr, "mds: %s\n", a.sentence(err))
 	var usage usageError
 	var setup *codec.SetupError
-	if errors.As(err, &usage) || errors.As(err, &setup) || isCobraUsage(err) {
+	if errors.As(err, &usage) || errors.As(err, &setup) || errors.Is(err, store.ErrDSN) || errors.Is(err, mds.ErrTenantName) || isCobraUsage(err) {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// sentence is the message of an error, with what to do about it.
+func (a *app) sentence(err error) string {
+	on := ""
+	if a.dsn != a.env.DSN {
+		on = " --dsn " + a.dsn
+	}
+	_, nameErr := mds.NewTenant(a.tenant)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, mds.ErrNoStore):
+		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
+	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil:
+		return fmt.Sprintf("%v; make it with: mds tenant create %s%s", err, a.tenant, on)
+	case errors.Is(err, mds.ErrUnknownTenant):
+		return fmt.Sprintf("%v; mds tenant list%s shows what there is", err, on)
+	}
+	return err.Error()
+}
+
+// checkedWriter remembers that a write failed. What is printed for people is
+// printed without looking; a full disk must not pass for success.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // isCobraUsage recognises the one usage error that cobra reports without a
@@ -85,6 +129,7 @@ func (a *app) rootCommand() *cobra.Command {
 however often it is sent.
 
 The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -94,7 +139,8 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
 	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%w; see %s --help", err, cmd.CommandPath())
+		reason, _, _ := strings.Cut(err.Error(), ": strconv.")
+		return usagef("%s; see %s --help", reason, cmd.CommandPath())
 	})
 	root.AddCommand(
 		a.ingestCommand(),

@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{"truncated gzip", long[:len(long)/2], append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the gzip data ends too early: the file is truncated; fetch it again"},
 		{"damaged gzip", long[:50] + "xxxx" + long[54:], append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the gzip data is damaged"},
 		{"truncated zstd", "\x28\xb5\x2f\xfd\x00", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: the zstd data ends too early: the file is truncated; fetch it again"},
-		{"no usable columns", "a,b\n1,2\n", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, `mds: {}: no usable columns: the first line is "a", "b"; it should name them, or map them with --columns ts=NAME,…`},
+		{"no usable columns", "a,b\n1,2\n", append([]string{"ingest", "bars", "{}"}, msft...), exitUsage, `mds: {}: no usable columns: the first line is "a", "b"; it should name them; map other names with --columns ts=NAME,… and columns without names with --no-header --columns ts=#1,…`},
 		{"unknown column", good, append([]string{"ingest", "bars", "{}", "--columns", "open=Opening"}, msft...), exitUsage, `mds: {}: --columns open=Opening: the file has no column "Opening"; it has "ts", "close"`},
 		{"unknown field", good, append([]string{"ingest", "bars", "{}", "--columns", "bid=close"}, msft...), exitUsage, `mds: {}: --columns bid=close: bars have no column "bid"; they have vendor, symbol, timeframe, ts, open, high, low, close, volume, vwap, trade_count`},
 		{"no timeframe", good, []string{"ingest", "bars", "{}", "--symbol", "MSFT"}, exitUsage, `mds: {}: no column holds the timeframe: give one with --timeframe, or map one of "ts", "close" with --columns timeframe=NAME`},
@@ -68,13 +68,13 @@ func TestBadInput(t *testing.T) {
 		{"label", good, append([]string{"ingest", "bars", "{}", "--label", "middle"}, msft...), exitUsage, `mds: --label: label "middle": use start or end`},
 		{"symbol twice", good, append([]string{"ingest", "bars", "{}", "--symbol-from", "filename"}, msft...), exitUsage, "mds: give --symbol or --symbol-from, not both"},
 		{"symbol from", good, []string{"ingest", "bars", "{}", "--symbol-from", "name"}, exitUsage, `mds: --symbol-from "name": use column or filename`},
-		{"batch size", good, append([]string{"ingest", "bars", "{}", "--batch-size", "0"}, msft...), exitUsage, "mds: --batch-size 0: use at least 1"},
+		{"batch size", good, append([]string{"ingest", "bars", "{}", "--batch-size", "0"}, msft...), exitUsage, "mds: --batch-size 0: use 1 to 1,000,000"},
 		{"vendor", good, append([]string{"ingest", "bars", "{}", "--vendor", "a b"}, msft...), exitUsage, `mds: {}: --vendor: "a b" holds a character other than letters, digits, '-', '_' and '.'`},
 		{"no files", "", []string{"ingest", "bars"}, exitUsage, "mds: name the files to load, or - for standard input"},
 		{"unknown tenant", good, append([]string{"ingest", "bars", "{}", "--tenant", "acme"}, msft...), exitFailed, `mds: unknown tenant "acme"; make it with: mds tenant create acme`},
-		{"tenant name", "", []string{"tenant", "create", "A/B"}, exitFailed, `mds: tenant name "A/B": use lower-case letters, digits, '-' and '_', at most 63 of them, starting with a letter or digit`},
+		{"tenant name", "", []string{"tenant", "create", "A/B"}, exitUsage, `mds: tenant name "A/B": use lower-case letters, digits, '-' and '_', at most 63 of them, starting with a letter or digit`},
 		{"taken tenant", "", []string{"tenant", "create", "default"}, exitFailed, "mds: tenant exists: default"},
-		{"unknown scheme", "", []string{"series", "--dsn", "sqlite://x"}, exitFailed, `mds: DSN "sqlite://x": write duckdb://DIR`},
+		{"unknown scheme", "", []string{"series", "--dsn", "sqlite://x"}, exitUsage, `mds: DSN "sqlite://x": write duckdb://DIR`},
 		{"unknown command", "", []string{"inject"}, exitUsage, `mds: unknown command "inject" for "mds"`},
 		{"unknown kind", "", []string{"ingest", "quotes"}, exitUsage, `mds: mds ingest: unknown "quotes"; use bars`},
 		{"unknown flag", "", []string{"query", "bars", "--symbl", "A"}, exitUsage, "mds: unknown flag: --symbl; see mds query bars --help"},
@@ -84,7 +84,20 @@ func TestBadInput(t *testing.T) {
 		{"limit", "", []string{"query", "bars", "--limit", "-1"}, exitUsage, "mds: --limit -1: use 0 for all rows, or more"},
 		{"start", "", []string{"query", "bars", "--start", "soon"}, exitUsage, `mds: --start: "soon" is not a time`},
 		{"window", "", []string{"query", "bars", "--start", "2020-01-02", "--end", "2020-01-01"}, exitUsage, "mds: --start 2020-01-02 is not before --end 2020-01-01"},
-		{"unknown symbol", "", []string{"latest", "nope"}, exitFailed, "mds: no bars of NOPE; mds series lists what there is"},
+		{"no store", "", []string{"query", "bars"}, exitFailed, "/store yet; load something into it with: mds ingest bars FILE\n"},
+		{"no store elsewhere", "", []string{"ping", "--dsn", "duckdb:///nowhere"}, exitFailed, "mds: there is no store in /nowhere yet; load something into it with: mds ingest bars FILE --dsn duckdb:///nowhere\n"},
+		{"tenant that cannot be", good, append([]string{"ingest", "bars", "{}", "--tenant", "../x"}, msft...), exitFailed, `mds: unknown tenant "../x"; mds tenant list shows what there is`},
+		{"empty symbol", "", []string{"delete", "bars", "--symbol", "", "--yes"}, exitUsage, "mds: --symbol is given without a value"},
+		{"empty vendor", "", []string{"query", "bars", "--vendor", ""}, exitUsage, "mds: --vendor is given without a value"},
+		{"empty among symbols", "", []string{"query", "bars", "--symbol", "A,,B"}, exitUsage, `mds: --symbol "A,,B" names an empty symbol`},
+		{"number", "", []string{"query", "bars", "--limit", "abc"}, exitUsage, `mds: invalid argument "abc" for "--limit" flag; see mds query bars --help`},
+		{"standard input twice", "", append([]string{"ingest", "bars", "-", "-"}, msft...), exitUsage, "mds: - is standard input: it goes without other files and has no file name for --symbol-from"},
+		{"standard input's name", "", []string{"ingest", "bars", "-", "--symbol-from", "filename"}, exitUsage, "mds: - is standard input"},
+		{"rejects over the input", good, append([]string{"ingest", "bars", "{}", "--rejects", "{}"}, msft...), exitUsage, "mds: rejects file {}: it is one of the files to load; name another with --rejects"},
+		{"rejects nowhere", good, append([]string{"ingest", "bars", "{}", "--rejects", "/proc/nope/x"}, msft...), exitUsage, "mds: rejects file /proc/nope/x: no such file or directory; name another with --rejects"},
+		{"no header", "2020-11-27T14:30:00Z,1\n", append([]string{"ingest", "bars", "{}", "--columns", "ts=#1,close=#2"}, msft...), exitUsage, `mds: {}: the first line holds data ("2020-11-27T14:30:00Z" for the ts), not names; if the file has no header, say --no-header`},
+		{"no header and no columns", good, append([]string{"ingest", "bars", "{}", "--no-header"}, msft...), exitUsage, "mds: --no-header needs --columns with the columns' numbers, such as ts=#1,close=#5"},
+		{"bad file among others", "a\x00", append([]string{"ingest", "bars", "{}", "{}"}, msft...), exitFailed, "mds: {}: it is a binary file, not CSV (the file after it was not read)"},
 		{"delete everything", "", []string{"delete", "bars"}, exitUsage, "mds: say which bars: give --vendor, --symbol, --timeframe, --start or --end, or --all"},
 		{"log level", "", []string{"series", "--log-level", "loud"}, exitUsage, `mds: --log-level "loud": use debug, info, warn or error`},
 	} {
@@ -100,7 +113,7 @@ func TestBadInput(t *testing.T) {
 			if out.exit != c.exit || !strings.Contains(out.stderr, want) {
 				t.Errorf("exit %d, want %d with %q\n%s", out.exit, c.exit, want, out.stderr)
 			}
-			if strings.Count(out.stderr, "mds: ") > 2 || strings.Contains(out.stderr, "goroutine") {
+			if sentences := strings.Count(out.stderr, "\nmds: "); sentences > 1 || !strings.HasSuffix(out.stderr, "\n") || strings.Contains(out.stderr, "strconv") || strings.Contains(out.stderr, "goroutine") {
 				t.Errorf("more than one sentence:\n%s", out.stderr)
 			}
 		})

@@ -104,8 +104,11 @@ func TestLatestAndSeries(t *testing.T) {
 test,MSFT,1d,2020-11-27T00:00:00Z,,,,11,,,
 test,MSFT,1m,2020-11-27T14:32:00Z,10.5,13,10.5,12.75,2500.5,,
 `)
-	some := c.run("latest", "AAPL", "NONE", "--timeframe", "1m")
-	if some.exit != exitFailed || !strings.Contains(some.stdout, "AAPL") || some.stderr != "mds: no bars of NONE; mds series lists what there is\n" {
+	if none := c.must("series", "--vendor", "other"); none.stdout != "" || none.stderr != "no series match, of the 3 there are\n" {
+		t.Errorf("series of another vendor: %q, %q", none.stdout, none.stderr)
+	}
+	some := c.run("latest", "AAPL,NONE", "--timeframe", "1m")
+	if some.exit != exitFailed || !strings.Contains(some.stdout, "AAPL") || some.stderr != "mds: no 1m bars of NONE; mds series lists what there is\n" {
 		t.Errorf("exit %d, %q, %q", some.exit, some.stdout, some.stderr)
 	}
 	wantText(t, "series", c.must("series").stdout, `vendor  symbol  timeframe  rows  first                last
@@ -135,6 +138,9 @@ func TestDelete(t *testing.T) {
 	}
 	if out = c.run("delete", "bars", "--all", "--yes"); out.stdout != "5 bars removed\n" {
 		t.Errorf("exit %d, %q", out.exit, out.stdout)
+	}
+	if out = c.must("series", "--format", "json"); out.stdout != "[]\n" {
+		t.Errorf("json of no series: %q", out.stdout)
 	}
 	if out = c.run("series"); out.exit != exitDone || out.stdout != "" || out.stderr != "no bars are stored; load some with: mds ingest bars FILE\n" {
 		t.Errorf("exit %d, %q, %q", out.exit, out.stdout, out.stderr)
@@ -232,7 +238,7 @@ func TestDemo(t *testing.T) {
 			}
 		}
 	}
-	if out := c.must("series"); out.stdout != "" {
+	if out := c.run("series"); out.exit != exitFailed || !strings.Contains(out.stderr, "there is no store in") {
 		t.Errorf("the default tenant holds\n%s", out.stdout)
 	}
 	out := c.must("query", "bars", "--tenant", "demo", "--symbol", "SYN007", "--order", "desc", "--limit", "1", "--format", "csv").stdout

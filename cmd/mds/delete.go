@@ -29,7 +29,7 @@ func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
   mds delete bars --vendor synthetic --yes`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sel, err := f.selection()
+			sel, err := f.selection(cmd)
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
 }
 
 func runDelete[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds.Selection, yes bool) error {
-	kind := mds.SchemaOf[R]().Kind
+	schema := mds.SchemaOf[R]()
 	records := store.TableOf[R](s.Store)
 	if !yes {
 		n, err := records.Count(ctx, s.tenant, sel)
@@ -60,7 +60,7 @@ func runDelete[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 			return err
 		}
 		if n > 0 {
-			if err := a.confirm(fmt.Sprintf("Remove %s %s of tenant %s?", count(n), kind, s.tenant.Slug)); err != nil {
+			if err := a.confirm(fmt.Sprintf("Remove %s of tenant %s?", plural(n, schema.Noun), s.tenant.Slug)); err != nil {
 				return err
 			}
 		}
@@ -69,7 +69,7 @@ func runDelete[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "%s %s removed\n", count(n), kind)
+	fmt.Fprintf(a.stdout, "%s removed\n", plural(n, schema.Noun))
 	return nil
 }
 

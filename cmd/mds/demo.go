@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/demo"
@@ -137,9 +136,7 @@ func (a *app) demoQueries(ctx context.Context, s *session) error {
 		}
 		session = append(session, bar)
 	}
-	file, isFile := a.stdout.(*os.File)
-	color := isFile && term.IsTerminal(int(file.Fd()))
-	fmt.Fprint(a.stdout, demo.Candles(demo.Combine(session, mds.Minute5), 14, color))
+	fmt.Fprint(a.stdout, demo.Candles(demo.Combine(session, mds.Minute5), 14, a.color))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -131,7 +132,7 @@ func (a *app) healthCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Report the state of the store's parts; exit status 1 unless healthy",
+		Short: "Report the state of the store's parts; exit status 1 if unhealthy",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h := a.health(cmd.Context())
@@ -149,8 +150,8 @@ func (a *app) healthCommand() *cobra.Command {
 					fmt.Fprintln(a.stdout)
 				}
 			}
-			if h.State != "healthy" {
-				return fmt.Errorf("the store is %s", h.State)
+			if h.State == "unhealthy" {
+				return errors.New("the store is unhealthy")
 			}
 			return nil
 		},
@@ -165,9 +166,13 @@ func (a *app) health(ctx context.Context) health {
 	h := health{Service: "mds", State: "healthy", Version: version(), TS: float64(time.Now().UnixMilli()) / 1000}
 	report := func(name string, err error) {
 		c := component{Name: name, State: "healthy"}
-		if err != nil {
-			c.State, c.Reason = "unhealthy", err.Error()
-			h.State = "unhealthy"
+		var locked *duckdb.LockedError
+		switch {
+		case errors.As(err, &locked):
+			// Another process writes: the store is fine, and out of reach.
+			c.State, c.Reason, h.State = "degraded", a.sentence(err), "degraded"
+		case err != nil:
+			c.State, c.Reason, h.State = "unhealthy", a.sentence(err), "unhealthy"
 		}
 		h.Components = append(h.Components, c)
 	}

@@ -21,13 +21,16 @@ import (
 // defaultVendor is the vendor of files that name none.
 const defaultVendor = "local"
 
+// maxBatchSize bounds the memory of an ingest.
+const maxBatchSize = 1_000_000
+
 type ingestFlags struct {
 	vendor, symbol, timeframe string
 	tz, label                 string
 	columns                   map[string]string
 	symbolFrom                string
 	rejects                   string
-	strict                    bool
+	strict, noHeader          bool
 	batchSize                 int
 }
 
@@ -52,12 +55,15 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
   mds ingest bars daily/*.csv --symbol-from filename --timeframe 1d --vendor yahoo
   zcat bars.csv.gz | mds ingest bars - --columns ts=Time,close=Last`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 || slices.Contains(args, "") {
 				return usagef("name the files to load, or - for standard input")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := noEmptyFlags(cmd); err != nil {
+				return err
+			}
 			return runIngest[R](cmd.Context(), a, &f, args)
 		},
 	}
@@ -68,8 +74,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 	flags.StringVar(&f.tz, "tz", "", "the time zone of times without an offset, such as America/New_York or UTC")
 	flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
 	flags.StringToStringVar(&f.columns, "columns", nil, "columns by their names in the file, such as ts=Date,close=Last; #3 is the third; date=, time= apart; an empty name leaves a column out")
+	flags.BoolVar(&f.noHeader, "no-header", false, "the first line is data; map the columns by their numbers")
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
-	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON (default a new file in the folder rejects of the store)")
+	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
 	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
 	return cmd
@@ -78,9 +85,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 // csvOptions checks the flags and turns them into the codec's options.
 func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
 	opt := codec.CSVOptions{
-		Columns: f.columns,
-		Fixed:   map[string]string{},
-		Default: map[string]string{"vendor": defaultVendor},
+		Columns:  f.columns,
+		NoHeader: f.noHeader,
+		Fixed:    map[string]string{},
+		Default:  map[string]string{"vendor": defaultVendor},
 	}
 	var err error
 	if opt.Label, err = codec.ParseLabel(f.label); err != nil {
@@ -98,6 +106,9 @@ func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
 	}
 	if f.symbolFrom != "" && f.symbol != "" {
 		return opt, usagef("give --symbol or --symbol-from, not both")
+	}
+	if f.noHeader && len(f.columns) == 0 {
+		return opt, usagef("--no-header needs --columns with the columns' numbers, such as ts=#1,close=#5")
 	}
 	for name, value := range map[string]string{"vendor": f.vendor, "symbol": f.symbol, "timeframe": f.timeframe} {
 		if value != "" {
@@ -121,8 +132,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 	if err != nil {
 		return err
 	}
-	if f.batchSize < 1 {
-		return usagef("--batch-size %d: use at least 1", f.batchSize)
+	if f.batchSize < 1 || f.batchSize > maxBatchSize {
+		return usagef("--batch-size %d: use 1 to %s", f.batchSize, count(maxBatchSize))
+	}
+	if slices.Contains(files, "-") && (len(files) > 1 || f.symbolFrom == "filename") {
+		return usagef("- is standard input: it goes without other files and has no file name for --symbol-from")
 	}
 	schema := mds.SchemaOf[R]()
 	return a.withStore(ctx, writing, func(s *session) error {
@@ -132,6 +146,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			rejectsPath = s.rejectsPath(schema.Kind, time.Now())
 		}
 		rejects := load.NewRejects(rejectsPath)
+		if f.rejects != "" {
+			if err := rejects.Check(files); err != nil {
+				return usageError{err}
+			}
+		}
 		progress := newProgress(a.stderr)
 		result, err := load.Run(ctx, load.Config[R]{
 			Files:          files,

@@ -26,14 +26,21 @@ func (a *app) latestCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			sel, err := f.selection()
+			sel, err := f.selection(cmd)
 			if err != nil {
 				return err
 			}
 			if err := checkFormat(format); err != nil {
 				return err
 			}
-			sel.Symbols = args
+			for _, arg := range args {
+				for symbol := range strings.SplitSeq(arg, ",") {
+					if symbol = strings.TrimSpace(symbol); symbol == "" {
+						return usagef("%q names an empty symbol", arg)
+					}
+					sel.Symbols = append(sel.Symbols, symbol)
+				}
+			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
 				return a.latest(cmd.Context(), s, sel, format)
 			})
@@ -67,7 +74,14 @@ func (a *app) latest(ctx context.Context, s *session, sel mds.Selection, format 
 		}
 	}
 	if none != nil {
-		return fmt.Errorf("no bars of %s; mds series lists what there is", strings.Join(none, ", "))
+		what := "bars"
+		if sel.Timeframe != "" {
+			what = string(sel.Timeframe) + " " + what
+		}
+		if sel.Vendor != "" {
+			what = sel.Vendor + " " + what
+		}
+		return fmt.Errorf("no %s of %s; mds series lists what there is", what, strings.Join(none, ", "))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	_ "time/tzdata" // --tz works where the system has no zone database
 
+	"golang.org/x/term"
+
 	"github.com/marketdatastore/mds/internal/config"
 )
 
@@ -16,6 +18,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks for an orderly end; a second one ends at once.
 	context.AfterFunc(ctx, stop)
-	app := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: config.FromEnvironment()}
+	app := &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		color: term.IsTerminal(int(os.Stdout.Fd())),
+		env:   config.FromEnvironment(),
+	}
 	os.Exit(app.run(ctx, os.Args[1:]))
 }

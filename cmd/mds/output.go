@@ -212,8 +212,11 @@ func (t *table) writeAs(w io.Writer, format string, numeric ...string) error {
 			b.WriteString("\n")
 		}
 	}
-	if array {
+	switch {
+	case array && len(t.rows) > 0:
 		b.WriteString("\n]\n")
+	case array:
+		b.WriteString("]\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

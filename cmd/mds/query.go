@@ -35,7 +35,7 @@ when it cut; csv, ndjson and json give all.`,
   mds query bars --vendor yahoo --format csv > yahoo.csv`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sel, err := f.selection()
+			sel, err := f.selection(cmd)
 			if err != nil {
 				return err
 			}

@@ -1,13 +1,28 @@
 package main
 
 import (
+	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 )
+
+// noEmptyFlags refuses a flag that is given without a value. It is most often
+// a shell variable that is not set, and would pick everything.
+func noEmptyFlags(cmd *cobra.Command) error {
+	var empty error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		value := strings.Trim(f.Value.String(), "[]")
+		if value == "" && empty == nil {
+			empty = usagef("--%s is given without a value", f.Name)
+		}
+	})
+	return empty
+}
 
 // selectionFlags pick records.
 type selectionFlags struct {
@@ -29,7 +44,17 @@ func (f *selectionFlags) register(flags *pflag.FlagSet, symbols, window bool) {
 	}
 }
 
-func (f *selectionFlags) selection() (mds.Selection, error) {
+// selection turns the flags of cmd into a selection.
+func (f *selectionFlags) selection(cmd *cobra.Command) (mds.Selection, error) {
+	if err := noEmptyFlags(cmd); err != nil {
+		return mds.Selection{}, err
+	}
+	given := strings.Join(f.symbols, ",")
+	for i, symbol := range f.symbols {
+		if f.symbols[i] = strings.TrimSpace(symbol); f.symbols[i] == "" {
+			return mds.Selection{}, usagef("--symbol %q names an empty symbol", given)
+		}
+	}
 	sel := mds.Selection{Vendor: f.vendor, Symbols: f.symbols}
 	var err error
 	if f.timeframe != "" {

@@ -20,7 +20,7 @@ func (a *app) seriesCommand() *cobra.Command {
 		Short: "List the series of bars with their counts and time ranges",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sel, err := f.selection()
+			sel, err := f.selection(cmd)
 			if err != nil {
 				return err
 			}
@@ -38,12 +38,21 @@ func (a *app) seriesCommand() *cobra.Command {
 }
 
 func (a *app) series(ctx context.Context, s *session, sel mds.Selection, format string) error {
-	list, err := store.Bars(s.Store).Series(ctx, s.tenant, sel)
+	bars := store.Bars(s.Store)
+	list, err := bars.Series(ctx, s.tenant, sel)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		fmt.Fprintln(a.stderr, "no bars are stored; load some with: mds ingest bars FILE")
+		info, err := bars.Info(ctx, s.tenant)
+		if err != nil {
+			return err
+		}
+		if info.Rows > 0 {
+			fmt.Fprintf(a.stderr, "no series match, of the %s there are\n", count(info.Series))
+		} else {
+			fmt.Fprintln(a.stderr, "no bars are stored; load some with: mds ingest bars FILE")
+		}
 	}
 	t := &table{
 		header: []string{"vendor", "symbol", "timeframe", "rows", "first", "last"},

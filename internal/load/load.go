@@ -6,6 +6,7 @@ package load
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -88,13 +89,22 @@ type Result struct {
 type FileError struct {
 	File string
 	Err  error
+	// Unread files come after it and were not begun.
+	Unread int
 }
 
 func (e *FileError) Error() string {
-	if text := e.Err.Error(); strings.HasPrefix(text, "line ") {
-		return e.File + ", " + text
+	text := e.File + ": " + e.Err.Error()
+	if line := e.Err.Error(); strings.HasPrefix(line, "line ") {
+		text = e.File + ", " + line
 	}
-	return e.File + ": " + e.Err.Error()
+	switch {
+	case e.Unread == 1:
+		text += " (the file after it was not read)"
+	case e.Unread > 1:
+		text += fmt.Sprintf(" (the %d files after it were not read)", e.Unread)
+	}
+	return text
 }
 
 func (e *FileError) Unwrap() error { return e.Err }
@@ -138,15 +148,15 @@ func (l *load[R]) run(ctx context.Context) error {
 	if err := l.measure(); err != nil {
 		return err
 	}
-	for _, name := range l.cfg.Files {
+	for i, name := range l.cfg.Files {
 		if err := l.file(ctx, name); err != nil {
 			if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
 				return ErrInterrupted
 			}
-			if errors.Is(err, ErrInterrupted) || isWriteError(err) {
+			if errors.Is(err, ErrInterrupted) || !aboutInput(err) {
 				return err
 			}
-			return &FileError{File: name, Err: err}
+			return &FileError{File: name, Err: err, Unread: len(l.cfg.Files) - i - 1}
 		}
 	}
 	return nil
@@ -264,9 +274,11 @@ type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }
 
-func isWriteError(err error) bool {
-	var w *writeError
-	return errors.As(err, &w)
+// aboutInput tells a file that cannot be read from what cannot be written.
+func aboutInput(err error) bool {
+	var write *writeError
+	var rejects *RejectsError
+	return !errors.As(err, &write) && !errors.As(err, &rejects)
 }
 
 func (l *load[R]) report(f *codec.File, name string) {

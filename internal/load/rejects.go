@@ -22,13 +22,27 @@ type Reject struct {
 }
 
 // Rejects is the file of rejected rows. It is made with its first row, so
-// that a load without any leaves none; an older one of that name is replaced.
+// that a load without any leaves none; what a file of that name held before
+// stays, and the rows are added to it.
 type Rejects struct {
 	path  string
 	first []Reject // for the summary
 	file  *os.File
 	w     *bufio.Writer
 }
+
+// RejectsError is a rejects file that cannot be written. It ends a load: a
+// row that is neither stored nor kept would be lost.
+type RejectsError struct {
+	Path string
+	Err  error
+}
+
+func (e *RejectsError) Error() string {
+	return fmt.Sprintf("rejects file %s: %v; name another with --rejects", e.Path, e.Err)
+}
+
+func (e *RejectsError) Unwrap() error { return e.Err }
 
 // shown is the number of rejects kept for the summary.
 const shown = 3
@@ -48,26 +62,65 @@ func (r *Rejects) Path() string {
 func (r *Rejects) First() []Reject { return r.first }
 
 func (r *Rejects) add(file string, row *codec.RowError) error {
-	if r.file == nil {
-		if err := os.MkdirAll(filepath.Dir(r.path), 0o750); err != nil {
-			return fmt.Errorf("rejects file: %w", err)
-		}
-		f, err := os.Create(r.path)
-		if err != nil {
-			return fmt.Errorf("rejects file: %w", err)
-		}
-		r.file, r.w = f, bufio.NewWriter(f)
-	}
 	reject := Reject{File: file, Line: row.Line, Field: row.Field, Reason: row.Reason, Raw: row.Raw}
 	if len(r.first) < shown {
 		r.first = append(r.first, reject)
 	}
+	if r.file == nil {
+		if err := r.open(); err != nil {
+			return err
+		}
+	}
 	line, err := json.Marshal(reject)
 	if err != nil {
-		return fmt.Errorf("rejects file: %w", err)
+		return r.fail(err)
 	}
 	if _, err := r.w.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("rejects file: %w", err)
+		return r.fail(err)
+	}
+	return nil
+}
+
+func (r *Rejects) open() error {
+	if err := os.MkdirAll(filepath.Dir(r.path), 0o750); err != nil {
+		return r.fail(err)
+	}
+	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640) //nolint:gosec // the user names it
+	if err != nil {
+		return r.fail(err)
+	}
+	r.file, r.w = f, bufio.NewWriter(f)
+	return nil
+}
+
+func (r *Rejects) fail(err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return &RejectsError{Path: r.path, Err: err}
+}
+
+// Check tries, before a load, whether the file can be written, and that it is
+// none of the inputs.
+func (r *Rejects) Check(inputs []string) error {
+	stat, err := os.Stat(r.path)
+	fresh := err != nil
+	for _, input := range inputs {
+		if in, err := os.Stat(input); err == nil && !fresh && os.SameFile(in, stat) {
+			return r.fail(errors.New("it is one of the files to load"))
+		}
+	}
+	if err := r.open(); err != nil {
+		return err
+	}
+	err = r.file.Close()
+	r.file = nil
+	if fresh {
+		err = errors.Join(err, os.Remove(r.path))
+	}
+	if err != nil {
+		return r.fail(err)
 	}
 	return nil
 }
@@ -78,7 +131,7 @@ func (r *Rejects) Close() error {
 		return nil
 	}
 	if err := errors.Join(r.w.Flush(), r.file.Sync(), r.file.Close()); err != nil {
-		return fmt.Errorf("rejects file %s: %w", r.path, err)
+		return r.fail(err)
 	}
 	return nil
 }
