@@ -132,6 +132,9 @@ func (b *Bar) Validate() error {
 		add("timeframe", fmt.Sprintf("%q is not one of %s", string(b.Timeframe), timeframeList()))
 	}
 	add("ts", timeFault(b.TS))
+	if b.Timeframe.Calendar() && len(faults) == 0 {
+		add("ts", timeFault(b.Timeframe.Truncate(b.TS)))
+	}
 	add("open", priceFault(b.Open))
 	add("high", priceFault(b.High))
 	add("low", priceFault(b.Low))

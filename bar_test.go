@@ -55,6 +55,10 @@ func TestValidateSentences(t *testing.T) {
 		{func(b *mds.Bar) { b.TradeCount = mds.Some(int64(-2)) }, "trade_count: -2 is negative"},
 		{func(b *mds.Bar) { b.TS = time.Time{} }, "ts: is missing"},
 		{func(b *mds.Bar) { b.TS = time.Date(12020, 1, 1, 0, 0, 0, 0, time.UTC) }, "ts: year 12020 is outside 1 to 9999"},
+		{func(b *mds.Bar) {
+			b.Timeframe, b.TS = mds.Day, time.Date(10000, 1, 1, 13, 0, 0, 0, time.FixedZone("", 14*3600)) // 9999-12-31 23:00 UTC
+		}, "ts: year 10000 is outside 1 to 9999"},
+		{func(b *mds.Bar) { b.Timeframe, b.TS = mds.Month, time.Date(1, 1, 31, 0, 0, 0, 0, time.UTC) }, "ts: is missing"},
 		{func(b *mds.Bar) { b.Symbol = "  " }, "symbol: is missing"},
 		{func(b *mds.Bar) { b.Symbol = "A\tB" }, `symbol: "A\tB" holds a character that cannot be printed`},
 		{func(b *mds.Bar) { b.Symbol = "\xff" }, `symbol: "\xff" is not valid UTF-8`},

@@ -60,7 +60,15 @@ func (s Selection) Validate() error {
 
 // Bound returns the first stored time, in microseconds since 1970, that is not
 // before a bound of a window, for calendar bars or for others.
+// Times outside the years that records may have are taken for the ends of
+// these.
 func Bound(t time.Time, calendar bool) int64 {
+	if first := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC); t.Before(first) {
+		t = first
+	}
+	if end := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC); t.After(end) {
+		t = end
+	}
 	if calendar {
 		year, month, day := t.Date()
 		date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)

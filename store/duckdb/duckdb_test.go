@@ -300,6 +300,53 @@ func TestOneStoreAFileInAProcess(t *testing.T) {
 	}
 }
 
+func TestLinkedFolderIsTheSame(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	write(t, open(t, dir, Config{}), bars(10, 1))
+	if err := open(t, link, Config{}).Ping(context.Background(), mds.DefaultTenant()); err == nil || !strings.Contains(err.Error(), "open in this process already") {
+		t.Errorf("the same file through a link: %v", err)
+	}
+}
+
+func TestFolderNames(t *testing.T) {
+	for _, name := range []string{"d[1]", "d[x", "a*b", "a b", "é"} {
+		s := open(t, filepath.Join(t.TempDir(), name), Config{})
+		if _, err := s.CreateTenant(context.Background(), "acme"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := s.Tenant(context.Background(), "acme"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestADraftLeftByACrashIsNoObstacle(t *testing.T) {
+	for name, content := range map[string]string{"default.duckdb": "", "default.duckdb.new": "half a file", "default.duckdb.new.wal": "half a log"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		write(t, open(t, dir, Config{}), bars(10, 1))
+	}
+}
+
+func TestMemoryLimitIsSet(t *testing.T) {
+	s := open(t, t.TempDir(), Config{MemoryLimit: "300MiB"})
+	write(t, s, bars(1, 1))
+	f, err := s.file(context.Background(), mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit string
+	if err := f.pool.Load().QueryRow("SELECT current_setting('memory_limit')").Scan(&limit); err != nil || limit != "300.0 MiB" {
+		t.Errorf("memory limit %s, %v", limit, err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -307,6 +354,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for dir, want := range map[string]string{
 		"":                         "names no folder",
+		"/tmp/a\tb":                "cannot open paths that hold",
 		"/tmp/a?b":                 "cannot open paths that hold",
 		filepath.Join(file, "sub"): "not a directory",
 	} {
@@ -336,12 +384,12 @@ func TestErrorClasses(t *testing.T) {
 		"TransactionContext Error: Failed to commit: Could not write file \"x.wal\": No space left on device":                                              true,
 		"Binder Error: column x": false,
 	} {
-		err := openError("/d/x.duckdb", errors.New(text))
+		err := openError(context.Background(), "/d/x.duckdb", errors.New(text))
 		if mds.Retryable(err) != want {
 			t.Errorf("%v: retryable %v", err, !want)
 		}
 	}
-	locked := openError("/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe`))
+	locked := openError(context.Background(), "/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe`))
 	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end or stop it"; locked.Error() != want {
 		t.Errorf("%v", locked)
 	}

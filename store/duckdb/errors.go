@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
+
+	"github.com/marketdatastore/mds"
 )
 
 // Error is a failure of the database below an operation.
@@ -66,7 +69,10 @@ func fatal(err error) bool {
 }
 
 // openError turns what the driver says on opening path into one sentence.
-func openError(path string, err error) error {
+func openError(ctx context.Context, path string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var version *VersionError
 	text := err.Error()
 	switch {
@@ -78,26 +84,37 @@ func openError(path string, err error) error {
 			locked.Owner = m[1]
 		}
 		return locked
+	case isDirectory(path):
+		return &Error{Op: "open", Err: fmt.Errorf("%s is a folder", path), Hint: "move it away, or name another store with --dsn duckdb://DIR"}
 	case strings.Contains(text, "not a valid DuckDB database file"):
 		return &Error{Op: "open", Err: fmt.Errorf("%s is not a DuckDB database", path), Hint: "move it away, or name another folder with --dsn duckdb://DIR"}
 	case strings.Contains(text, "Permission denied"), strings.Contains(text, "Read-only file system"):
 		return &Error{Op: "open", Err: fmt.Errorf("%s: %w", path, os.ErrPermission), Hint: "make the folder writable, or name another with --dsn duckdb://DIR"}
 	}
-	return wrap("open "+path, err)
+	return wrap(ctx, "open "+path, err)
 }
 
 // wrap classifies a driver error. It leaves alone what is classified already.
-func wrap(op string, err error) error {
+// A statement that was interrupted says so in one of several ways; whose
+// context ended tells which it was.
+func wrap(ctx context.Context, op string, err error) error {
 	var mine *Error
 	var locked *LockedError
-	if err == nil || errors.As(err, &mine) || errors.As(err, &locked) {
+	var version *VersionError
+	if err == nil || errors.As(err, &mine) || errors.As(err, &locked) || errors.As(err, &version) || errors.Is(err, mds.ErrTimeframe) {
 		return err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return &Error{Op: op, Err: context.DeadlineExceeded, retry: true}
+	cause := ctx.Err()
+	for _, ended := range []error{context.DeadlineExceeded, context.Canceled} {
+		if cause == nil && errors.Is(err, ended) {
+			cause = ended
+		}
 	}
-	if errors.Is(err, context.Canceled) {
-		return &Error{Op: op, Err: context.Canceled}
+	if cause != nil {
+		return &Error{Op: op, Err: cause, retry: errors.Is(cause, context.DeadlineExceeded)}
+	}
+	if errors.Is(err, sql.ErrConnDone) || strings.Contains(err.Error(), "sql: database is closed") {
+		return errClosed
 	}
 	e := &Error{Op: op, Err: err}
 	text := err.Error()
@@ -109,11 +126,16 @@ func wrap(op string, err error) error {
 		switch driverErr.Type {
 		case duckdb.ErrorTypeOutOfMemory:
 			e.Hint, e.retry = "raise the memory limit", true
-		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeFatal:
+		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal:
 			e.retry = true // the next call opens a failed file again
 		}
 	}
 	return e
+}
+
+func isDirectory(path string) bool {
+	stat, err := os.Stat(path)
+	return err == nil && stat.IsDir()
 }
 
 var errDiskFull = errors.New("the disk is full")

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,8 @@ type file struct {
 	// found no room on the disk): it answers nothing until it is opened again.
 	failed atomic.Bool
 
+	readers readers
+
 	// writer serialises writes: whoever holds its one token has what follows
 	// to itself.
 	writer chan struct{}
@@ -48,18 +51,20 @@ var openPaths sync.Map
 
 // openFile opens or makes path and brings it to the current schema.
 func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (*file, error) {
+	// One name for a folder, however many links lead to it.
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
 	if _, loaded := openPaths.LoadOrStore(path, true); loaded {
 		return nil, &Error{Op: "open", Err: fmt.Errorf("%s is open in this process already", path), Hint: "share the one *store.Store"}
 	}
-	f := &file{
-		path:     path,
-		tenant:   tenant,
-		cfg:      cfg,
-		readOnly: cfg.ReadOnly,
-		logger:   cfg.Logger,
-		writer:   make(chan struct{}, 1),
-		closed:   make(chan struct{}),
+	if !cfg.ReadOnly && empty(path) {
+		if err := createFile(ctx, path, tenant, cfg); err != nil {
+			openPaths.Delete(path)
+			return nil, err
+		}
 	}
+	f := newFile(path, tenant, cfg)
 	err := f.connect(ctx)
 	if errors.Is(err, errNeedsMigration) {
 		f.readOnly = false
@@ -73,6 +78,20 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 	return f, nil
 }
 
+func newFile(path string, tenant mds.Tenant, cfg Config) *file {
+	return &file{
+		path:     path,
+		tenant:   tenant,
+		cfg:      cfg,
+		readOnly: cfg.ReadOnly,
+		logger:   cfg.Logger,
+		writer:   make(chan struct{}, 1),
+		closed:   make(chan struct{}),
+	}
+}
+
+var errFailed = &Error{Op: "open", Err: errors.New("the file failed and opens again when the queries under way have ended"), retry: true}
+
 var errNeedsMigration = errors.New("the file needs a migration and is open for reading only")
 
 // connect opens the instance and its connections, and migrates the file. The
@@ -84,7 +103,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 	}
 	connector, err := duckdb.NewConnector(f.path+"?"+options.Encode(), nil)
 	if err != nil {
-		return openError(f.path, err)
+		return openError(ctx, f.path, err)
 	}
 	pool := sql.OpenDB(connector)
 	var conn *sql.Conn
@@ -94,7 +113,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 				_ = conn.Close()
 			}
 			_ = pool.Close()
-			err = openError(f.path, err)
+			err = openError(ctx, f.path, err)
 		}
 	}()
 	if conn, err = pool.Conn(ctx); err != nil {
@@ -136,12 +155,22 @@ func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
 }
 
 // close waits for the write under way and closes the file, which checkpoints
-// it. It is called once.
+// it; reads under way go on, and the last of them closes it. It is called once.
 func (f *file) close() error {
 	close(f.closed)
 	f.writer <- struct{}{} // kept: nobody writes any more
-	defer openPaths.Delete(f.path)
-	return f.disconnect()
+	result := make(chan error, 1)
+	f.readers.stop(func() {
+		err := f.disconnect()
+		openPaths.Delete(f.path)
+		result <- err
+	})
+	select {
+	case err := <-result:
+		return err
+	default:
+		return nil // the last reader closes it
+	}
 }
 
 func (f *file) disconnect() error {
@@ -149,7 +178,11 @@ func (f *file) disconnect() error {
 	if pool == nil {
 		return nil
 	}
-	return errors.Join(f.conn.Close(), pool.Close())
+	if f.conn != nil {
+		_ = f.conn.Close() // returns it to the pool
+		f.conn = nil
+	}
+	return pool.Close()
 }
 
 // lockWriter waits for the writer's token, and opens the instance again if it
@@ -167,14 +200,39 @@ func (f *file) lockWriter(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if !f.failed.Load() {
+	if err := f.repair(ctx); err != nil {
+		f.unlockWriter()
+		return err
+	}
+	return nil
+}
+
+// repair replaces a dropped connection of the writer, and opens a failed
+// instance again. The caller holds the writer's token.
+func (f *file) repair(ctx context.Context) error {
+	if f.failed.Load() {
+		return f.reconnect(ctx)
+	}
+	if f.conn != nil {
 		return nil
 	}
+	conn, err := f.pool.Load().Conn(ctx)
+	if err == nil {
+		f.conn = conn
+	}
+	return err
+}
+
+func (f *file) reconnect(ctx context.Context) error {
+	// DuckDB keeps the failed instance while anyone holds it.
+	if !f.readers.exclude() {
+		return errFailed
+	}
+	defer f.readers.admit()
 	if err := f.disconnect(); err != nil {
 		f.logger.WarnContext(ctx, "closing a failed file", "file", f.path, "error", err)
 	}
 	if err := f.connect(ctx); err != nil {
-		f.unlockWriter()
 		return err
 	}
 	f.failed.Store(false)
@@ -191,8 +249,17 @@ func (f *file) note(err error) {
 	}
 }
 
-// snapshot runs fn on a connection of its own in a transaction that sees the
-// file as it is now, whatever is written meanwhile.
+// noteWrite does the same for an error of the writer, whose connection may be
+// lost as well. The caller holds the writer's token.
+func (f *file) noteWrite(err error) {
+	f.note(err)
+	if errors.Is(err, errBroken) {
+		_ = f.conn.Close() // dropped already
+		f.conn = nil
+	}
+}
+
+// snapshot runs fn on a connection of its own, in a snapshot of the file.
 func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err error) {
 	if f.failed.Load() {
 		if err := f.lockWriter(ctx); err != nil {
@@ -201,6 +268,15 @@ func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err erro
 		f.unlockWriter()
 	}
 	defer func() { f.note(err) }()
+	if !f.readers.enter() {
+		select {
+		case <-f.closed:
+			return errClosed
+		default:
+			return errFailed
+		}
+	}
+	defer f.readers.leave()
 	pool := f.pool.Load()
 	if pool == nil {
 		return errClosed
@@ -210,11 +286,7 @@ func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err erro
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // returns it to the pool
-	if _, err := conn.ExecContext(ctx, "BEGIN TRANSACTION READ ONLY"); err != nil {
-		return err
-	}
-	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // nothing to undo
-	return fn(conn)
+	return inSnapshot(ctx, conn, func() error { return fn(conn) })
 }
 
 func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {

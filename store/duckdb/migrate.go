@@ -126,27 +126,3 @@ func (f *file) migrate(ctx context.Context, conn *sql.Conn, version int) error {
 		return nil
 	})
 }
-
-// inTransaction runs fn between BEGIN and COMMIT on conn, and rolls back when
-// fn fails. Rollback and commit are not given up half-way when ctx ends: a
-// commit is then either refused before it begins or carried through.
-func inTransaction(ctx context.Context, conn *sql.Conn, fn func() error) (err error) {
-	detached := context.WithoutCancel(ctx)
-	if _, err := conn.ExecContext(ctx, "BEGIN TRANSACTION"); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			// A commit that failed has ended the transaction already.
-			_, _ = conn.ExecContext(detached, "ROLLBACK")
-		}
-	}()
-	if err := fn(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	_, err = conn.ExecContext(detached, "COMMIT")
-	return err
-}

@@ -30,10 +30,14 @@ type fact[R any] struct {
 // not grow with the number of records.
 func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
+		goOn := true
 		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
-			return t.query(ctx, conn, s, query, func(r R) bool { return yield(r, nil) })
+			return t.query(ctx, conn, s, query, func(r R) bool {
+				goOn = yield(r, nil)
+				return goOn
+			})
 		})
-		if err != nil {
+		if err != nil && goOn {
 			var none R
 			yield(none, err)
 		}
@@ -245,5 +249,5 @@ func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel m
 		}
 		return fn(conn, s)
 	})
-	return wrap(op+" "+t.sql.kind, err)
+	return wrap(ctx, op+" "+t.sql.kind, err)
 }

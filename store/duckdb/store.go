@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/marketdatastore/mds"
 )
@@ -65,9 +67,6 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if dir == "" {
 		return nil, errors.New("the DSN names no folder; write duckdb://DIR")
 	}
-	if strings.ContainsAny(dir, "?%#") {
-		return nil, fmt.Errorf("folder %q: DuckDB cannot open paths that hold '?', '%%' or '#'; choose another name", dir)
-	}
 	if strings.HasPrefix(dir, "~") {
 		return nil, fmt.Errorf("folder %q: a shell puts your home in place of ~ only at the start of a word; write it out", dir)
 	}
@@ -78,6 +77,9 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
+	}
+	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
+		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
 	s := &Store{dir: abs, cfg: cfg, files: make(map[string]*file)}
 	if cfg.ReadOnly {
@@ -108,7 +110,8 @@ func folderError(dir string, err error) error {
 func (s *Store) Dir() string { return s.dir }
 
 // Close closes every file, after the write under way; writes that wait their
-// turn are refused. It is idempotent.
+// turn are refused. Queries under way go on to their end, and the last of a
+// file closes it. Close is idempotent.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -125,28 +128,19 @@ func (s *Store) Close() error {
 // Tenants lists the tenants in order of their slugs. The default tenant is
 // always among them, even before its file is made.
 func (s *Store) Tenants(_ context.Context) ([]mds.Tenant, error) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+extension))
+	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, err
+		return nil, folderError(s.dir, err)
 	}
-	tenants := []mds.Tenant{}
-	seenDefault := false
-	for _, path := range paths {
-		tenant, err := mds.NewTenant(strings.TrimSuffix(filepath.Base(path), extension))
-		if err != nil {
-			continue // not a file of ours
+	tenants := []mds.Tenant{mds.DefaultTenant()}
+	for _, entry := range entries {
+		slug, ours := strings.CutSuffix(entry.Name(), extension)
+		tenant, err := mds.NewTenant(slug)
+		if ours && err == nil && !entry.IsDir() && tenant != mds.DefaultTenant() {
+			tenants = append(tenants, tenant)
 		}
-		if !seenDefault && tenant.Slug >= mds.DefaultTenant().Slug {
-			seenDefault = true
-			if tenant != mds.DefaultTenant() {
-				tenants = append(tenants, mds.DefaultTenant())
-			}
-		}
-		tenants = append(tenants, tenant)
 	}
-	if !seenDefault {
-		tenants = append(tenants, mds.DefaultTenant())
-	}
+	slices.SortFunc(tenants, func(a, b mds.Tenant) int { return strings.Compare(a.Slug, b.Slug) })
 	return tenants, nil
 }
 
@@ -179,13 +173,13 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if s.cfg.ReadOnly {
 		return mds.Tenant{}, errReadOnly
 	}
-	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
-		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return mds.Tenant{}, errClosed
+	}
+	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
+		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
 	}
 	if _, err := s.openFile(ctx, tenant); err != nil {
 		return mds.Tenant{}, err
@@ -204,7 +198,7 @@ func (s *Store) path(tenant mds.Tenant) string {
 // file returns the open file of a tenant that exists.
 func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, wrap("open", err)
+		return nil, wrap(ctx, "open", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +227,7 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 func (s *Store) openFile(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	f, err := openFile(ctx, s.path(tenant), tenant, s.cfg)
 	if err != nil {
-		return nil, err
+		return nil, wrap(ctx, "open", err)
 	}
 	s.files[tenant.Slug] = f
 	return f, nil
@@ -250,7 +244,7 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 	if err != nil {
 		return err
 	}
-	return wrap("ping", f.snapshot(ctx, func(conn *sql.Conn) error {
+	return wrap(ctx, "ping", f.snapshot(ctx, func(conn *sql.Conn) error {
 		var one int
 		return conn.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 	}))
@@ -271,5 +265,5 @@ func (s *Store) Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, err
 		return mds.StoreInfo{}, err
 	}
 	info, err := f.info(ctx)
-	return info, wrap("info", err)
+	return info, wrap(ctx, "info", err)
 }

@@ -57,15 +57,15 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	}
 	op := "write " + t.sql.kind
 	if err := f.lockWriter(ctx); err != nil {
-		return mds.Receipt{}, wrap(op, err)
+		return mds.Receipt{}, wrap(ctx, op, err)
 	}
 	defer f.unlockWriter()
 	receipt, err := t.write(ctx, f, records)
 	if err != nil {
 		// Whether new series were stored is not known: read them again.
 		delete(f.series, t.sql.kind)
-		f.note(err)
-		return mds.Receipt{}, wrap(op, err)
+		f.noteWrite(err)
+		return mds.Receipt{}, wrap(ctx, op, err)
 	}
 	return receipt, nil
 }
@@ -120,12 +120,12 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	}
 	op := "delete " + t.sql.kind
 	if err := f.lockWriter(ctx); err != nil {
-		return 0, wrap(op, err)
+		return 0, wrap(ctx, op, err)
 	}
 	defer f.unlockWriter()
 	s, err := t.selectSeries(ctx, f.conn, sel)
 	if err != nil {
-		return 0, wrap(op, err)
+		return 0, wrap(ctx, op, err)
 	}
 	var deleted int64
 	err = inTransaction(ctx, f.conn, func() error {
@@ -137,8 +137,8 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return err
 	})
 	if err != nil {
-		f.note(err)
-		return 0, wrap(op, err)
+		f.noteWrite(err)
+		return 0, wrap(ctx, op, err)
 	}
 	return deleted, nil
 }

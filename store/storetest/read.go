@@ -59,6 +59,8 @@ func testWindowInAZone(t *testing.T, h *harness) {
 	h.want(h.query(mds.Query{Selection: friday}), daily(27))
 	later := mds.Selection{Start: time.Date(2020, 11, 27, 9, 30, 0, 0, newYork)}
 	h.want(h.query(mds.Query{Selection: later}), daily(28), evening)
+	far := mds.Selection{Start: time.Unix(-1<<61, 0), End: time.Unix(1<<61, 0)}
+	h.want(h.query(mds.Query{Selection: far}), daily(26), daily(27), early, daily(28), evening)
 	later.Start, later.End = time.Time{}, later.Start
 	h.want(h.query(mds.Query{Selection: later}), daily(26), daily(27), early)
 	for _, wrong := range []mds.Timeframe{"1min", "7m"} {
@@ -129,6 +131,47 @@ func testStopReadingEarly(t *testing.T, h *harness) {
 		t.Errorf("a query cancelled after its first bar gave %d and ended with %v", n, last)
 	}
 	h.wantReceipt(h.write(bar("A", at(0, 0), 2)), 1, 0, 0)
+	// A context that ends as the reader stops is nobody's business any more.
+	again, stop := context.WithCancel(h.ctx)
+	defer stop()
+	for range h.bars.Query(again, mds.DefaultTenant(), mds.Query{}) {
+		stop()
+		break
+	}
+}
+
+// testCloseWhileReading: a query under way goes on, and the store can be opened
+// again when it has ended.
+func testCloseWhileReading(t *testing.T, h *harness) {
+	var bars []mds.Bar
+	for i := range 10_000 {
+		bars = append(bars, bar("A", at(0, 0).Add(time.Duration(i)*time.Second), 1))
+	}
+	h.write(bars...)
+	n := 0
+	for _, err := range h.bars.Query(h.ctx, mds.DefaultTenant(), mds.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if err := h.store.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		n++
+	}
+	if n != len(bars) {
+		t.Errorf("the query gave %d of %d bars", n, len(bars))
+	}
+	for _, err := range h.bars.Query(h.ctx, mds.DefaultTenant(), mds.Query{}) {
+		if err == nil || mds.Retryable(err) {
+			t.Errorf("a query of a closed store: %v", err)
+		}
+	}
+	h.open()
+	if got := len(h.all()); got != len(bars) {
+		t.Errorf("%d bars after opening again", got)
+	}
 }
 
 func testLatest(t *testing.T, h *harness) {

@@ -20,9 +20,10 @@ func (h *harness) createTenant(slug string) mds.Tenant {
 
 func testTenants(t *testing.T, h *harness) {
 	zoo, acme := h.createTenant("zoo"), h.createTenant("acme")
+	like := h.createTenant("default-x")
 	h.reopen()
 	got, err := h.store.Tenants(h.ctx)
-	if want := []mds.Tenant{acme, mds.DefaultTenant(), zoo}; err != nil || !slices.Equal(got, want) {
+	if want := []mds.Tenant{acme, mds.DefaultTenant(), like, zoo}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("tenants %v, %v; want %v", got, err, want)
 	}
 	for _, name := range []string{"zoo", zoo.ID, strings.ToUpper(zoo.ID)} {

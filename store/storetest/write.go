@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +173,13 @@ func testManySeries(t *testing.T, h *harness) {
 	h.wantReceipt(h.write(bars...), n, 0, 0)
 	h.reopen()
 	h.wantReceipt(h.write(bars...), 0, n, 0)
+	symbols := make([]string, n-1) // all but one
+	for i := range symbols {
+		symbols[i] = bars[i].Symbol
+	}
+	if got := h.query(mds.Query{Selection: mds.Selection{Symbols: symbols}}); len(got) != n-1 || got[0].Symbol != "S00002" {
+		t.Errorf("%d of %d symbols give %d bars", n-1, n, len(got))
+	}
 	got := h.all()
 	if len(got) != n || got[0].Symbol != "S00001" || got[n-1].Symbol != "S03000" || got[0].Close != n-1 {
 		t.Errorf("%d bars from %s to %s", len(got), got[0].Symbol, got[len(got)-1].Symbol)
@@ -198,6 +206,63 @@ func testCancelledContext(t *testing.T, h *harness) {
 	}
 	h.want(h.all())
 	h.wantReceipt(h.write(bar("A", at(9, 0), 1)), 1, 0, 0)
+}
+
+// testInterruptedAtAnyMoment ends contexts at every moment of a write and of a
+// read: each call does its work or says whose context ended, and the store is
+// as good as before.
+func testInterruptedAtAnyMoment(t *testing.T, h *harness) {
+	const rounds, rows = 300, 200
+	var acknowledged atomic.Int64
+	check := func(what string, err error, timeout bool) {
+		want := context.Canceled
+		if timeout {
+			want = context.DeadlineExceeded
+		}
+		if err != nil && (!errors.Is(err, want) || mds.Retryable(err) != timeout) {
+			t.Errorf("%s: %v (retryable %v), want %v", what, err, mds.Retryable(err), want)
+		}
+	}
+	end := func(i int) (context.Context, context.CancelFunc, bool) {
+		after := time.Duration(i) * 20 * time.Microsecond
+		if i%2 == 0 {
+			ctx, cancel := context.WithTimeout(h.ctx, after)
+			return ctx, cancel, true
+		}
+		ctx, cancel := context.WithCancel(h.ctx)
+		timer := time.AfterFunc(after, cancel)
+		return ctx, func() { timer.Stop(); cancel() }, false
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range rounds {
+			batch := make([]mds.Bar, rows)
+			for j := range batch {
+				batch[j] = bar(fmt.Sprint("S", i, "-", j%10), at(0, j), float64(i))
+			}
+			ctx, cancel, timeout := end(i)
+			receipt, err := h.bars.WriteBatch(ctx, mds.DefaultTenant(), batch)
+			cancel()
+			check("write", err, timeout)
+			acknowledged.Add(receipt.Written)
+		}
+	})
+	wg.Go(func() {
+		for i := range rounds {
+			ctx, cancel, timeout := end(i)
+			_, err := h.bars.Count(ctx, mds.DefaultTenant(), mds.Selection{})
+			cancel()
+			check("count", err, timeout)
+		}
+	})
+	wg.Wait()
+	stored := int64(len(h.all()))
+	if stored%rows != 0 || stored < acknowledged.Load() {
+		t.Errorf("%d bars are stored, acknowledged were %d; want whole batches, and all of these", stored, acknowledged.Load())
+	}
+	h.wantReceipt(h.write(bar("AFTER", at(9, 0), 1)), 1, 0, 0)
+	h.reopen()
+	h.wantReceipt(h.write(bar("AFTER", at(9, 0), 1)), 0, 1, 0)
 }
 
 // testReadersWhileWriting rewrites all bars with a higher close each time: a
