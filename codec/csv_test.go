@@ -101,7 +101,7 @@ func TestCSVColumnsOption(t *testing.T) {
 
 func TestCSVNoHeader(t *testing.T) {
 	opt := settings()
-	opt.NoHeader, opt.Columns = true, map[string]string{"ts": "#1", " close ": " #3 "}
+	opt.NoHeader, opt.Columns = true, map[string]string{"ts": "#1", "close": " #3 "}
 	bars, rejected, d := decode(t, "2020-11-27T14:30:00Z,x,1\n2020-11-27T14:31:00Z,x,2\n2020-11-27T14:32:00Z,x\n", opt)
 	if !slices.Equal(bars, []mds.Bar{minute(14, 30, 1), minute(14, 31, 2)}) || len(rejected) != 1 || rejected[0].Line != 3 {
 		t.Errorf("bars %+v, rejected %v", bars, rejected)

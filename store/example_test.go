@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"time"
 
@@ -19,17 +20,23 @@ func Example() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	ctx, now := context.Background(), time.Date(2020, 11, 27, 14, 30, 0, 0, time.UTC)
+	ctx, dsn := context.Background(), "duckdb://"+dir
+	batch := []mds.Bar{{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: time.Date(2020, 11, 27, 14, 30, 0, 0, time.UTC), Close: 150.5}}
+	check := func(err error) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
 
 	// README begins
-	st, err := store.Open(ctx, "duckdb://"+dir, store.Config{})
-	bars := sink.New(store.Bars(st), sink.Config{}).For(mds.DefaultTenant())
-	receipt, err2 := bars.Write(ctx, []mds.Bar{{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: now, Close: 150.5}})
-	latest, err3 := store.Bars(st).Latest(ctx, mds.DefaultTenant(), mds.Selection{Symbols: []string{"AAPL"}})
-	fmt.Println(receipt.Written, latest[0].Close, st.Close(), err, err2, err3)
+	st, err := store.Open(ctx, dsn, store.Config{})
+	check(err)
+	receipt, err := sink.New(store.Bars(st), sink.Config{}).For(mds.DefaultTenant()).Write(ctx, batch)
+	check(err)
+	fmt.Println(receipt.Written, receipt.Unchanged, receipt.Superseded, st.Close())
 	// README ends
 
-	// Output: 1 150.5 <nil> <nil> <nil> <nil>
+	// Output: 1 0 0 <nil>
 }
 
 func ExampleStore() {

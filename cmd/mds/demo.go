@@ -32,8 +32,13 @@ data. An earlier demo's bars are removed first.`,
 				return err
 			}
 			a.tenant = demoTenant
-			return a.withStore(cmd.Context(), writing, func(s *session) error {
-				return a.demo(cmd.Context(), s)
+			if err := a.withStore(cmd.Context(), writing, func(s *session) error {
+				return a.demoIngest(cmd.Context(), s)
+			}); err != nil {
+				return err
+			}
+			return a.withStore(cmd.Context(), reading, func(s *session) error {
+				return a.demoShow(cmd.Context(), s)
 			})
 		},
 	}
@@ -52,7 +57,7 @@ func (a *app) makeDemoTenant(ctx context.Context) error {
 	return err
 }
 
-func (a *app) demo(ctx context.Context, s *session) error {
+func (a *app) demoIngest(ctx context.Context, s *session) error {
 	bars := store.Bars(s.Store)
 	if _, err := bars.Delete(ctx, s.tenant, mds.Selection{Vendor: demo.Vendor}); err != nil {
 		return err
@@ -66,12 +71,6 @@ func (a *app) demo(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	info, err := collectInfo(ctx, s)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stdout, "stored       %s (%.1f bytes a bar) in %s\n", size(info.Bytes), float64(info.Bytes)/float64(demo.Bars), info.Location)
-
 	a.heading("The same week again: nothing changes")
 	second, err := a.demoLoad(ctx, s, records)
 	if err != nil {
@@ -80,6 +79,16 @@ func (a *app) demo(ctx context.Context, s *session) error {
 	if first.Written != demo.Bars || second.Unchanged != demo.Bars {
 		return fmt.Errorf("the demo expected %d bars written and then unchanged, and got %+v and %+v", demo.Bars, first, second)
 	}
+	return nil
+}
+
+// demoShow shows what the store gives back.
+func (a *app) demoShow(ctx context.Context, s *session) error {
+	info, err := s.Info(ctx, s.tenant)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "stored       %s in %s\n", size(info.Bytes), info.Location)
 	if err := a.demoQueries(ctx, s); err != nil {
 		return err
 	}

@@ -164,9 +164,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			Progress:       progress.update,
 		})
 		progress.done()
-		err = errors.Join(err, rejects.Close())
+		if closeErr := rejects.Close(); closeErr != nil {
+			err = closeErr
+		}
 		if err == nil || result.Ledger.Read > 0 {
-			a.printResult(schema.Kind, result, rejects)
+			a.printResult(schema.Kind, result, rejects, f.strict)
 		}
 		switch {
 		case errors.Is(err, load.ErrInterrupted):
@@ -189,7 +191,7 @@ func (s *session) rejectsPath(kind string, now time.Time) string {
 
 // printResult prints the ledger to standard output, and what needs attention
 // to standard error.
-func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects) {
+func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects, strict bool) {
 	if len(result.Ignored) > 0 {
 		fmt.Fprintf(a.stderr, "ignored columns: %s\n", strings.Join(result.Ignored, ", "))
 	}
@@ -201,7 +203,11 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, w)
 	}
-	for _, r := range rejects.First() {
+	first := rejects.First()
+	if strict {
+		first = nil // the error that ended the load says it
+	}
+	for _, r := range first {
 		fmt.Fprintf(a.stderr, "rejected: %s, line %d: %s\n", r.File, r.Line, r.Reason)
 	}
 	l := result.Ledger

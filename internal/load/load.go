@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -33,8 +34,7 @@ type Config[R any] struct {
 	// CSV says how to read the files.
 	CSV codec.CSVOptions
 
-	// SymbolFromFile takes the symbol of each file from its name, up to the
-	// first dot.
+	// SymbolFromFile takes the symbol of each file from its name; see SymbolOf.
 	SymbolFromFile bool
 
 	// Strict ends the load at the first row that is no record.
@@ -137,8 +137,11 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
 	err := l.run(ctx)
-	// The batch in hand is written whatever ended the reading.
-	err = errors.Join(err, l.flush(ctx))
+	// The batch in hand is written whatever ended the reading. That it could
+	// not be is worse news than what ended it.
+	if flushErr := l.flush(ctx); flushErr != nil {
+		err = flushErr
+	}
 	l.result.Ledger.Unwritten = l.result.Ledger.Accepted() - l.result.Ledger.Written - l.result.Ledger.Unchanged - l.result.Ledger.Superseded
 	l.result.Elapsed = time.Since(start)
 	return l.result, err
@@ -162,13 +165,17 @@ func (l *load[R]) run(ctx context.Context) error {
 	return nil
 }
 
-// measure opens every file once before the first is read: a name that is
-// wrong is better known before an hour of loading than after it.
+// measure looks at every file once before the first is read: a name that is
+// wrong is better known before an hour of loading than after it. It opens
+// regular files only, since what is read off a pipe is gone.
 func (l *load[R]) measure() error {
 	for _, name := range l.cfg.Files {
 		if name == "-" {
 			l.total = 0
 			return nil
+		}
+		if stat, err := os.Stat(name); err == nil && !stat.Mode().IsRegular() && !stat.IsDir() {
+			continue
 		}
 		f, err := codec.Open(name, nil)
 		if err != nil {

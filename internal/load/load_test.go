@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
@@ -119,6 +122,38 @@ func (c *countdown) Err() error {
 		return context.Canceled
 	}
 	return nil
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestPipes are read once, from their beginning.
+func TestPipes(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "A")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = fmt.Fprint(w, "ts,close\n"+strings.Join(rows(50), "\n")+"\n")
+			err = errors.Join(err, w.Close())
+		}
+		wrote <- err
+	}()
+	result, _, err := run(context.Background(), t, &memory{}, nil, pipe)
+	if err := errors.Join(err, <-wrote); err != nil || result.Ledger.Written != 50 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
+}
+
+// TestAFailedLastWriteIsTold, whatever ended the reading.
+func TestAFailedLastWriteIsTold(t *testing.T) {
+	w := &memory{failAt: 2}
+	result, _, err := run(&countdown{context.Background(), 6}, t, w, nil, csvFile(t, "A.csv", rows(10)...))
+	if !errors.Is(err, errFull) || errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 2 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
 }
 
 func TestCancelWritesWhatWasRead(t *testing.T) {
