@@ -270,6 +270,28 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestDiskFullAtTheStart: a store that there was no room to make can be made
+// when there is.
+func TestDiskFullAtTheStart(t *testing.T) {
+	c := newCLI(t)
+	file := filepath.Join(t.TempDir(), "bars.csv")
+	if err := os.WriteFile(file, syntheticCSV(t, 10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := inNamespace(t, c, `
+		mount -t tmpfs -o size=8k none "$DIR"
+		export MDS_DSN="duckdb://$DIR"
+		"$PROGRAM" ingest bars "$FILE" && exit 99
+		ls -A "$DIR"
+		mount -o remount,size=20m "$DIR"
+		"$PROGRAM" ingest bars "$FILE"`)
+	cmd.Env = append(cmd.Env, "FILE="+file)
+	stdout, stderr, exit := exitOf(t, cmd)
+	if exit != exitDone || !strings.HasPrefix(stdout, "bars: 10 read") || !strings.Contains(stderr, "the disk is full") {
+		t.Errorf("exit %d\n%s\n%s", exit, stdout, stderr)
+	}
+}
+
 func TestReadOnlyFolder(t *testing.T) {
 	c := newCLI(t)
 	file := filepath.Join(t.TempDir(), "bars.csv")

@@ -2,44 +2,37 @@ package duckdb
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 
 	"github.com/marketdatastore/mds"
 )
 
-// empty reports a file that is not there, or has no bytes.
-func empty(path string) bool {
-	stat, err := os.Stat(path)
-	return errors.Is(err, os.ErrNotExist) || err == nil && stat.Mode().IsRegular() && stat.Size() == 0
-}
-
-// createFile makes a tenant's file under another name and renames it when it
-// is complete: a disk that fills up half-way leaves nothing that could not be
-// opened later.
-func createFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) error {
-	draft := path + ".new"
-	remove := func() {
+// createFile makes a tenant's file under a name of its own and
+// gives it its name when it is complete: a disk that fills up half-way leaves
+// nothing that could not be opened later. A file that another process has made
+// meanwhile is left alone, and is the tenant's.
+func createFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (err error) {
+	draft := path + ".new-" + rand.Text()
+	defer func() {
 		_ = os.Remove(draft)
 		_ = os.Remove(draft + ".wal")
-	}
-	// What is left of a crash goes away, unless another process holds it: that
-	// one is then named when the draft is opened.
+		err = openError(ctx, path, err)
+	}()
 	f := newFile(draft, tenant, cfg)
-	err := f.connect(ctx)
-	var locked *LockedError
-	if err != nil && !errors.As(err, &locked) && ctx.Err() == nil {
-		remove()
-		f = newFile(draft, tenant, cfg)
-		err = f.connect(ctx)
+	if err := f.connect(ctx); err != nil {
+		return err
 	}
-	if err == nil {
-		if err = f.disconnect(); err == nil {
-			err = os.Rename(draft, path)
-		}
+	if err := f.disconnect(); err != nil {
+		return err
 	}
-	if err != nil && !errors.As(err, &locked) {
-		remove()
+	err = os.Link(draft, path) // unlike a rename it replaces nothing
+	switch {
+	case err == nil, errors.Is(err, os.ErrExist):
+		return nil
+	case fileExists(path):
+		return nil
 	}
-	return openError(ctx, path, err)
+	return os.Rename(draft, path) // a file system without links
 }

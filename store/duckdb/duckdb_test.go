@@ -324,13 +324,32 @@ func TestFolderNames(t *testing.T) {
 	}
 }
 
-func TestADraftLeftByACrashIsNoObstacle(t *testing.T) {
-	for name, content := range map[string]string{"default.duckdb": "", "default.duckdb.new": "half a file", "default.duckdb.new.wal": "half a log"} {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
+// TestNewFilesReplaceNone: of two stores that make a tenant's file at once one
+// wins, and nothing is left of the other's.
+func TestNewFilesReplaceNone(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	write(t, s, bars(10, 1))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What another process would do that saw no file a moment ago.
+	if err := createFile(ctx, filepath.Join(dir, "default.duckdb"), mds.DefaultTenant(), Config{}.withDefaults()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, Config{})
+	if receipt := write(t, s, bars(10, 1)); receipt.Unchanged != 10 {
+		t.Errorf("the file was replaced: %+v", receipt)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if strings.Contains(entry.Name(), ".new-") {
+			t.Errorf("%s is left", entry.Name())
 		}
-		write(t, open(t, dir, Config{}), bars(10, 1))
 	}
 }
 

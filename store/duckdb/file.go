@@ -58,7 +58,7 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 	if _, loaded := openPaths.LoadOrStore(path, true); loaded {
 		return nil, &Error{Op: "open", Err: fmt.Errorf("%s is open in this process already", path), Hint: "share the one *store.Store"}
 	}
-	if !cfg.ReadOnly && empty(path) {
+	if !cfg.ReadOnly && !fileExists(path) {
 		if err := createFile(ctx, path, tenant, cfg); err != nil {
 			openPaths.Delete(path)
 			return nil, err
@@ -96,7 +96,14 @@ var errNeedsMigration = errors.New("the file needs a migration and is open for r
 
 // connect opens the instance and its connections, and migrates the file. The
 // caller holds the writer's token, or is the only one to know f.
+//
+// It is not interrupted when ctx ends: DuckDB may keep an instance whose
+// opening was interrupted, and the next opening would wait for it for ever.
 func (f *file) connect(ctx context.Context) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
 	options := url.Values{"memory_limit": {f.cfg.MemoryLimit}}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")

@@ -11,21 +11,23 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// maxSpellings bounds the cache of a kind's identities. Past it the cache is
-// dropped and filled again; identities in lower and mixed case count too.
+// maxSpellings bounds what the cache of a kind's identities holds beside the
+// identities themselves: their spellings in other cases. Past it the cache is
+// dropped and filled again.
 const maxSpellings = 1 << 20
 
 // seriesIDs maps the identities of one kind to their ids. It belongs to the
 // holder of the file's writer token.
 type seriesIDs struct {
-	ids  map[string]int64
-	next int64
+	ids       map[string]int64
+	next      int64
+	spellings int // of ids, those that are no stored form
 }
 
 // loadSeries returns the ids of a kind, read from the file at first use and
 // after a write whose outcome is not known.
 func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) {
-	if known := f.series[t.sql.kind]; known != nil && len(known.ids) < maxSpellings {
+	if known := f.series[t.sql.kind]; known != nil && known.spellings < maxSpellings {
 		return known, nil
 	}
 	known := &seriesIDs{ids: make(map[string]int64), next: 1}
@@ -101,7 +103,10 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 				known.ids[canonical] = id
 				added = append(added, normal)
 			}
-			known.ids[string(key)] = id
+			if canonical != string(key) {
+				known.ids[string(key)] = id
+				known.spellings++
+			}
 		}
 		rows[i].series = id
 	}

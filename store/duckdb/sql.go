@@ -67,7 +67,7 @@ func (q *statements) mergeText() string {
 }
 
 // page reads facts in order of time, then series, from a cursor on.
-// where restricts them; its arguments come before the cursor's two.
+// where restricts them; its arguments come before the cursor's three.
 func (q *statements) page(where string, descending, afterCursor bool, limit int) string {
 	order, past := "ASC", ">"
 	if descending {

@@ -52,8 +52,15 @@ type Store struct {
 	cfg Config
 
 	mu     sync.Mutex
-	files  map[string]*file // by slug; opened at first use
+	files  map[string]*slot // by slug
 	closed bool
+}
+
+// slot is the place of one tenant's file, which is opened at its first use.
+// Opening one keeps nobody from the others.
+type slot struct {
+	mu   sync.Mutex
+	file *file
 }
 
 var memoryLimit = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[KMGkmg]i?[Bb]$`)
@@ -81,7 +88,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, files: make(map[string]*file)}
+	s := &Store{dir: abs, cfg: cfg, files: make(map[string]*slot)}
 	if cfg.ReadOnly {
 		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
 			return nil, s.noStore()
@@ -115,12 +122,17 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	files := s.files
+	slots := s.files
 	s.files = nil
 	s.mu.Unlock()
 	var errs []error
-	for _, f := range files {
-		errs = append(errs, f.close())
+	for _, slot := range slots {
+		slot.mu.Lock() // waits for an opening under way
+		if slot.file != nil {
+			errs = append(errs, slot.file.close())
+			slot.file = nil
+		}
+		slot.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }
@@ -173,15 +185,16 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if s.cfg.ReadOnly {
 		return mds.Tenant{}, errReadOnly
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return mds.Tenant{}, errClosed
+	slot, err := s.slot(tenant)
+	if err != nil {
+		return mds.Tenant{}, err
 	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
 	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
 		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
 	}
-	if _, err := s.openFile(ctx, tenant); err != nil {
+	if err := s.openSlot(ctx, slot, tenant); err != nil {
 		return mds.Tenant{}, err
 	}
 	return tenant, nil
@@ -200,17 +213,18 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, wrap(ctx, "open", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, errClosed
-	}
-	if f, ok := s.files[tenant.Slug]; ok && f.tenant == tenant {
-		return f, nil
-	}
 	want, err := mds.NewTenant(tenant.Slug)
 	if err != nil || want != tenant {
 		return nil, unknownTenant(tenant.Slug)
+	}
+	slot, err := s.slot(tenant)
+	if err != nil {
+		return nil, err
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.file != nil {
+		return slot.file, nil
 	}
 	if !fileExists(s.path(tenant)) {
 		switch {
@@ -220,17 +234,37 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 			return nil, s.noStore()
 		}
 	}
-	return s.openFile(ctx, tenant)
+	err = s.openSlot(ctx, slot, tenant)
+	return slot.file, err
 }
 
-// openFile opens or makes a tenant's file. The caller holds s.mu.
-func (s *Store) openFile(ctx context.Context, tenant mds.Tenant) (*file, error) {
+// slot returns the place of a tenant's file in an open store.
+func (s *Store) slot(tenant mds.Tenant) (*slot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if s.files[tenant.Slug] == nil {
+		s.files[tenant.Slug] = &slot{}
+	}
+	return s.files[tenant.Slug], nil
+}
+
+// openSlot opens or makes a tenant's file. The caller holds the slot.
+func (s *Store) openSlot(ctx context.Context, slot *slot, tenant mds.Tenant) error {
 	f, err := openFile(ctx, s.path(tenant), tenant, s.cfg)
 	if err != nil {
-		return nil, wrap(ctx, "open", err)
+		return wrap(ctx, "open", err)
 	}
-	s.files[tenant.Slug] = f
-	return f, nil
+	slot.file = f
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed { // while it was opened, by a Close that did not see it
+		slot.file = nil
+		return errors.Join(errClosed, f.close())
+	}
+	return nil
 }
 
 func fileExists(path string) bool {
