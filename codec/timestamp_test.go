@@ -53,8 +53,25 @@ func TestParseTime(t *testing.T) {
 		"2020-11-27T14:30:00.000000-05:00": "2020-11-27T19:30:00Z",
 	} {
 		got, err := ParseTime(text, nil)
-		if err != nil || got.Format(time.RFC3339Nano) != want {
-			t.Errorf("%q: %s, %v; want %s", text, got.Format(time.RFC3339Nano), err, want)
+		if err != nil || got.UTC().Format(time.RFC3339Nano) != want {
+			t.Errorf("%q: %s, %v; want %s", text, got.UTC().Format(time.RFC3339Nano), err, want)
+		}
+	}
+}
+
+func TestParseTimeShowsTheClockWritten(t *testing.T) {
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"2020-11-27":                "2020-11-27T00:00:00-05:00",
+		"2020-07-27 09:30":          "2020-07-27T09:30:00-04:00",
+		"2020-11-27 09:30:00+01:00": "2020-11-27T09:30:00+01:00",
+		"1606487400":                "2020-11-27T14:30:00Z",
+	} {
+		if got, err := ParseTime(text, newYork); err != nil || got.Format(time.RFC3339) != want {
+			t.Errorf("%q: %s, %v; want %s", text, got.Format(time.RFC3339), err, want)
 		}
 	}
 }
@@ -109,7 +126,7 @@ func FuzzParseTime(f *testing.F) {
 			return
 		}
 		// What it read, written in full, reads as the same.
-		again, err := ParseTime(got.Format(time.RFC3339Nano), nil)
+		again, err := ParseTime(got.UTC().Format(time.RFC3339Nano), nil)
 		if got.Year() >= 0 && got.Year() <= 9999 && (err != nil || !again.Equal(got)) {
 			t.Errorf("%q is %v, and that is %v, %v", text, got, again, err)
 		}

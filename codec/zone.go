@@ -65,19 +65,22 @@ func (z *zone) remember(start, end time.Time, offset int64) {
 
 // ParseTime reads a time in any form that files may use (see CSVOptions). A
 // bare date is its midnight. A time without an offset is of the given zone; nil
-// means UTC.
+// means UTC. The result shows the clock that was written.
 func ParseTime(text string, location *time.Location) (time.Time, error) {
 	s, err := parseStamp(text)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if s.hasOffset {
+	if s.epoch {
 		return s.instant(), nil
+	}
+	if s.hasOffset {
+		return s.instant().In(time.FixedZone("", s.offset)), nil
 	}
 	if location == nil {
 		location = time.UTC
 	}
 	z := zone{location: location}
 	t, _, err := z.instant(s.wall())
-	return t, err
+	return t.In(location), err
 }

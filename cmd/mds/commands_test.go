@@ -63,6 +63,10 @@ test,MSFT,1m,2020-11-27T14:31:00Z,11,11.5,10.25,10.5,,,
 	if strings.Count(inNewYork, "\n") != 3 {
 		t.Errorf("from 9:32 in New York on:\n%s", inNewYork)
 	}
+	day := c.must("query", "bars", "--timeframe", "1d", "--start", "2020-11-27", "--end", "2020-11-28", "--tz", "America/New_York", "--format", "csv").stdout
+	if !strings.Contains(day, "2020-11-27T00:00:00Z") {
+		t.Errorf("the day in New York:\n%s", day)
+	}
 	none := c.must("query", "bars", "--symbol", "NONE")
 	if none.stdout != "" || none.stderr != "no bars match; mds series lists what there is\n" {
 		t.Errorf("no match: %q, %q", none.stdout, none.stderr)
