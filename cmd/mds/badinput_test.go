@@ -160,6 +160,10 @@ func TestBadRowCostsThatRow(t *testing.T) {
 	if err != nil || string(text) != want {
 		t.Errorf("rejects %s, %v; want %s", text, err, want)
 	}
+	c.run(args...) // rejects are added to what the file holds
+	if text, err = os.ReadFile(rejects); err != nil || string(text) != want+want {
+		t.Errorf("rejects of two loads %s, %v", text, err)
+	}
 	if got := c.must("query", "bars", "--format", "csv").stdout; strings.Count(got, "\nlocal,AAPL,1m,") != 2 {
 		t.Errorf("stored:\n%s", got)
 	}

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/marketdatastore/mds/internal/config"
 )
 
 const threeBars = `ts,open,high,low,close,volume
@@ -248,6 +252,24 @@ func TestDemo(t *testing.T) {
 	out := c.must("query", "bars", "--tenant", "demo", "--symbol", "SYN007", "--order", "desc", "--limit", "1", "--format", "csv").stdout
 	if !strings.Contains(out, "synthetic,SYN007,1m,2026-01-09T20:59:00Z,") {
 		t.Errorf("the last bar of the week:\n%s", out)
+	}
+}
+
+// brokenWriter is an output on a disk that is full.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestLostOutputIsNoSuccess(t *testing.T) {
+	c := loaded(t)
+	for _, args := range [][]string{{"version"}, {"info"}, {"series"}, {"query", "bars"}, {"query", "bars", "--format", "csv"}} {
+		var stderr bytes.Buffer
+		a := &app{stdin: strings.NewReader(""), stdout: brokenWriter{}, stderr: &stderr, env: config.Env{
+			DSN: c.dsn, Tenant: "default", LogLevel: "warn", LogFormat: "text",
+		}}
+		if exit := a.run(t.Context(), args); exit != exitFailed || !strings.Contains(stderr.String(), "no space left on device") {
+			t.Errorf("%v: exit %d, %q", args, exit, stderr.String())
+		}
 	}
 }
 

@@ -300,6 +300,72 @@ func TestOneStoreAFileInAProcess(t *testing.T) {
 	}
 }
 
+// TestAFailedWriteForgetsItsSeries: the series that a write was about to store
+// are not taken for stored when it fails.
+func TestAFailedWriteForgetsItsSeries(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{})
+	if err := s.Ping(ctx, mds.DefaultTenant()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rename := func(from, to string) {
+		if _, err := f.pool.Load().Exec("ALTER TABLE " + from + " RENAME TO " + to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table := NewTable[mds.Bar](s)
+	rename("bar_facts", "away")
+	if _, err := table.WriteBatch(ctx, mds.DefaultTenant(), bars(20, 1)); err == nil {
+		t.Fatal("a write without a table")
+	}
+	rename("away", "bar_facts")
+	if receipt := write(t, s, bars(20, 1)); receipt.Written != 20 {
+		t.Errorf("receipt %+v", receipt)
+	}
+	n := 0
+	for _, err := range table.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 20 {
+		t.Errorf("%d bars are read back", n)
+	}
+}
+
+// TestOpenAgainWhileRead: the file is this process's until the last query has
+// ended, and an opening before that is refused rather than left waiting.
+func TestOpenAgainWhileRead(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	write(t, s, bars(5000, 1))
+	again := open(t, dir, Config{})
+	first := true
+	for _, err := range NewTable[mds.Bar](s).Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first {
+			first = false
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := again.Ping(ctx, mds.DefaultTenant()); err == nil || !strings.Contains(err.Error(), "open in this process already") {
+				t.Errorf("opened while it is read: %v", err)
+			}
+		}
+	}
+	if err := again.Ping(ctx, mds.DefaultTenant()); err != nil {
+		t.Errorf("after the query: %v", err)
+	}
+}
+
 func TestLinkedFolderIsTheSame(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")

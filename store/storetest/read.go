@@ -59,8 +59,13 @@ func testWindowInAZone(t *testing.T, h *harness) {
 	h.want(h.query(mds.Query{Selection: friday}), daily(27))
 	later := mds.Selection{Start: time.Date(2020, 11, 27, 9, 30, 0, 0, newYork)}
 	h.want(h.query(mds.Query{Selection: later}), daily(28), evening)
-	far := mds.Selection{Start: time.Unix(-1<<61, 0), End: time.Unix(1<<61, 0)}
-	h.want(h.query(mds.Query{Selection: far}), daily(26), daily(27), early, daily(28), evening)
+	for _, years := range []int{12_000, 294_250, 300_000, 100_000_000} {
+		far := mds.Selection{
+			Start: time.Date(-years, 1, 1, 0, 0, 0, 0, time.UTC),
+			End:   time.Date(years, 1, 1, 0, 0, 0, 0, time.UTC),
+		}
+		h.want(h.query(mds.Query{Selection: far}), daily(26), daily(27), early, daily(28), evening)
+	}
 	later.Start, later.End = time.Time{}, later.Start
 	h.want(h.query(mds.Query{Selection: later}), daily(26), daily(27), early)
 	for _, wrong := range []mds.Timeframe{"1min", "7m"} {
