@@ -48,12 +48,10 @@ type CSVOptions struct {
 // header holds most of; quoting as in RFC 4180; LF or CRLF; a byte-order mark
 // is skipped. It is not safe for concurrent use.
 type CSV[R mds.Record[R]] struct {
-	schema    mds.Schema[R]
-	opt       CSVOptions
-	lines     *lineReader
-	delimiter byte
-	mapping   *mapping
-	width     int // cells in the header
+	schema  mds.Schema[R]
+	opt     CSVOptions
+	rows    rowReader
+	mapping *mapping
 
 	fixed     R // identity columns that no cell gives
 	texts     []textCell[R]
@@ -65,18 +63,9 @@ type CSV[R mds.Record[R]] struct {
 	zone      *zone
 	warnings  map[string]int64
 
-	row     row
-	cells   [][]byte
-	scratch []byte
-	number  numbers
-	odd     []string // warnings of the row being read
-	faults  []mds.Fault
-}
-
-// row is what a RowError needs to know of the row being read.
-type row struct {
-	line int
-	raw  []byte
+	number numbers
+	odd    []string // warnings of the row being read
+	faults []mds.Fault
 }
 
 // textCell feeds a text column. Neighbouring rows mostly repeat a value: the
@@ -97,8 +86,8 @@ type numberCell[R any] struct {
 // [*HeaderError] where the file is no table of records, and with a
 // [*SetupError] where the options do not say enough.
 func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
-	d := &CSV[R]{schema: mds.SchemaOf[R](), opt: opt, lines: newLineReader(r), warnings: make(map[string]int64)}
-	head, err := d.lines.peek()
+	d := &CSV[R]{schema: mds.SchemaOf[R](), opt: opt, rows: rowReader{lines: newLineReader(r)}, warnings: make(map[string]int64)}
+	head, err := d.rows.lines.peek()
 	if err != nil {
 		return nil, err
 	}
@@ -106,15 +95,15 @@ func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
 		return nil, &HeaderError{fault}
 	}
 	if bytes.HasPrefix(head, []byte("\ufeff")) {
-		_, _ = d.lines.r.Discard(len("\ufeff")) // just peeked
+		_, _ = d.rows.lines.r.Discard(len("\ufeff")) // just peeked
 	}
 	line, err := d.firstLine()
 	if err != nil {
 		return nil, err
 	}
-	d.delimiter = sniffDelimiter(line)
-	d.number.noGroups = d.delimiter == ';'
-	cells, open, fault := d.split(line)
+	d.rows.delimiter = sniffDelimiter(line)
+	d.number.noGroups = d.rows.delimiter == ';'
+	cells, open, fault := d.rows.split(line)
 	if open {
 		fault = "has a quote that is not closed"
 	}
@@ -122,10 +111,10 @@ func NewCSV[R mds.Record[R]](r io.Reader, opt CSVOptions) (*CSV[R], error) {
 		return nil, &HeaderError{"the header " + fault}
 	}
 	h := newHeader(cells)
-	d.width = len(cells)
+	d.rows.width = len(cells)
 	if opt.NoHeader {
 		h = numberedHeader(len(cells))
-		d.lines.giveBack([]pendingLine{{slices.Clone(line), nil}})
+		d.rows.lines.giveBack([]pendingLine{{slices.Clone(line), nil}})
 	}
 	if d.mapping, err = mapColumns(h, &d.schema, opt); err != nil {
 		return nil, err
@@ -168,7 +157,7 @@ func (d *CSV[R]) checkHeader(h header) error {
 // firstLine returns the first line that is not blank.
 func (d *CSV[R]) firstLine() ([]byte, error) {
 	for {
-		line, err := d.lines.next()
+		line, err := d.rows.lines.next()
 		if errors.Is(err, io.EOF) {
 			return nil, &HeaderError{"it is empty: the first line should name the columns"}
 		}
@@ -232,7 +221,7 @@ func (d *CSV[R]) Warnings() map[string]int64 { return d.warnings }
 // again; a [*SetupError] or the reader's error when decoding has to end; and
 // io.EOF after the last row. Blank lines are no rows.
 func (d *CSV[R]) Next(record *R) error {
-	if err := d.readRow(); err != nil {
+	if err := d.rows.next(); err != nil {
 		return err
 	}
 	*record = d.fixed
@@ -260,7 +249,7 @@ func (d *CSV[R]) Next(record *R) error {
 func (d *CSV[R]) decodeTexts(record *R) {
 	for i := range d.texts {
 		t := &d.texts[i]
-		raw := d.cells[t.cell]
+		raw := d.rows.cells[t.cell]
 		if t.raw == nil || !bytes.Equal(t.raw, raw) {
 			if !utf8.Valid(raw) {
 				d.fault(t.column.Name, strconv.Quote(clip(raw))+" is not valid UTF-8")
@@ -287,7 +276,7 @@ func (d *CSV[R]) decodeTexts(record *R) {
 func (d *CSV[R]) decodeNumbers(record *R) {
 	for i := range d.numbers {
 		n := &d.numbers[i]
-		cell := bytes.TrimSpace(d.cells[n.cell])
+		cell := bytes.TrimSpace(d.rows.cells[n.cell])
 		if missing(cell) {
 			if !n.column.Optional() {
 				d.fault(n.column.Name, "is missing")
@@ -315,9 +304,9 @@ func (d *CSV[R]) decodeTime(record *R) error {
 	name := d.schema.ByRole(mds.Time)[0].Name
 	var text string
 	if d.timeCell >= 0 {
-		text = strings.TrimSpace(string(d.cells[d.timeCell]))
+		text = strings.TrimSpace(string(d.rows.cells[d.timeCell]))
 	} else {
-		text = strings.TrimSpace(string(d.cells[d.dateCell])) + " " + strings.TrimSpace(string(d.cells[d.clockCell]))
+		text = strings.TrimSpace(string(d.rows.cells[d.dateCell])) + " " + strings.TrimSpace(string(d.rows.cells[d.clockCell]))
 	}
 	if missing([]byte(strings.TrimSpace(text))) {
 		d.fault(name, "is missing")
@@ -326,7 +315,7 @@ func (d *CSV[R]) decodeTime(record *R) error {
 	s, err := parseStamp(text)
 	if err != nil {
 		if clock := (stamp{}); d.timeCell >= 0 && strings.Contains(text, ":") && clock.setClock(text) == "" {
-			return &SetupError{Line: d.row.line, Field: name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", text)}
+			return &SetupError{Line: d.rows.line, Field: name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", text)}
 		}
 		d.fault(name, err.Error())
 		return nil
@@ -337,7 +326,7 @@ func (d *CSV[R]) decodeTime(record *R) error {
 	t, err := d.resolve(&s, text, d.schema.Timeframe(record))
 	var setup *SetupError
 	if errors.As(err, &setup) {
-		setup.Line, setup.Field = d.row.line, name
+		setup.Line, setup.Field = d.rows.line, name
 		return setup
 	}
 	if err != nil {
@@ -427,150 +416,5 @@ func (d *CSV[R]) validate(record *R) error {
 	for i, f := range d.faults {
 		fields[i] = f.Field
 	}
-	return d.rowError(strings.Join(fields, ","), (&mds.InvalidError{Faults: d.faults}).Error())
-}
-
-func (d *CSV[R]) rowError(field, reason string) error {
-	return &RowError{Line: d.row.line, Field: field, Reason: reason, Raw: strings.ToValidUTF8(string(d.row.raw), "\ufffd")}
-}
-
-// readRow reads the cells of the next row into d.cells.
-func (d *CSV[R]) readRow() error {
-	for {
-		line, err := d.lines.next()
-		if errors.Is(err, errLineTooLong) {
-			d.row = row{line: d.lines.number, raw: line}
-			return d.rowError("", err.Error())
-		}
-		if err != nil {
-			return err
-		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		d.row = row{line: d.lines.number, raw: line}
-		cells, open, fault := d.split(line)
-		if open {
-			return d.readJoined(line)
-		}
-		if fault == "" {
-			fault = d.setCells(cells)
-		}
-		if fault != "" {
-			return d.rowError("", "the row "+fault)
-		}
-		return nil
-	}
-}
-
-// setCells takes the cells of a row of the header's width. Blank cells past
-// it are let go.
-func (d *CSV[R]) setCells(cells [][]byte) string {
-	for len(cells) > d.width && len(bytes.TrimSpace(cells[len(cells)-1])) == 0 {
-		cells = cells[:len(cells)-1]
-	}
-	if len(cells) != d.width {
-		return fmt.Sprintf("has %d cells and the header %d", len(cells), d.width)
-	}
-	d.cells = cells
-	return ""
-}
-
-var quote = []byte{'"'}
-
-// readJoined reads a row that begins with line and goes on past a quoted line
-// end. Where the lines make no row, the first alone is at fault and the
-// others are read again: a stray quote must not swallow its neighbours.
-func (d *CSV[R]) readJoined(line []byte) error {
-	joined := slices.Clone(line)
-	d.row.raw = joined
-	first := slices.Clone(line)
-	var ahead []pendingLine
-	fault := "has a quote that is not closed"
-	odd := bytes.Count(line, quote)%2 == 1
-	for len(ahead) < maxJoined && len(joined) < maxLine {
-		more, err := d.lines.next()
-		if errors.Is(err, errLineTooLong) {
-			ahead = append(ahead, pendingLine{slices.Clone(more), err})
-			break
-		}
-		if err != nil {
-			// The end, or a reader that failed: it says so again when the
-			// lines given back are read.
-			break
-		}
-		ahead = append(ahead, pendingLine{slices.Clone(more), nil})
-		joined = append(append(joined, '\n'), more...)
-		if odd = odd != (bytes.Count(more, quote)%2 == 1); odd {
-			continue // still inside quotes: each splitting would be in vain
-		}
-		cells, open, why := d.split(joined)
-		if open {
-			continue
-		}
-		if why == "" {
-			why = d.setCells(cells)
-		}
-		if why == "" {
-			d.row.raw = joined
-			return nil
-		}
-		fault = why
-		break
-	}
-	d.lines.giveBack(ahead)
-	d.row.raw = first
-	return d.rowError("", "the row "+fault)
-}
-
-// split cuts a line into cells, valid until the next split. open reports that
-// the line ends inside quotes.
-func (d *CSV[R]) split(line []byte) (cells [][]byte, open bool, fault string) {
-	cells = d.cells[:0]
-	defer func() { d.cells = cells }()
-	if bytes.IndexByte(line, '"') < 0 {
-		for {
-			at := bytes.IndexByte(line, d.delimiter)
-			if at < 0 {
-				return append(cells, line), false, ""
-			}
-			cells = append(cells, line[:at])
-			line = line[at+1:]
-		}
-	}
-	d.scratch = slices.Grow(d.scratch[:0], len(line)) // cells point into it: it must not move
-	for {
-		if len(line) == 0 || line[0] != '"' {
-			at := bytes.IndexByte(line, d.delimiter)
-			if at < 0 {
-				return append(cells, line), false, ""
-			}
-			cells = append(cells, line[:at])
-			line = line[at+1:]
-			continue
-		}
-		start := len(d.scratch)
-		line = line[1:]
-		for {
-			at := bytes.IndexByte(line, '"')
-			if at < 0 {
-				return cells, true, ""
-			}
-			d.scratch = append(d.scratch, line[:at]...)
-			line = line[at+1:]
-			if len(line) == 0 || line[0] != '"' {
-				break
-			}
-			d.scratch = append(d.scratch, '"')
-			line = line[1:]
-		}
-		cells = append(cells, d.scratch[start:])
-		if len(line) == 0 {
-			return cells, false, ""
-		}
-		if line[0] != d.delimiter {
-			return cells, false, "has text after a closing quote"
-		}
-		line = line[1:]
-	}
+	return d.rows.fault(strings.Join(fields, ","), (&mds.InvalidError{Faults: d.faults}).Error())
 }
