@@ -187,6 +187,21 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// offer completes the values of a flag in a shell.
+func offer(cmd *cobra.Command, flag string, values ...string) {
+	// It fails for a flag that does not exist, which every test of cmd would show.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// timeframes are the values of --timeframe.
+func timeframes() []string {
+	var names []string
+	for _, tf := range mds.Timeframes() {
+		names = append(names, string(tf))
+	}
+	return names
+}
+
 // logger logs to standard error.
 func (a *app) logger() (*slog.Logger, error) {
 	var level slog.Level

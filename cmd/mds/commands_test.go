@@ -281,6 +281,14 @@ func TestHelpAndCompletion(t *testing.T) {
 	if out := c.must("ingest", "bars", "--help").stdout; !strings.Contains(out, "Exit status: 0 done") {
 		t.Errorf("help\n%s", out)
 	}
+	for _, args := range [][]string{{"query", "bars", "--format"}, {"series", "--format"}, {"latest", "--format"}} {
+		if out := c.must(append(append([]string{"__complete"}, args...), "")...).stdout; !strings.HasPrefix(out, "table\ncsv\nndjson\njson\n") {
+			t.Errorf("%v completes to %q", args, out)
+		}
+	}
+	if out := c.must("__complete", "ingest", "bars", "--timeframe", "").stdout; !strings.Contains(out, "\n15m\n") {
+		t.Errorf("timeframes complete to %q", out)
+	}
 	if out := c.must("completion", "bash").stdout; !strings.Contains(out, "__start_mds") {
 		t.Error("no completion for bash")
 	}

@@ -78,6 +78,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
+	offer(cmd, "timeframe", timeframes()...)
+	offer(cmd, "label", "start", "end")
+	offer(cmd, "symbol-from", "column", "filename")
 	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
 	return cmd
 }

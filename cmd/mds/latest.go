@@ -48,6 +48,8 @@ func (a *app) latestCommand() *cobra.Command {
 	}
 	f.register(cmd.Flags(), false, false)
 	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
+	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
+	offer(cmd, "timeframe", timeframes()...)
 	return cmd
 }
 

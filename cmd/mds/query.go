@@ -61,6 +61,9 @@ when it cut; csv, ndjson and json give all.`,
 	cmd.Flags().IntVar(&limit, "limit", 0, fmt.Sprintf("at most this many rows, 0 for all (default %d for a table, else all)", tableLimit))
 	cmd.Flags().StringVar(&order, "order", "asc", "oldest first (asc) or newest first (desc)")
 	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
+	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
+	offer(cmd, "timeframe", timeframes()...)
+	offer(cmd, "order", "asc", "desc")
 	return cmd
 }
 

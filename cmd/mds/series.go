@@ -34,6 +34,8 @@ func (a *app) seriesCommand() *cobra.Command {
 	}
 	f.register(cmd.Flags(), true, true)
 	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
+	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
+	offer(cmd, "timeframe", timeframes()...)
 	return cmd
 }
 
