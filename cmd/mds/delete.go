@@ -45,7 +45,7 @@ func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
 			})
 		},
 	}
-	f.register(cmd.Flags(), true, true)
+	f.register(cmd, true, true)
 	cmd.Flags().BoolVar(&all, "all", false, "remove all "+schema.Kind)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd

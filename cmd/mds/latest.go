@@ -14,7 +14,6 @@ import (
 
 func (a *app) latestCommand() *cobra.Command {
 	var f selectionFlags
-	var format string
 	cmd := &cobra.Command{
 		Use:     "latest SYMBOL…",
 		Short:   "Show the newest bar of each series of some symbols",
@@ -30,9 +29,6 @@ func (a *app) latestCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := checkFormat(format); err != nil {
-				return err
-			}
 			for _, arg := range args {
 				for symbol := range strings.SplitSeq(arg, ",") {
 					if symbol = strings.TrimSpace(symbol); symbol == "" {
@@ -42,14 +38,12 @@ func (a *app) latestCommand() *cobra.Command {
 				}
 			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
-				return a.latest(cmd.Context(), s, sel, format)
+				return a.latest(cmd.Context(), s, sel, f.format)
 			})
 		},
 	}
-	f.register(cmd.Flags(), false, false)
-	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
-	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
-	offer(cmd, "timeframe", timeframes()...)
+	f.register(cmd, false, false)
+	f.registerFormat(cmd)
 	return cmd
 }
 

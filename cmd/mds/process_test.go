@@ -300,23 +300,26 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 	cmd := inNamespace(t, c, `
 		"$PROGRAM" ingest bars "$FILE" --dsn "duckdb://$DIR/store" >/dev/null 2>&1
+		mkdir "$DIR/empty"
 		mount --bind "$DIR" "$DIR"
 		mount -o remount,ro,bind "$DIR"
 		set +e
 		"$PROGRAM" ingest bars "$FILE" --dsn "duckdb://$DIR/store"; echo "exit $?"
 		"$PROGRAM" ingest bars "$FILE" --dsn "duckdb://$DIR/new"; echo "exit $?"
+		"$PROGRAM" ingest bars "$FILE" --dsn "duckdb://$DIR/empty"; echo "exit $?"
 		"$PROGRAM" series --dsn "duckdb://$DIR/store" --format csv`)
 	cmd.Env = append(cmd.Env, "FILE="+file)
 	stdout, stderr, _ := exitOf(t, cmd)
 	for _, want := range []string{
-		"default.duckdb: permission denied; make the folder writable, or name another with --dsn duckdb://DIR\n",
+		"/store/default.duckdb: permission denied; make the folder writable, or name another with --dsn duckdb://DIR\n",
+		"/empty/default.duckdb: permission denied; make the folder writable, or name another with --dsn duckdb://DIR\n",
 		"/new: read-only file system; name another with --dsn duckdb://DIR\n",
 	} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("no %q in\n%s", want, stderr)
 		}
 	}
-	if strings.Count(stdout, "exit 1\n") != 2 || !strings.Contains(stdout, "synthetic,SYN001,1m,1,") {
+	if strings.Count(stdout, "exit 1\n") != 3 || !strings.Contains(stdout, "synthetic,SYN001,1m,1,") {
 		t.Errorf("stdout\n%s", stdout)
 	}
 }

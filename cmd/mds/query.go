@@ -21,7 +21,7 @@ func (a *app) queryCommand() *cobra.Command {
 func queryKind[R mds.Record[R]](a *app) *cobra.Command {
 	schema := mds.SchemaOf[R]()
 	var f selectionFlags
-	var format, order string
+	var order string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   schema.Kind,
@@ -39,30 +39,25 @@ when it cut; csv, ndjson and json give all.`,
 			if err != nil {
 				return err
 			}
-			if err := checkFormat(format); err != nil {
-				return err
-			}
 			if order != "asc" && order != "desc" {
 				return usagef("--order %q: use asc or desc", order)
 			}
 			if limit < 0 {
 				return usagef("--limit %d: use 0 for all rows, or more", limit)
 			}
-			if format == formatTable && !cmd.Flags().Changed("limit") {
+			if f.format == formatTable && !cmd.Flags().Changed("limit") {
 				limit = tableLimit
 			}
 			query := mds.Query{Selection: sel, Descending: order == "desc", Limit: limit}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
-				return runQuery[R](cmd.Context(), a, s, query, format)
+				return runQuery[R](cmd.Context(), a, s, query, f.format)
 			})
 		},
 	}
-	f.register(cmd.Flags(), true, true)
+	f.register(cmd, true, true)
 	cmd.Flags().IntVar(&limit, "limit", 0, fmt.Sprintf("at most this many rows, 0 for all (default %d for a table, else all)", tableLimit))
 	cmd.Flags().StringVar(&order, "order", "asc", "oldest first (asc) or newest first (desc)")
-	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
-	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
-	offer(cmd, "timeframe", timeframes()...)
+	f.registerFormat(cmd)
 	offer(cmd, "order", "asc", "desc")
 	return cmd
 }

@@ -29,14 +29,23 @@ type selectionFlags struct {
 	vendor, timeframe string
 	symbols           []string
 	start, end, tz    string
+	format            string // "" for commands without one
 }
 
-func (f *selectionFlags) register(flags *pflag.FlagSet, symbols, window bool) {
+// registerFormat adds --format, which selection checks.
+func (f *selectionFlags) registerFormat(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.format, "format", formatTable, "table, csv, ndjson or json")
+	offer(cmd, "format", formatTable, string(codec.FormatCSV), string(codec.FormatNDJSON), string(codec.FormatJSON))
+}
+
+func (f *selectionFlags) register(cmd *cobra.Command, symbols, window bool) {
+	flags := cmd.Flags()
 	flags.StringVar(&f.vendor, "vendor", "", "only this vendor")
 	if symbols {
 		flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
 	}
 	flags.StringVar(&f.timeframe, "timeframe", "", "only this timeframe, such as 1m or 1d")
+	offer(cmd, "timeframe", timeframes()...)
 	if window {
 		flags.StringVar(&f.start, "start", "", "from this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z")
 		flags.StringVar(&f.end, "end", "", "before this time")
@@ -48,6 +57,11 @@ func (f *selectionFlags) register(flags *pflag.FlagSet, symbols, window bool) {
 func (f *selectionFlags) selection(cmd *cobra.Command) (mds.Selection, error) {
 	if err := noEmptyFlags(cmd); err != nil {
 		return mds.Selection{}, err
+	}
+	if f.format != "" {
+		if err := checkFormat(f.format); err != nil {
+			return mds.Selection{}, err
+		}
 	}
 	given := strings.Join(f.symbols, ",")
 	for i, symbol := range f.symbols {

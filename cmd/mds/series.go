@@ -14,7 +14,6 @@ import (
 
 func (a *app) seriesCommand() *cobra.Command {
 	var f selectionFlags
-	var format string
 	cmd := &cobra.Command{
 		Use:   "series",
 		Short: "List the series of bars with their counts and time ranges",
@@ -24,18 +23,13 @@ func (a *app) seriesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := checkFormat(format); err != nil {
-				return err
-			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
-				return a.series(cmd.Context(), s, sel, format)
+				return a.series(cmd.Context(), s, sel, f.format)
 			})
 		},
 	}
-	f.register(cmd.Flags(), true, true)
-	cmd.Flags().StringVar(&format, "format", formatTable, "table, csv, ndjson or json")
-	offer(cmd, "format", formatTable, "csv", "ndjson", "json")
-	offer(cmd, "timeframe", timeframes()...)
+	f.register(cmd, true, true)
+	f.registerFormat(cmd)
 	return cmd
 }
 

@@ -21,6 +21,7 @@ func createFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config)
 		err = openError(ctx, path, err)
 	}()
 	f := newFile(draft, tenant, cfg)
+	f.name = path
 	if err := f.connect(ctx); err != nil {
 		return err
 	}

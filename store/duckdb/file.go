@@ -20,6 +20,7 @@ import (
 // file is one tenant's database, open.
 type file struct {
 	path     string
+	name     string // the path in messages: that of a draft is nobody's business
 	tenant   mds.Tenant
 	cfg      Config
 	readOnly bool
@@ -81,6 +82,7 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 func newFile(path string, tenant mds.Tenant, cfg Config) *file {
 	return &file{
 		path:     path,
+		name:     path,
 		tenant:   tenant,
 		cfg:      cfg,
 		readOnly: cfg.ReadOnly,
@@ -110,7 +112,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 	}
 	connector, err := duckdb.NewConnector(f.path+"?"+options.Encode(), nil)
 	if err != nil {
-		return openError(ctx, f.path, err)
+		return openError(ctx, f.name, err)
 	}
 	pool := sql.OpenDB(connector)
 	var conn *sql.Conn
@@ -120,7 +122,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 				_ = conn.Close()
 			}
 			_ = pool.Close()
-			err = openError(ctx, f.path, err)
+			err = openError(ctx, f.name, err)
 		}
 	}()
 	if conn, err = pool.Conn(ctx); err != nil {
