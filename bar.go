@@ -1,9 +1,7 @@
 package mds
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 )
@@ -48,14 +46,12 @@ func (Bar) Schema() Schema[Bar] {
 		Columns: []Column[Bar]{
 			{
 				Name: "vendor", Role: Identity, Doc: "who delivered the bar",
-				Text:    func(b *Bar) *string { return &b.Vendor },
-				Parse:   func(s string) (string, error) { return NormalizeVendor(s), faultError(vendorFault(s)) },
-				Aliases: []string{"provider", "source"},
+				Text: func(b *Bar) *string { return &b.Vendor }, Parse: parseVendor,
+				Aliases: []string{"provider", "source"}, Default: DefaultVendor,
 			},
 			{
 				Name: "symbol", Role: Identity, Doc: "the vendor's name of the instrument",
-				Text:    func(b *Bar) *string { return &b.Symbol },
-				Parse:   func(s string) (string, error) { return NormalizeSymbol(s), faultError(symbolFault(s)) },
+				Text: func(b *Bar) *string { return &b.Symbol }, Parse: parseSymbol,
 				Aliases: []string{"ticker", "stock", "sym", "act_symbol", "instrument"},
 			},
 			{
@@ -110,7 +106,7 @@ func (Bar) Schema() Schema[Bar] {
 		},
 		Validate:  (*Bar).Validate,
 		Normalize: (*Bar).normalize,
-		Micros:    (*Bar).micros,
+
 		Timeframe: func(b *Bar) Timeframe { return b.Timeframe },
 		Warning:   (*Bar).warning,
 	}
@@ -118,12 +114,8 @@ func (Bar) Schema() Schema[Bar] {
 
 // Validate reports every fault of the bar at once, as an [*InvalidError].
 func (b *Bar) Validate() error {
-	var faults []Fault
-	add := func(field, reason string) {
-		if reason != "" {
-			faults = append(faults, Fault{Field: field, Reason: reason})
-		}
-	}
+	var f faults
+	add := f.add
 	add("vendor", vendorFault(b.Vendor))
 	add("symbol", symbolFault(b.Symbol))
 	if b.Timeframe == "" {
@@ -132,22 +124,19 @@ func (b *Bar) Validate() error {
 		add("timeframe", fmt.Sprintf("%q is not one of %s", string(b.Timeframe), timeframeList()))
 	}
 	add("ts", timeFault(b.TS))
-	if b.Timeframe.Calendar() && len(faults) == 0 {
+	if b.Timeframe.Calendar() && len(f) == 0 {
 		add("ts", timeFault(b.Timeframe.Truncate(b.TS)))
 	}
-	add("open", priceFault(b.Open))
-	add("high", priceFault(b.High))
-	add("low", priceFault(b.Low))
+	add("open", optFault(b.Open))
+	add("high", optFault(b.High))
+	add("low", optFault(b.Low))
 	add("close", floatFault(b.Close))
 	add("volume", countFault(b.Volume))
-	add("vwap", priceFault(b.VWAP))
+	add("vwap", optFault(b.VWAP))
 	if n, ok := b.TradeCount.Value(); ok && n < 0 {
 		add("trade_count", strconv.FormatInt(n, 10)+" is negative")
 	}
-	if faults == nil {
-		return nil
-	}
-	return &InvalidError{Faults: faults}
+	return f.err()
 }
 
 // Normalized returns the bar in the form that is stored: vendor in lower case,
@@ -183,50 +172,4 @@ func (b *Bar) warning() string {
 		return "open, high, low and close contradict each other"
 	}
 	return ""
-}
-
-func timeFault(t time.Time) string {
-	if t.IsZero() {
-		return "is missing"
-	}
-	// Four-digit years: every database, file format and client can hold them.
-	if year := t.UTC().Year(); year < 1 || year > 9999 {
-		return "year " + strconv.Itoa(year) + " is outside 1 to 9999"
-	}
-	return ""
-}
-
-func floatFault(v float64) string {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return fmt.Sprintf("%v is not a number that can be kept; leave a missing value out", v)
-	}
-	return ""
-}
-
-func priceFault(o Opt[float64]) string {
-	v, _ := o.Value()
-	return floatFault(v)
-}
-
-func countFault(o Opt[float64]) string {
-	v, _ := o.Value()
-	if v < 0 {
-		return strconv.FormatFloat(v, 'g', -1, 64) + " is negative"
-	}
-	return floatFault(v)
-}
-
-// faultError makes an error of a fault, nil of "".
-func faultError(fault string) error {
-	if fault == "" {
-		return nil
-	}
-	return errors.New(fault)
-}
-
-func quoted(s string) string {
-	if len(s) > 40 {
-		s = s[:40] + "…"
-	}
-	return strconv.Quote(s)
 }

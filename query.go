@@ -30,32 +30,117 @@ func (r Receipt) Add(o Receipt) Receipt {
 type Selection struct {
 	// Vendor picks one vendor; "" picks all.
 	Vendor string
-	// Symbols picks these symbols; none picks all. Case does not matter.
+	// Symbols picks these symbols; none picks all. Case does not matter. A news
+	// item is picked if it is about one of them.
 	Symbols []string
 	// Timeframe picks one timeframe; "" picks all.
 	Timeframe Timeframe
+	// Where picks by other identity columns, such as
+	// {"expiry": {"2024-03-15"}, "option_type": {"C"}}: a record must have one of
+	// the values of each.
+	Where map[string][]string
 	// Start is the first instant, inclusive; zero means from the beginning.
 	//
-	// Calendar bars are labelled by dates, which begin at midnight in the
-	// location of Start and End: a window from 2020-11-27 00:00 in New York
-	// holds the daily bar of 2020-11-27.
+	// Calendar bars and fundamentals are labelled by dates, which begin at
+	// midnight in the location of Start and End: a window from 2020-11-27 00:00
+	// in New York holds the daily bar of 2020-11-27.
 	Start time.Time
 	// End is the first instant after the window; zero means to the end. A
 	// window that ends before it starts holds nothing.
 	End time.Time
+	// KnownAt reads fundamentals as they were known at an instant, that
+	// included: of each period one record, in which every figure is that of the
+	// newest filing until then which tells it. FiledAt and the filing's own
+	// columns are of the newest filing. Zero reads each filing's record.
+	//
+	// A filing known by its date alone counts from 00:00 UTC of that date, which
+	// may be hours before it came out: to be sure, look from the day before.
+	KnownAt time.Time
 }
 
-// Validate refuses a timeframe that is not in its standard spelling, which no
-// record could have.
-func (s Selection) Validate() error {
-	if s.Timeframe != "" && !s.Timeframe.Valid() {
-		_, err := ParseTimeframe(string(s.Timeframe))
+// Condition picks records by one column: those whose column equals that of one
+// of Values, or, of a List column, holds one of its items.
+type Condition[R any] struct {
+	Column *Column[R]
+	// Values have the column set and nothing else.
+	Values []R
+}
+
+// Conditions checks a selection against the kind, and returns what it asks of
+// columns in their stored form. It refuses a column that the kind does not
+// have, and a value that no record could have.
+func (s *Schema[R]) Conditions(sel Selection) ([]Condition[R], error) {
+	if sel.Timeframe != "" && !sel.Timeframe.Valid() {
+		_, err := ParseTimeframe(string(sel.Timeframe))
 		if err == nil {
-			err = fmt.Errorf("%w in its standard spelling: %q; use ParseTimeframe", ErrTimeframe, s.Timeframe)
+			err = fmt.Errorf("%w in its standard spelling: %q; use ParseTimeframe", ErrTimeframe, sel.Timeframe)
 		}
-		return err
+		return nil, err
 	}
-	return nil
+	if !sel.KnownAt.IsZero() && s.RevisionColumn() == nil {
+		return nil, fmt.Errorf("%s have no versions to be known at a time", s.Kind)
+	}
+	where := make(map[string][]string)
+	if sel.Vendor != "" {
+		where["vendor"] = []string{NormalizeVendor(sel.Vendor)}
+	}
+	if sel.Timeframe != "" {
+		where["timeframe"] = []string{string(sel.Timeframe)}
+	}
+	if len(sel.Symbols) > 0 {
+		name := "symbol"
+		if c := s.SymbolColumn(); c != nil {
+			name = c.Name
+		}
+		for _, symbol := range sel.Symbols {
+			where[name] = append(where[name], NormalizeSymbol(symbol))
+		}
+	}
+	given := len(where)
+	for name, values := range sel.Where {
+		if _, twice := where[name]; twice {
+			return nil, fmt.Errorf("%s is picked twice", name)
+		}
+		if c := s.Lookup(name); len(values) > 0 && (c == nil || c.Role == Time || c.Role == Value) {
+			return nil, fmt.Errorf("%s have no identity column %q to pick by", s.Kind, name)
+		}
+		if len(values) > 0 {
+			where[name] = values
+			given++
+		}
+	}
+	var conditions []Condition[R]
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		values, ok := where[c.Name]
+		if !ok {
+			continue
+		}
+		condition := Condition[R]{Column: c}
+		for _, value := range values {
+			var r R
+			switch {
+			case c.List != nil:
+				*c.List(&r) = []string{value}
+			case c.Name == "vendor", c.Name == "symbol": // any text may be asked for
+				*c.Text(&r) = value
+			default:
+				if err := c.SetText(&r, value); err != nil {
+					return nil, fmt.Errorf("%s: %w", c.Name, err)
+				}
+			}
+			condition.Values = append(condition.Values, r)
+		}
+		conditions = append(conditions, condition)
+	}
+	if len(conditions) < given {
+		for _, name := range []string{"vendor", "symbol", "timeframe"} {
+			if _, ok := where[name]; ok && s.Lookup(name) == nil {
+				return nil, fmt.Errorf("%s have no %s to pick by", s.Kind, name)
+			}
+		}
+	}
+	return conditions, nil
 }
 
 // Bound returns the first stored time, in microseconds since 1970, that is not
@@ -88,6 +173,9 @@ func Bound(t time.Time, calendar bool) int64 {
 // instant in order of vendor, symbol and the rest of their identity.
 type Query struct {
 	Selection
+	// ByIdentity orders records by vendor, symbol and the rest of their
+	// identity, then by time.
+	ByIdentity bool
 	// Descending turns the whole order round.
 	Descending bool
 	// Limit is the most records to return; 0 or less means all.
@@ -96,9 +184,10 @@ type Query struct {
 
 // Series is one identity with what the store holds of it.
 type Series[R any] struct {
-	// Identity has the identity columns of R set and nothing else.
+	// Identity has the columns of role [Identity] set and nothing else.
 	Identity R
-	Rows     int64
+	// Rows counts records, of fundamentals those of every filing.
+	Rows int64
 	// First and Last are the times of the oldest and newest record, UTC.
 	First, Last time.Time
 }

@@ -58,3 +58,10 @@ func symbolFault(s string) string {
 	}
 	return ""
 }
+
+// DefaultVendor is the vendor of files that name none.
+const DefaultVendor = "local"
+
+// parseVendor and parseSymbol are the Parse of vendor and symbol columns.
+func parseVendor(s string) (string, error) { return NormalizeVendor(s), faultError(vendorFault(s)) }
+func parseSymbol(s string) (string, error) { return NormalizeSymbol(s), faultError(symbolFault(s)) }

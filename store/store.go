@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"strings"
@@ -52,13 +53,16 @@ type Table[R any] interface {
 	// Query reads a window of records, in one snapshot and constant memory.
 	// The sequence ends after its first error.
 	Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error]
-	// Latest returns the newest record of each series, in order of identity.
+	// Latest returns the newest record of each series, in order of identity: of
+	// fundamentals, that of each period, as it is known (see
+	// [mds.Selection.KnownAt]). News have none.
 	Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]R, error)
 	// Series lists the series that hold records, in order of identity.
 	Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error)
 	// Count returns the number of records.
 	Count(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error)
-	// Delete removes records and returns their number.
+	// Delete removes records and returns their number. A selection with KnownAt
+	// is refused.
 	Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error)
 	// Info sums up the kind.
 	Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, error)
@@ -75,6 +79,10 @@ type Config struct {
 	// MemoryLimit bounds the memory of an embedded engine per open tenant: a
 	// number and a unit, such as "512MB" or "2GB". Defaults to 512MB.
 	MemoryLimit string
+
+	// Migrations make the tables of kinds of your own: files
+	// duckdb/1001_NAME.sql, numbered from 1001 without a gap. Defaults to none.
+	Migrations fs.FS
 
 	// Logger receives what happens to the store, such as a migration applied.
 	// Defaults to discarding it.
@@ -98,6 +106,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
 		ReadOnly:    cfg.ReadOnly,
 		MemoryLimit: cfg.MemoryLimit,
+		Migrations:  cfg.Migrations,
 		Logger:      cfg.Logger,
 	})
 	if err != nil {
@@ -127,3 +136,12 @@ func TableOf[R mds.Record[R]](s *Store) Table[R] {
 
 // Bars returns the table of bars.
 func Bars(s *Store) Table[mds.Bar] { return TableOf[mds.Bar](s) }
+
+// Options returns the table of option snapshots.
+func Options(s *Store) Table[mds.OptionSnap] { return TableOf[mds.OptionSnap](s) }
+
+// Fundamentals returns the table of fundamentals.
+func Fundamentals(s *Store) Table[mds.Fundamentals] { return TableOf[mds.Fundamentals](s) }
+
+// News returns the table of news.
+func News(s *Store) Table[mds.News] { return TableOf[mds.News](s) }

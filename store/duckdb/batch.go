@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"math/big"
 	"slices"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -15,30 +17,35 @@ import (
 // batch is a deduplicated, sorted view of the records of one write. It is the
 // source behind the kind's table function.
 type batch[R any] struct {
-	schema  *mds.Schema[R]
-	values  []*mds.Column[R]
-	records []R
-	rows    []batchRow
-	next    int // first row of the next chunk
+	columns     []*mds.Column[R] // keys, time and values
+	timeIsValue bool
+	records     []R
+	rows        []batchRow
+	next        int // first row of the next chunk
 }
 
 type batchRow struct {
 	series int64
 	micros int64
-	record int32 // index into records
+	key    string // of the key columns, in an order of its own
+	record int32  // index into records
 }
 
 // dedupe sorts the rows by key and keeps the last record of each.
 func (b *batch[R]) dedupe() {
-	byKey := func(x, y batchRow) int {
-		return cmp.Or(cmp.Compare(x.series, y.series), cmp.Compare(x.micros, y.micros), cmp.Compare(x.record, y.record))
+	key := func(x, y *batchRow) int {
+		if order := cmp.Or(cmp.Compare(x.series, y.series), cmp.Compare(x.key, y.key)); order != 0 || b.timeIsValue {
+			return order
+		}
+		return cmp.Compare(x.micros, y.micros)
 	}
+	byKey := func(x, y batchRow) int { return cmp.Or(key(&x, &y), cmp.Compare(x.record, y.record)) }
 	if !slices.IsSortedFunc(b.rows, byKey) {
 		slices.SortFunc(b.rows, byKey)
 	}
 	kept := b.rows[:0]
 	for i, row := range b.rows {
-		if i+1 < len(b.rows) && row.series == b.rows[i+1].series && row.micros == b.rows[i+1].micros {
+		if i+1 < len(b.rows) && key(&row, &b.rows[i+1]) == 0 {
 			continue
 		}
 		kept = append(kept, row)
@@ -64,19 +71,28 @@ func registerBatch(conn *sql.Conn, function string) error {
 	})
 }
 
-// ColumnInfos are the series id, the time in microseconds (a BIGINT, which is
-// filled without boxing; SQL turns it into a timestamp) and the values.
+// ColumnInfos are the series id, then keys, time and values. Times are
+// microseconds in a BIGINT, which is filled without boxing; SQL turns it into
+// a timestamp or a date.
 func (b *batch[R]) ColumnInfos() []duckdb.ColumnInfo {
-	bigint, _ := duckdb.NewTypeInfo(duckdb.TYPE_BIGINT) // fixed types: no error
-	double, _ := duckdb.NewTypeInfo(duckdb.TYPE_DOUBLE)
-	infos := []duckdb.ColumnInfo{
-		{Name: "series_id", T: bigint},
-		{Name: b.schema.ByRole(mds.Time)[0].Name, T: bigint},
+	simple := func(t duckdb.Type) duckdb.TypeInfo {
+		info, _ := duckdb.NewTypeInfo(t) // fixed types: no error
+		return info
 	}
-	for _, c := range b.values {
-		info := duckdb.ColumnInfo{Name: c.Name, T: double}
-		if c.OptInt != nil {
-			info.T = bigint
+	infos := []duckdb.ColumnInfo{{Name: "series_id", T: simple(duckdb.TYPE_BIGINT)}}
+	for _, c := range b.columns {
+		info := duckdb.ColumnInfo{Name: c.Name, T: simple(duckdb.TYPE_DOUBLE)}
+		switch {
+		case c.Time != nil, c.Date != nil, c.OptInt != nil:
+			info.T = simple(duckdb.TYPE_BIGINT)
+		case c.Text != nil:
+			info.T = simple(duckdb.TYPE_VARCHAR)
+		case c.Decimal != nil:
+			info.T, _ = duckdb.NewDecimalInfo(18, 9)
+		case c.List != nil:
+			info.T, _ = duckdb.NewListInfo(simple(duckdb.TYPE_VARCHAR))
+		case c.Metrics != nil:
+			info.T, _ = duckdb.NewMapInfo(simple(duckdb.TYPE_VARCHAR), simple(duckdb.TYPE_DOUBLE))
 		}
 		infos = append(infos, info)
 	}
@@ -95,41 +111,54 @@ func (b *batch[R]) Init() { b.next = 0 }
 func (b *batch[R]) FillChunk(chunk duckdb.DataChunk) error {
 	rows := b.rows[b.next:min(b.next+duckdb.GetDataChunkCapacity(), len(b.rows))]
 	b.next += len(rows)
-	for i, row := range rows {
-		if err := duckdb.SetChunkValue(chunk, 0, i, row.series); err != nil {
-			return err
-		}
-		if err := duckdb.SetChunkValue(chunk, 1, i, row.micros); err != nil {
+	for i := range rows {
+		if err := duckdb.SetChunkValue(chunk, 0, i, rows[i].series); err != nil {
 			return err
 		}
 	}
-	for c, column := range b.values {
-		if err := b.fillColumn(chunk, c+2, column, rows); err != nil {
-			return err
+	for c, column := range b.columns {
+		for i := range rows {
+			if err := b.fill(chunk, c+1, i, column, &rows[i]); err != nil {
+				return err
+			}
 		}
 	}
 	return chunk.SetSize(len(rows))
 }
 
-func (b *batch[R]) fillColumn(chunk duckdb.DataChunk, index int, column *mds.Column[R], rows []batchRow) error {
-	for i, row := range rows {
-		record := &b.records[row.record]
-		var err error
-		switch {
-		case column.Float != nil:
-			err = duckdb.SetChunkValue(chunk, index, i, *column.Float(record))
-		case column.OptFloat != nil:
-			err = setOptional(chunk, index, i, *column.OptFloat(record))
-		case column.OptInt != nil:
-			err = setOptional(chunk, index, i, *column.OptInt(record))
-		default:
-			err = fmt.Errorf("column %s has a type that this backend does not store", column.Name)
+// fill hands over one value.
+func (b *batch[R]) fill(chunk duckdb.DataChunk, column, row int, c *mds.Column[R], from *batchRow) error {
+	record := &b.records[from.record]
+	switch {
+	case c.Role == mds.Time:
+		return duckdb.SetChunkValue(chunk, column, row, from.micros)
+	case c.OptFloat != nil:
+		return setOptional(chunk, column, row, *c.OptFloat(record))
+	case c.Float != nil:
+		return duckdb.SetChunkValue(chunk, column, row, *c.Float(record))
+	case c.OptInt != nil:
+		return setOptional(chunk, column, row, *c.OptInt(record))
+	case c.Text != nil && *c.Text(record) == "", c.Time != nil && c.Missing(record), c.Date != nil && c.Missing(record):
+		return duckdb.SetChunkValue[any](chunk, column, row, nil)
+	case c.Text != nil:
+		return duckdb.SetChunkValue(chunk, column, row, *c.Text(record))
+	case c.Time != nil:
+		return duckdb.SetChunkValue(chunk, column, row, c.Time(record).UnixMicro())
+	case c.Date != nil:
+		return duckdb.SetChunkValue(chunk, column, row, c.Date(record).Time().UnixMicro())
+	case c.Decimal != nil:
+		return duckdb.SetChunkValue(chunk, column, row, duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(record)))})
+	case c.List != nil:
+		return duckdb.SetChunkValue(chunk, column, row, *c.List(record))
+	default:
+		// In order of their names, so that equal metrics are equal maps.
+		metrics := *c.Metrics(record)
+		var sorted duckdb.OrderedMap
+		for _, name := range slices.Sorted(maps.Keys(metrics)) {
+			sorted.Set(name, metrics[name])
 		}
-		if err != nil {
-			return err
-		}
+		return duckdb.SetChunkValue(chunk, column, row, sorted)
 	}
-	return nil
 }
 
 func setOptional[T comparable](chunk duckdb.DataChunk, column, row int, value mds.Opt[T]) error {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -138,11 +139,12 @@ func (f *file) connect(ctx context.Context) (err error) {
 
 // adopt makes sure that the file is this tenant's and of the current schema.
 func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
-	version, tenant, err := identity(ctx, conn)
+	applied, tenant, err := identity(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if version == 0 {
+	fresh := len(applied) == 0
+	if fresh {
 		foreign, err := foreignTables(ctx, conn)
 		if err != nil {
 			return err
@@ -151,16 +153,23 @@ func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
 			return &Error{Op: "open", Err: fmt.Errorf("%s is a DuckDB database of another program (%d tables, none of them ours)", f.path, foreign), Hint: "name another folder with --dsn duckdb://DIR"}
 		}
 	}
-	if version > SchemaVersion() {
-		return &VersionError{Path: f.path, Version: version, Understood: SchemaVersion()}
+	for _, version := range applied {
+		if version > SchemaVersion() && version < ownMigrations {
+			return &VersionError{Path: f.path, Version: version, Understood: SchemaVersion()}
+		}
 	}
-	if version > 0 && tenant != f.tenant {
+	if !fresh && tenant != f.tenant {
 		return &Error{Op: "open", Err: fmt.Errorf("%s holds the data of tenant %s", f.path, tenant.Slug), Hint: "give the file its old name back"}
 	}
-	if version < SchemaVersion() && f.readOnly {
+	steps, err := migrations(f.cfg.Migrations)
+	if err != nil {
+		return err
+	}
+	steps = slices.DeleteFunc(steps, func(m migration) bool { return slices.Contains(applied, m.version) })
+	if len(steps) > 0 && f.readOnly {
 		return errNeedsMigration
 	}
-	return f.migrate(ctx, conn, version)
+	return f.migrate(ctx, conn, steps, fresh)
 }
 
 // close waits for the write under way and closes the file, which checkpoints

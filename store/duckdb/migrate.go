@@ -36,10 +36,24 @@ func (e *VersionError) Error() string {
 		e.Path, e.Version, e.Understood)
 }
 
-// migrations returns the embedded steps in order. Their numbers run from 1
-// without a gap.
-func migrations() ([]migration, error) {
-	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+// ownMigrations is where the numbers of an application's own migrations begin.
+const ownMigrations = 1001
+
+// migrations returns the steps in order: those of this module, numbered from
+// 1, then the application's own.
+func migrations(own fs.FS) ([]migration, error) {
+	steps, err := readMigrations(migrationFiles, "migrations", 1)
+	if err != nil || own == nil {
+		return steps, err
+	}
+	more, err := readMigrations(own, "duckdb", ownMigrations)
+	return append(steps, more...), err
+}
+
+// readMigrations reads the files NNNN_NAME.sql of a folder, whose numbers run
+// from first without a gap.
+func readMigrations(files fs.FS, folder string, first int) ([]migration, error) {
+	names, err := fs.Glob(files, folder+"/*.sql")
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +62,10 @@ func migrations() ([]migration, error) {
 		base := strings.TrimSuffix(path.Base(name), ".sql")
 		number, title, _ := strings.Cut(base, "_")
 		version, err := strconv.Atoi(number)
-		if err != nil || version != i+1 {
-			return nil, fmt.Errorf("migration %s: want number %d", name, i+1)
+		if err != nil || version != first+i {
+			return nil, fmt.Errorf("migration %s: want number %d", name, first+i)
 		}
-		text, err := migrationFiles.ReadFile(name)
+		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, err
 		}
@@ -66,21 +80,32 @@ func SchemaVersion() int {
 	return len(files)
 }
 
-// identity reads what the file says of itself: its schema version, 0 for a
-// fresh file, and the tenant it belongs to.
-func identity(ctx context.Context, conn *sql.Conn) (version int, tenant mds.Tenant, err error) {
+// identity reads what the file says of itself: the migrations applied, none
+// for a fresh file, and the tenant it belongs to.
+func identity(ctx context.Context, conn *sql.Conn) (applied []int, tenant mds.Tenant, err error) {
 	var tables int
 	err = conn.QueryRowContext(ctx,
 		`SELECT count(*) FROM duckdb_tables() WHERE table_name IN ('mds_migrations', 'mds_tenant')`).Scan(&tables)
 	if err != nil || tables == 0 {
-		return 0, mds.Tenant{}, err
+		return nil, mds.Tenant{}, err
 	}
-	err = conn.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM mds_migrations`).Scan(&version)
+	rows, err := conn.QueryContext(ctx, `SELECT version FROM mds_migrations`)
 	if err != nil {
-		return 0, mds.Tenant{}, err
+		return nil, mds.Tenant{}, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	for rows.Next() {
+		var version int
+		if err := rows.Scan(&version); err != nil {
+			return nil, mds.Tenant{}, err
+		}
+		applied = append(applied, version)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, mds.Tenant{}, err
 	}
 	err = conn.QueryRowContext(ctx, `SELECT id::VARCHAR, slug FROM mds_tenant`).Scan(&tenant.ID, &tenant.Slug)
-	return version, tenant, err
+	return applied, tenant, err
 }
 
 // foreignTables counts the tables of a file that has none of ours.
@@ -89,18 +114,14 @@ func foreignTables(ctx context.Context, conn *sql.Conn) (n int, err error) {
 	return n, err
 }
 
-// migrate brings a file from version to the newest in one transaction, so
-// that a crash leaves it at one or the other.
-func (f *file) migrate(ctx context.Context, conn *sql.Conn, version int) error {
-	steps, err := migrations()
-	if err != nil {
-		return err
-	}
-	if version == len(steps) {
+// migrate applies steps to a file in one transaction, so that a crash leaves
+// it as it was or complete.
+func (f *file) migrate(ctx context.Context, conn *sql.Conn, steps []migration, fresh bool) error {
+	if len(steps) == 0 {
 		return nil
 	}
 	return inTransaction(ctx, conn, func() error {
-		if version == 0 {
+		if fresh {
 			_, err := conn.ExecContext(ctx, `
 				CREATE TABLE mds_migrations (version INTEGER NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL);
 				CREATE TABLE mds_tenant (id UUID NOT NULL, slug VARCHAR NOT NULL);`)
@@ -112,7 +133,7 @@ func (f *file) migrate(ctx context.Context, conn *sql.Conn, version int) error {
 				return err
 			}
 		}
-		for _, step := range steps[version:] {
+		for _, step := range steps {
 			if _, err := conn.ExecContext(ctx, step.sql); err != nil {
 				return fmt.Errorf("migration %d (%s): %w", step.version, step.name, err)
 			}

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -29,79 +31,201 @@ type fact[R any] struct {
 // [mds.Query] defines. The sequence ends after the first error. Memory does
 // not grow with the number of records.
 func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error] {
-	return func(yield func(R, error) bool) {
+	records := func(yield func(R, error) bool) {
 		goOn := true
 		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
-			return t.query(ctx, conn, s, query, func(r R) bool {
-				goOn = yield(r, nil)
+			each := func(row *fact[R]) bool {
+				goOn = yield(row.record, nil)
 				return goOn
-			})
+			}
+			if query.ByIdentity {
+				return t.inIdentityOrder(ctx, conn, s, query.Descending, each)
+			}
+			return t.inTimeOrder(ctx, conn, s, query.Descending, each)
 		})
 		if err != nil && goOn {
 			var none R
 			yield(none, err)
 		}
 	}
+	if !query.KnownAt.IsZero() {
+		records = mds.AsKnown(records, query.Descending)
+	}
+	return limited(records, query.Limit)
 }
 
-func (t *Table[R]) query(ctx context.Context, conn *sql.Conn, s *selected[R], query mds.Query, yield func(R) bool) error {
-	left := query.Limit
-	if left <= 0 {
-		left = -1
+// limited ends a sequence after some records; 0 or less means none does.
+func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] {
+	if limit <= 0 {
+		return records
 	}
-	// Rows of one instant are held back until the next begins: the database
-	// sorts them by series id, and they are due in order of identity.
+	return func(yield func(R, error) bool) {
+		left := limit
+		for record, err := range records {
+			left--
+			if !yield(record, err) || left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// inTimeOrder reads pages of facts. Those of one instant are held back until
+// the next begins: the database sorts them by series id, and they are due in
+// order of identity.
+func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
 	var instant []fact[R]
 	emit := func() bool {
-		slices.SortFunc(instant, func(a, b fact[R]) int {
-			order := s.rank[a.series] - s.rank[b.series]
-			if query.Descending {
-				return -order
-			}
-			return order
-		})
+		t.sortByIdentity(s, instant, descending)
 		for i := range instant {
-			if left == 0 {
-				return false
-			}
-			if left > 0 {
-				left--
-			}
-			if !yield(instant[i].record) {
+			if !yield(&instant[i]) {
 				return false
 			}
 		}
 		instant = instant[:0]
-		return left != 0
+		return true
 	}
-	for page := firstPage; ; page = min(page*4, maxPage) {
-		cursor := s.args
-		if len(instant) > 0 {
-			last := instant[len(instant)-1]
-			cursor = append(slices.Clip(s.args), last.micros, last.micros, last.series)
-		}
-		text := t.sql.page(s.where, query.Descending, len(instant) > 0, page)
-		read := 0
-		goOn := true
-		err := t.eachFact(ctx, conn, s, text, cursor, func(row fact[R]) bool {
-			read++
-			if len(instant) > 0 && instant[0].micros != row.micros {
-				goOn = emit()
+	goOn := true
+	err := t.pages(ctx, conn, s, s.where, s.args, t.sql.timeOrder(), descending, func(row fact[R]) bool {
+		if len(instant) > 0 && instant[0].micros != row.micros {
+			if goOn = emit(); !goOn {
+				return false
 			}
-			instant = append(instant, row)
+		}
+		instant = append(instant, row)
+		return true
+	})
+	if err == nil && goOn {
+		emit()
+	}
+	return err
+}
+
+// inIdentityOrder reads one series after the other, small ones together.
+func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
+	const maxSeries = 5000
+	counts, err := t.rowsOfSeries(ctx, conn, s)
+	if err != nil {
+		return err
+	}
+	ids := slices.SortedFunc(maps.Keys(counts), func(a, b int64) int {
+		if descending {
+			a, b = b, a
+		}
+		return s.rank[a] - s.rank[b]
+	})
+	goOn := true
+	for len(ids) > 0 && goOn && err == nil {
+		n, rows := 1, counts[ids[0]]
+		for n < min(len(ids), maxSeries) && rows+counts[ids[n]] <= maxPage {
+			rows += counts[ids[n]]
+			n++
+		}
+		where := inSeries(ids[:n]) + " AND " + s.rest
+		if n == 1 {
+			err = t.pages(ctx, conn, s, where, s.within, t.sql.identityOrder(s.known), descending, func(row fact[R]) bool {
+				goOn = yield(&row)
+				return goOn
+			})
+		} else {
+			var facts []fact[R]
+			err = t.eachFact(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within, func(row fact[R]) bool {
+				facts = append(facts, row)
+				return true
+			})
+			t.sortByIdentity(s, facts, descending)
+			for i := 0; i < len(facts) && goOn && err == nil; i++ {
+				goOn = yield(&facts[i])
+			}
+		}
+		ids = ids[n:]
+	}
+	return err
+}
+
+// sortByIdentity sorts facts by their identity, then time; those of what was
+// known at a time so that the versions of a fact follow each other.
+func (t *Table[R]) sortByIdentity(s *selected[R], facts []fact[R], descending bool) {
+	columns := make([]*mds.Column[R], 0, len(t.keys)+1)
+	for _, name := range t.sql.identityOrder(s.known) {
+		columns = append(columns, t.column(name))
+	}
+	slices.SortFunc(facts, func(a, b fact[R]) int {
+		order := s.rank[a.series] - s.rank[b.series]
+		if order == 0 {
+			order = mds.Compare(columns, &a.record, &b.record)
+		}
+		if descending {
+			return -order
+		}
+		return order
+	})
+}
+
+// rowsOfSeries counts the facts of each series that has any.
+func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected[R]) (map[int64]int64, error) {
+	rows, err := conn.QueryContext(ctx, "SELECT series_id, count(*) FROM "+t.sql.facts+" WHERE "+s.where+" GROUP BY series_id", s.args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	counts := make(map[int64]int64)
+	for rows.Next() {
+		var id, n int64
+		if err := rows.Scan(&id, &n); err != nil {
+			return nil, err
+		}
+		counts[id] = n
+	}
+	return counts, rows.Err()
+}
+
+// pages reads facts in an order, page by page.
+func (t *Table[R]) pages(ctx context.Context, conn *sql.Conn, s *selected[R], where string, args []any, order []string, descending bool, yield func(fact[R]) bool) error {
+	var last fact[R]
+	var after []string
+	for page := firstPage; ; page = min(page*4, maxPage) {
+		cursor := args
+		if after != nil {
+			_, first := t.cursor(order[0], &last)
+			cursor = append(slices.Clip(args), first)
+			for _, name := range order {
+				_, value := t.cursor(name, &last)
+				cursor = append(cursor, value)
+			}
+		}
+		read, goOn := 0, true
+		err := t.eachFact(ctx, conn, s, t.sql.page(where, order, descending, after, page), cursor, func(row fact[R]) bool {
+			read++
+			last = row
+			goOn = yield(row)
 			return goOn
 		})
-		if err != nil || !goOn {
+		if err != nil || !goOn || read < page {
 			return err
 		}
-		if read < page {
-			emit()
-			return nil
+		after = after[:0]
+		for _, name := range order {
+			placeholder, _ := t.cursor(name, &last)
+			after = append(after, placeholder)
 		}
 	}
 }
 
-// eachFact runs a statement that yields series id, time and values.
+// cursor is where a page ended, in one column.
+func (t *Table[R]) cursor(name string, at *fact[R]) (placeholder string, value any) {
+	if name == "series_id" {
+		return "?", at.series
+	}
+	return argument(t.column(name), &at.record)
+}
+
+// column finds a column by its identifier.
+func (t *Table[R]) column(identifier string) *mds.Column[R] {
+	return t.schema.Lookup(strings.Trim(identifier, `"`))
+}
+
+// eachFact runs a statement that yields the columns of facts.
 func (t *Table[R]) eachFact(ctx context.Context, q queryer, s *selected[R], text string, args []any, each func(fact[R]) bool) error {
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
@@ -109,7 +233,8 @@ func (t *Table[R]) eachFact(ctx context.Context, q queryer, s *selected[R], text
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err below tells
 	var row fact[R]
-	targets, assign := t.targets(&row)
+	targets, assign := scanTargets(slices.Concat(t.keys, t.values), &row.record)
+	targets = append([]any{&row.series, &row.micros}, targets...)
 	for rows.Next() {
 		if err := rows.Scan(targets...); err != nil {
 			return err
@@ -119,7 +244,10 @@ func (t *Table[R]) eachFact(ctx context.Context, q queryer, s *selected[R], text
 			return fmt.Errorf("a row of series %d has no series", row.series)
 		}
 		row.record = *identity
-		assign()
+		t.schema.SetMicros(&row.record, row.micros)
+		if err := assign(); err != nil {
+			return err
+		}
 		if !each(row) {
 			return nil
 		}
@@ -127,69 +255,49 @@ func (t *Table[R]) eachFact(ctx context.Context, q queryer, s *selected[R], text
 	return rows.Err()
 }
 
-// targets returns what a row is scanned into, and a function that moves the
-// scanned values into row.record.
-func (t *Table[R]) targets(row *fact[R]) (targets []any, assign func()) {
-	timeColumn := t.schema.ByRole(mds.Time)[0]
-	targets = []any{&row.series, &row.micros}
-	assigns := make([]func(), 0, len(t.values))
-	for _, c := range t.values {
-		switch {
-		case c.Float != nil:
-			v := new(float64)
-			targets = append(targets, v)
-			assigns = append(assigns, func() { *c.Float(&row.record) = *v })
-		case c.OptFloat != nil:
-			v := new(sql.Null[float64])
-			targets = append(targets, v)
-			assigns = append(assigns, func() { *c.OptFloat(&row.record) = optional(*v) })
-		case c.OptInt != nil:
-			v := new(sql.Null[int64])
-			targets = append(targets, v)
-			assigns = append(assigns, func() { *c.OptInt(&row.record) = optional(*v) })
-		}
-	}
-	return targets, func() {
-		*timeColumn.Time(&row.record) = time.UnixMicro(row.micros).UTC()
-		for _, a := range assigns {
-			a()
-		}
-	}
-}
-
-func optional[T comparable](v sql.Null[T]) mds.Opt[T] {
-	if !v.Valid {
-		return mds.None[T]()
-	}
-	return mds.Some(v.V)
-}
-
 // Count returns the number of records that a selection picks.
 func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (n int64, err error) {
 	err = t.read(ctx, "count", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		return conn.QueryRowContext(ctx, "SELECT count(*) FROM "+t.sql.facts+" WHERE "+s.where, s.args...).Scan(&n)
+		return conn.QueryRowContext(ctx, t.sql.count(s.where, s.known), s.args...).Scan(&n)
 	})
 	return n, err
 }
 
 // Latest returns the newest record of each series that the selection picks,
-// in order of identity.
+// in order of identity; of kinds with keys of their own, the newest of each
+// key, and of those with versions, as they are known.
 func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]R, error) {
-	var records []R
+	if t.schema.TimeIsValue {
+		return nil, &Error{Op: "latest " + t.sql.kind, Err: fmt.Errorf("%s have no series of which one is the latest; query them newest first, with a limit", t.sql.kind)}
+	}
+	var facts []fact[R]
 	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		var facts []fact[R]
-		err := t.eachFact(ctx, conn, s, t.sql.latest(s.where), s.args, func(row fact[R]) bool {
+		s.known = t.sql.revision != ""
+		err := t.eachFact(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args), func(row fact[R]) bool {
 			facts = append(facts, row)
 			return true
 		})
-		slices.SortFunc(facts, func(a, b fact[R]) int { return s.rank[a.series] - s.rank[b.series] })
-		records = make([]R, len(facts))
-		for i := range facts {
-			records[i] = facts[i].record
-		}
+		t.sortByIdentity(s, facts, false)
 		return err
 	})
-	return records, err
+	if err != nil {
+		return nil, err
+	}
+	found := func(yield func(R, error) bool) {
+		for i := range facts {
+			if !yield(facts[i].record, nil) {
+				return
+			}
+		}
+	}
+	if t.sql.revision != "" {
+		found = mds.AsKnown(found, false)
+	}
+	records := make([]R, 0, len(facts))
+	for record := range found {
+		records = append(records, record)
+	}
+	return records, nil
 }
 
 // Series lists the series that hold records within the selection, in order of

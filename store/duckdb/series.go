@@ -3,10 +3,11 @@ package duckdb
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/marketdatastore/mds"
 )
@@ -32,7 +33,7 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 	}
 	known := &seriesIDs{ids: make(map[string]int64), next: 1}
 	err := t.eachSeries(ctx, f.conn, "", nil, func(id int64, record *R) {
-		known.ids[string(t.appendKey(nil, record))] = id
+		known.ids[string(appendKey(nil, t.identity, record))] = id
 		known.next = max(known.next, id+1)
 	})
 	if err != nil {
@@ -57,11 +58,11 @@ func (t *Table[R]) eachSeries(ctx context.Context, q queryer, where string, args
 	for rows.Next() {
 		var id int64
 		record := new(R)
-		targets := []any{&id}
-		for _, c := range t.identity {
-			targets = append(targets, c.Text(record))
+		targets, assign := scanTargets(t.identity, record)
+		if err := rows.Scan(append([]any{&id}, targets...)...); err != nil {
+			return err
 		}
-		if err := rows.Scan(targets...); err != nil {
+		if err := assign(); err != nil {
 			return err
 		}
 		each(id, record)
@@ -69,11 +70,21 @@ func (t *Table[R]) eachSeries(ctx context.Context, q queryer, where string, args
 	return rows.Err()
 }
 
-// appendKey appends the record's identity as it is spelled.
-func (t *Table[R]) appendKey(key []byte, record *R) []byte {
-	for _, c := range t.identity {
-		key = append(key, *c.Text(record)...)
-		key = append(key, 0)
+// appendKey appends columns as they are spelled, so that different values
+// make different keys.
+func appendKey[R any](key []byte, columns []*mds.Column[R], record *R) []byte {
+	for _, c := range columns {
+		switch {
+		case c.Text != nil:
+			key = append(append(key, *c.Text(record)...), 0) // valid text holds no NUL
+		case c.Time != nil:
+			key = binary.BigEndian.AppendUint64(key, uint64(c.Time(record).UnixMicro()))
+		case c.Date != nil:
+			d := *c.Date(record)
+			key = binary.BigEndian.AppendUint64(key, uint64(d.Year)<<32|uint64(d.Month)<<16|uint64(d.Day))
+		case c.Decimal != nil:
+			key = binary.BigEndian.AppendUint64(key, uint64(*c.Decimal(record)))
+		}
 	}
 	return key
 }
@@ -87,16 +98,20 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 		record := &records[i]
 		rows[i].record = int32(i) // WriteBatch bounds the batch
 		rows[i].micros = t.schema.Micros(record)
+		if len(t.keys) > 0 {
+			key = appendKey(key[:0], t.keys, record)
+			rows[i].key = string(key)
+		}
 		if i > 0 && t.sameIdentity(record, &records[i-1]) {
 			rows[i].series = rows[i-1].series
 			continue
 		}
-		key = t.appendKey(key[:0], record)
+		key = appendKey(key[:0], t.identity, record)
 		id, ok := known.ids[string(key)]
 		if !ok {
 			normal := *record
 			t.schema.Normalize(&normal)
-			canonical := string(t.appendKey(nil, &normal))
+			canonical := string(appendKey(nil, t.identity, &normal))
 			if id, ok = known.ids[canonical]; !ok {
 				id = known.next
 				known.next++
@@ -115,7 +130,7 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 
 func (t *Table[R]) sameIdentity(a, b *R) bool {
 	for _, c := range t.identity {
-		if *c.Text(a) != *c.Text(b) {
+		if c.Text != nil && *c.Text(a) != *c.Text(b) || c.Text == nil && c.Compare(a, b) != 0 {
 			return false
 		}
 	}
@@ -126,18 +141,22 @@ func (t *Table[R]) sameIdentity(a, b *R) bool {
 func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, last int64) error {
 	const rowsAStatement = 200
 	id := last - int64(len(added)) + 1
-	row := "(?" + strings.Repeat(", ?", len(t.identity)) + ")"
 	for len(added) > 0 {
 		n := min(len(added), rowsAStatement)
 		args := make([]any, 0, n*(len(t.identity)+1))
+		placeholders := make([]string, 0, n)
 		for i := range added[:n] {
 			args = append(args, id)
 			id++
+			row := "(?"
 			for _, c := range t.identity {
-				args = append(args, *c.Text(&added[i]))
+				placeholder, value := argument(c, &added[i])
+				row += ", " + placeholder
+				args = append(args, value)
 			}
+			placeholders = append(placeholders, row+")")
 		}
-		text := t.sql.insertSeries + row + strings.Repeat(", "+row, n-1)
+		text := t.sql.insertSeries + strings.Join(placeholders, ", ")
 		if _, err := conn.ExecContext(ctx, text, args...); err != nil {
 			return err
 		}
@@ -151,115 +170,107 @@ func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, 
 type selected[R any] struct {
 	series map[int64]*R
 	rank   map[int64]int // position in order of identity
-	where  string
+	where  string        // all conditions on facts
 	args   []any
+	rest   string // those that are not about the series
+	within []any  // arguments of rest
+	known  bool   // the versions of a fact are to be joined
 }
 
 // selectSeries resolves a selection. It returns no series where none matches.
 func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selection) (*selected[R], error) {
-	if err := sel.Validate(); err != nil {
-		return nil, err
-	}
-	where, args, err := t.identityCondition(sel)
+	conditions, err := t.schema.Conditions(sel)
 	if err != nil {
 		return nil, err
 	}
-	s := &selected[R]{series: make(map[int64]*R), rank: make(map[int64]int)}
-	order := " ORDER BY " + strings.Join(t.sql.identity, ", ")
-	err = t.eachSeries(ctx, q, where+order, args, func(id int64, record *R) {
+	s := &selected[R]{series: make(map[int64]*R), rank: make(map[int64]int), known: !sel.KnownAt.IsZero()}
+	var ofSeries, ofFacts []string
+	var seriesArgs []any
+	for i := range conditions {
+		text, args := conditionText(&conditions[i])
+		if conditions[i].Column.Role == mds.Identity {
+			ofSeries = append(ofSeries, text)
+			seriesArgs = append(seriesArgs, args...)
+		} else {
+			ofFacts = append(ofFacts, text)
+			s.within = append(s.within, args...)
+		}
+	}
+	where := ""
+	if ofSeries != nil {
+		where = " WHERE " + strings.Join(ofSeries, " AND ")
+	}
+	var ids []int64
+	err = t.eachSeries(ctx, q, where+" ORDER BY "+strings.Join(t.sql.identity, ", "), seriesArgs, func(id int64, record *R) {
+		ids = append(ids, id)
 		s.rank[id] = len(s.rank)
 		s.series[id] = record
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.where = "true"
-	if where != "" {
-		s.where, s.args = t.idCondition(s.rank, where, args)
-	}
 	window, windowArgs := t.windowCondition(sel)
-	s.where += window
-	s.args = append(s.args, windowArgs...)
+	s.rest = strings.Join(append(append(ofFacts, "true"), window...), " AND ")
+	s.within = append(s.within, windowArgs...)
+	s.where = s.rest
+	if ofSeries != nil {
+		// Literal ids prune row groups; too many of them are a join.
+		const maxLiterals = 1000
+		in := inSeries(ids)
+		if len(ids) > maxLiterals {
+			in = fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where)
+			s.args = append(s.args, seriesArgs...)
+		}
+		s.where = in + " AND " + s.rest
+	}
+	s.args = append(s.args, s.within...)
 	return s, nil
 }
 
-// windowCondition restricts facts to the window. Its bounds are other ones for
-// calendar bars where they are given in another zone than UTC.
-func (t *Table[R]) windowCondition(sel mds.Selection) (string, []any) {
-	instants, args := t.bounds(sel, false)
-	dates, dateArgs := t.bounds(sel, true)
-	if t.schema.Timeframe == nil || slices.Equal(args, dateArgs) {
-		return instants, args
+// conditionText is a condition in SQL.
+func conditionText[R any](c *mds.Condition[R]) (string, []any) {
+	placeholders := make([]string, len(c.Values))
+	args := make([]any, len(c.Values))
+	for i := range c.Values {
+		placeholders[i], args[i] = argument(c.Column, &c.Values[i])
 	}
-	calendar := fmt.Sprintf("series_id IN (SELECT id FROM %s WHERE timeframe IN ('%s', '%s', '%s'))", t.sql.series, mds.Day, mds.Week, mds.Month)
-	return fmt.Sprintf(" AND ((NOT %[1]s%[2]s) OR (%[1]s%[3]s))", calendar, instants, dates), append(args, dateArgs...)
+	list := strings.Join(placeholders, ", ")
+	if c.Column.List != nil {
+		return "list_has_any(" + quote(c.Column.Name) + ", list_value(" + list + "))", args
+	}
+	return quote(c.Column.Name) + " IN (" + list + ")", args
+}
+
+// windowCondition restricts facts to the window and to what was known. Bounds
+// given in another zone than UTC are other ones for dates than for instants.
+func (t *Table[R]) windowCondition(sel mds.Selection) (conditions []string, args []any) {
+	instants, args := t.bounds(sel, t.schema.Dated())
+	dates, dateArgs := t.bounds(sel, true)
+	switch {
+	case len(args) == 0:
+	case t.schema.Timeframe == nil || slices.Equal(args, dateArgs):
+		conditions = append(conditions, instants)
+	default:
+		calendar := fmt.Sprintf("series_id IN (SELECT id FROM %s WHERE timeframe IN ('%s', '%s', '%s'))", t.sql.series, mds.Day, mds.Week, mds.Month)
+		conditions = append(conditions, fmt.Sprintf("((NOT %[1]s AND %[2]s) OR (%[1]s AND %[3]s))", calendar, instants, dates))
+		args = append(args, dateArgs...)
+	}
+	if !sel.KnownAt.IsZero() {
+		conditions = append(conditions, t.sql.revision+" <= make_timestamp(?)")
+		args = append(args, mds.Bound(sel.KnownAt.Truncate(time.Microsecond), false))
+	}
+	return conditions, args
 }
 
 func (t *Table[R]) bounds(sel mds.Selection, calendar bool) (condition string, args []any) {
+	var conditions []string
 	if !sel.Start.IsZero() {
-		condition += " AND " + t.sql.time + " >= make_timestamp(?)"
+		conditions = append(conditions, t.sql.time+" >= make_timestamp(?)")
 		args = append(args, mds.Bound(sel.Start, calendar))
 	}
 	if !sel.End.IsZero() {
-		condition += " AND " + t.sql.time + " < make_timestamp(?)"
+		conditions = append(conditions, t.sql.time+" < make_timestamp(?)")
 		args = append(args, mds.Bound(sel.End, calendar))
 	}
-	return condition, args
-}
-
-// idCondition restricts facts to series: by literal ids, which prune row
-// groups, or by a join where there are too many.
-func (t *Table[R]) idCondition(ids map[int64]int, where string, args []any) (string, []any) {
-	const maxLiterals = 1000
-	switch {
-	case len(ids) == 0:
-		return "false", nil
-	case len(ids) > maxLiterals:
-		return fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where), args
-	}
-	literals := make([]string, 0, len(ids))
-	for id := range ids {
-		literals = append(literals, strconv.FormatInt(id, 10))
-	}
-	return "series_id IN (" + strings.Join(literals, ", ") + ")", nil
-}
-
-// identityCondition is the WHERE clause of a selection on the series table,
-// "" where it picks all.
-func (t *Table[R]) identityCondition(sel mds.Selection) (string, []any, error) {
-	var conditions []string
-	var args []any
-	pick := func(column string, values ...string) error {
-		if t.schema.Lookup(column) == nil {
-			return &Error{Op: "query " + t.sql.kind, Err: fmt.Errorf("%s have no column %s", t.sql.kind, column)}
-		}
-		conditions = append(conditions, column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")")
-		for _, v := range values {
-			args = append(args, v)
-		}
-		return nil
-	}
-	if sel.Vendor != "" {
-		if err := pick("vendor", mds.NormalizeVendor(sel.Vendor)); err != nil {
-			return "", nil, err
-		}
-	}
-	if len(sel.Symbols) > 0 {
-		symbols := make([]string, len(sel.Symbols))
-		for i, s := range sel.Symbols {
-			symbols[i] = mds.NormalizeSymbol(s)
-		}
-		if err := pick("symbol", symbols...); err != nil {
-			return "", nil, err
-		}
-	}
-	if sel.Timeframe != "" {
-		if err := pick("timeframe", string(sel.Timeframe)); err != nil {
-			return "", nil, err
-		}
-	}
-	if conditions == nil {
-		return "", nil, nil
-	}
-	return " WHERE " + strings.Join(conditions, " AND "), args, nil
+	return strings.Join(conditions, " AND "), args
 }

@@ -2,6 +2,8 @@ package duckdb
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/marketdatastore/mds"
@@ -12,12 +14,14 @@ import (
 type statements struct {
 	kind     string
 	series   string // table of identities
-	facts    string // table of values
+	facts    string // table of keys, times and values
 	function string // table function that yields the batch being written
 
 	identity []string // identity columns
+	keys     []string // key columns, the revision last
+	revision string   // the revision column, "" for kinds without
 	time     string   // time column
-	values   []string // value columns
+	columns  string   // what a fact is read by: series id, time, keys, values
 
 	loadSeries   string
 	insertSeries string // without its VALUES rows
@@ -27,77 +31,182 @@ type statements struct {
 }
 
 func newStatements[R any](schema mds.Schema[R]) statements {
+	noun := strings.ReplaceAll(schema.Noun, " ", "_")
 	q := statements{
 		kind:     schema.Kind,
-		series:   schema.Noun + "_series",
-		facts:    schema.Noun + "_facts",
+		series:   noun + "_series",
+		facts:    noun + "_facts",
 		function: "mds_batch_" + schema.Kind,
 		identity: names(schema.ByRole(mds.Identity)),
-		time:     schema.ByRole(mds.Time)[0].Name,
-		values:   names(schema.ByRole(mds.Value)),
+		keys:     names(slices.Concat(schema.ByRole(mds.Key), schema.ByRole(mds.Revision))),
+		time:     quote(schema.TimeColumn().Name),
 	}
-	identity := strings.Join(q.identity, ", ")
-	q.loadSeries = fmt.Sprintf("SELECT id, %s FROM %s", identity, q.series)
-	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) VALUES ", q.series, identity)
-	q.merge = q.mergeText()
-	q.seriesStats = fmt.Sprintf("SELECT series_id, count(*), epoch_us(min(%[2]s)), epoch_us(max(%[2]s)) FROM %[1]s", q.facts, q.time)
-	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), epoch_us(min(%[2]s)), epoch_us(max(%[2]s)) FROM %[1]s", q.facts, q.time)
+	if c := schema.RevisionColumn(); c != nil {
+		q.revision = quote(c.Name)
+	}
+	read := []string{"series_id", micros(schema.TimeColumn().Name)}
+	for _, c := range schema.ByRole(mds.Key, mds.Revision, mds.Value) {
+		read = append(read, readExpression(c))
+	}
+	q.columns = strings.Join(read, ", ")
+	identity := make([]string, 0, len(q.identity))
+	for _, c := range schema.ByRole(mds.Identity) {
+		identity = append(identity, readExpression(c))
+	}
+	q.loadSeries = fmt.Sprintf("SELECT id, %s FROM %s", strings.Join(identity, ", "), q.series)
+	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) VALUES ", q.series, strings.Join(q.identity, ", "))
+	q.merge = mergeText(&q, &schema)
+	q.seriesStats = fmt.Sprintf("SELECT series_id, count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
+	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
 	return q
 }
 
+// micros reads a TIMESTAMP or DATE column as microseconds since 1970.
+func micros(column string) string { return "epoch_us(" + quote(column) + "::TIMESTAMP)" }
+
+// quote makes an identifier of a name, which may be a word of SQL (asof).
+func quote(name string) string { return `"` + name + `"` }
+
+// readExpression reads a column in the form that scanTargets takes.
+func readExpression[R any](c *mds.Column[R]) string {
+	switch {
+	case c.Time != nil, c.Date != nil:
+		return micros(c.Name)
+	case c.Decimal != nil:
+		return quote(c.Name) + "::VARCHAR"
+	}
+	return quote(c.Name)
+}
+
+// batchExpression turns a column of the batch function, whose times are
+// microseconds, into that of the table.
+func batchExpression[R any](c *mds.Column[R]) string {
+	switch {
+	case c.Time != nil:
+		return fmt.Sprintf("make_timestamp(%s) AS %[1]s", quote(c.Name))
+	case c.Date != nil:
+		return fmt.Sprintf("make_timestamp(%s)::DATE AS %[1]s", quote(c.Name))
+	}
+	return quote(c.Name)
+}
+
+// argument returns the placeholder of a column's value and what goes there.
+func argument[R any](c *mds.Column[R], r *R) (placeholder string, value any) {
+	switch {
+	case c.Time != nil:
+		return "make_timestamp(?)", c.Time(r).UnixMicro()
+	case c.Date != nil:
+		return "make_timestamp(?)::DATE", c.Date(r).Time().UnixMicro()
+	case c.Decimal != nil:
+		return "?::DECIMAL(18,9)", c.Decimal(r).String()
+	case c.List != nil:
+		return "?", (*c.List(r))[0]
+	}
+	return "?", *c.Text(r)
+}
+
 // mergeText is the diff-aware upsert of a batch: an equal row is not touched.
-func (q *statements) mergeText() string {
-	changed := make([]string, len(q.values))
-	assign := make([]string, len(q.values))
-	insert := make([]string, len(q.values))
-	for i, c := range q.values {
-		changed[i] = fmt.Sprintf("f.%s IS DISTINCT FROM b.%[1]s", c)
-		assign[i] = fmt.Sprintf("%s = b.%[1]s", c)
-		insert[i] = "b." + c
+func mergeText[R any](q *statements, schema *mds.Schema[R]) string {
+	key := slices.Concat([]string{"series_id"}, q.keys)
+	replaced := names(schema.ByRole(mds.Value))
+	if schema.TimeIsValue {
+		replaced = append(replaced, q.time)
+	} else {
+		key = append(key, q.time)
 	}
-	values := strings.Join(q.values, ", ")
+	read := []string{"series_id"}
+	for _, c := range schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value) {
+		read = append(read, batchExpression(c))
+	}
+	each := func(columns []string, format, separator string) string {
+		parts := make([]string, len(columns))
+		for i, c := range columns {
+			parts[i] = fmt.Sprintf(format, c)
+		}
+		return strings.Join(parts, separator)
+	}
+	all := slices.Concat(key, replaced, []string{"updated_at"})
 	return fmt.Sprintf(`
-		MERGE INTO %[1]s f
-		USING (SELECT series_id, make_timestamp(%[2]s) AS %[2]s, %[3]s, make_timestamp(?) AS updated_at FROM %[4]s()) b
-		ON f.series_id = b.series_id AND f.%[2]s = b.%[2]s
-		WHEN MATCHED AND (%[5]s) THEN UPDATE SET %[6]s, updated_at = b.updated_at
-		WHEN NOT MATCHED THEN INSERT (series_id, %[2]s, %[3]s, updated_at) VALUES (b.series_id, b.%[2]s, %[7]s, b.updated_at)`,
-		q.facts, q.time, values, q.function,
-		strings.Join(changed, " OR "), strings.Join(assign, ", "), strings.Join(insert, ", "))
+		MERGE INTO %s f
+		USING (SELECT %s, make_timestamp(?) AS updated_at FROM %s()) b
+		ON %s
+		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
+		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
+		q.facts,
+		strings.Join(read, ", "), q.function,
+		each(key, "f.%[1]s = b.%[1]s", " AND "),
+		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
+		strings.Join(all, ", "), each(all, "b.%s", ", "))
 }
 
-// page reads facts in order of time, then series, from a cursor on.
-// where restricts them; its arguments come before the cursor's three.
-func (q *statements) page(where string, descending, afterCursor bool, limit int) string {
-	order, past := "ASC", ">"
+// timeOrder is the order of queries, as far as facts know it: the database
+// sorts by series id where identity is due.
+func (q *statements) timeOrder() []string {
+	return slices.Concat([]string{q.time, "series_id"}, q.keys)
+}
+
+// identityOrder is the order of one series' facts. What was known at a time has
+// its versions next to each other.
+func (q *statements) identityOrder(known bool) []string {
+	if known {
+		keys := slices.DeleteFunc(slices.Clone(q.keys), func(c string) bool { return c == q.revision })
+		return append(keys, q.time, q.revision)
+	}
+	return append(slices.Clone(q.keys), q.time)
+}
+
+// page reads facts in order, from a cursor on where after has the
+// placeholders of one.
+func (q *statements) page(where string, order []string, descending bool, after []string, limit int) string {
+	direction, past := " ASC", ">"
 	if descending {
-		order, past = "DESC", "<"
+		direction, past = " DESC", "<"
 	}
-	if afterCursor {
+	if after != nil {
 		// The first condition lets row groups be skipped, the second is exact.
-		where += fmt.Sprintf(" AND %[1]s %[2]s= make_timestamp(?) AND (%[1]s, series_id) %[2]s (make_timestamp(?), ?)", q.time, past)
+		where += fmt.Sprintf(" AND %s %s= %s AND (%s) %s (%s)", order[0], past, after[0],
+			strings.Join(order, ", "), past, strings.Join(after, ", "))
 	}
-	return fmt.Sprintf("SELECT series_id, epoch_us(%[1]s), %[2]s FROM %[3]s WHERE %[4]s ORDER BY %[1]s %[5]s, series_id %[5]s LIMIT %[6]d",
-		q.time, strings.Join(q.values, ", "), q.facts, where, order, limit)
+	return fmt.Sprintf("SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT %d",
+		q.columns, q.facts, where, strings.Join(order, direction+", ")+direction, limit)
 }
 
-// latest reads the newest fact of each series.
+// latest reads the newest fact, all its versions, of each series and key. The
+// arguments of where come twice.
 func (q *statements) latest(where string) string {
-	columns := make([]string, len(q.values))
-	for i, c := range q.values {
-		columns[i] = "f." + c
-	}
+	of := slices.DeleteFunc(slices.Concat([]string{"series_id"}, q.keys), func(c string) bool { return c == q.revision })
 	return fmt.Sprintf(`
-		WITH last AS (SELECT series_id, max(%[1]s) AS %[1]s FROM %[2]s WHERE %[3]s GROUP BY series_id)
-		SELECT f.series_id, epoch_us(f.%[1]s), %[4]s
-		FROM %[2]s f JOIN last ON f.series_id = last.series_id AND f.%[1]s = last.%[1]s`,
-		q.time, q.facts, where, strings.Join(columns, ", "))
+		WITH newest AS (SELECT %[1]s, max(%[2]s) AS %[2]s FROM %[3]s WHERE %[4]s GROUP BY %[1]s)
+		SELECT %[5]s FROM %[3]s SEMI JOIN newest USING (%[1]s, %[2]s) WHERE %[4]s`,
+		strings.Join(of, ", "), q.time, q.facts, where, q.columns)
 }
 
+// count counts facts, of what was known at a time one of each fact's versions.
+func (q *statements) count(where string, known bool) string {
+	if !known {
+		return fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", q.facts, where)
+	}
+	return fmt.Sprintf("SELECT count(*) FROM (SELECT DISTINCT series_id, %s FROM %s WHERE %s)",
+		strings.Join(slices.DeleteFunc(q.identityOrder(true), func(c string) bool { return c == q.revision }), ", "), q.facts, where)
+}
+
+// inSeries restricts facts to the series of some ids.
+func inSeries(ids []int64) string {
+	if len(ids) == 0 {
+		return "false"
+	}
+	literals := make([]string, len(ids))
+	for i, id := range ids {
+		literals[i] = strconv.FormatInt(id, 10)
+	}
+	return "series_id IN (" + strings.Join(literals, ", ") + ")"
+}
+
+// names are the columns' names as identifiers.
 func names[R any](columns []*mds.Column[R]) []string {
 	out := make([]string, len(columns))
 	for i, c := range columns {
-		out[i] = c.Name
+		out[i] = quote(c.Name)
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -30,6 +31,11 @@ type Config struct {
 	// MemoryLimit bounds DuckDB's own memory per open tenant: a number and one
 	// of KB, MB, GB, KiB, MiB, GiB. Defaults to 512MB.
 	MemoryLimit string
+
+	// Migrations make the tables of kinds beside those of this module: files
+	// duckdb/1001_NAME.sql, numbered from 1001 without a gap, which are applied
+	// after the ones of this module. Defaults to none.
+	Migrations fs.FS
 
 	// Logger receives what happens to the files. Defaults to discarding it.
 	Logger *slog.Logger

@@ -2,8 +2,10 @@ package duckdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -15,8 +17,12 @@ type Table[R mds.Record[R]] struct {
 	store    *Store
 	schema   mds.Schema[R]
 	identity []*mds.Column[R]
+	keys     []*mds.Column[R] // the revision last
 	values   []*mds.Column[R]
-	sql      statements
+	// plain says that facts are numbers beside their series and time, which
+	// Normalize does not change: records are written from where they are.
+	plain bool
+	sql   statements
 }
 
 // NewTable returns the table of kind R.
@@ -24,7 +30,9 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	schema := mds.SchemaOf[R]()
 	t := &Table[R]{store: s, schema: schema, sql: newStatements(schema)}
 	t.identity = t.schema.ByRole(mds.Identity)
+	t.keys = slices.Concat(t.schema.ByRole(mds.Key), t.schema.ByRole(mds.Revision))
 	t.values = t.schema.ByRole(mds.Value)
+	t.plain = len(t.keys) == 0 && !slices.ContainsFunc(t.values, func(c *mds.Column[R]) bool { return !c.Numeric() })
 	return t
 }
 
@@ -81,8 +89,19 @@ func (t *Table[R]) write(ctx context.Context, f *file, records []R) (mds.Receipt
 	if err != nil {
 		return mds.Receipt{}, err
 	}
+	if !t.plain {
+		records = slices.Clone(records)
+		for i := range records {
+			t.schema.Normalize(&records[i])
+		}
+	}
 	rows, added := t.resolve(known, records)
-	b := &batch[R]{schema: &t.schema, values: t.values, records: records, rows: rows}
+	b := &batch[R]{
+		columns:     t.schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value),
+		timeIsValue: t.schema.TimeIsValue,
+		records:     records,
+		rows:        rows,
+	}
 	b.dedupe()
 
 	var written int64
@@ -123,6 +142,9 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, wrap(ctx, op, err)
 	}
 	defer f.unlockWriter()
+	if !sel.KnownAt.IsZero() {
+		return 0, &Error{Op: op, Err: errors.New("what was known at a time is joined from several records; pick these by their own columns")}
+	}
 	s, err := t.selectSeries(ctx, f.conn, sel)
 	if err != nil {
 		return 0, wrap(ctx, op, err)
