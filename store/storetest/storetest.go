@@ -58,6 +58,7 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 			test.run(t, newHarness(t, fresh))
 		})
 	}
+	runKinds(t, fresh)
 }
 
 // harness is an open store with the calls that tests make most.

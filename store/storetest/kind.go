@@ -1,0 +1,488 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
+)
+
+// Kind is what the suite needs to know of a kind of record.
+type Kind[R mds.Record[R]] struct {
+	// Draw draws a valid record in its stored form from few keys and values, so
+	// that batches collide with themselves and each other.
+	Draw func(*rapid.T) R
+	// Extremes are valid records in their stored form, at the edges of what the
+	// kind can hold; no two have one key.
+	Extremes []R
+	// Invalid are records that must be refused.
+	Invalid map[string]R
+	// Spelled are valid records that are not in their stored form.
+	Spelled []R
+	// Config opens the store, for kinds that bring migrations of their own.
+	Config store.Config
+}
+
+// RunKind runs the part of the suite that holds for every kind. fresh returns
+// the DSN of an empty store of the test's own, which it cleans up.
+func RunKind[R mds.Record[R]](t *testing.T, fresh func(t testing.TB) (dsn string), kind Kind[R]) {
+	for _, test := range []struct {
+		name string
+		run  func(*kindHarness[R])
+	}{
+		{"ExtremesComeBack", (*kindHarness[R]).testExtremes},
+		{"InvalidRecordsAreRefused", (*kindHarness[R]).testInvalid},
+		{"SpellingsAreNormalised", (*kindHarness[R]).testSpelled},
+		{"TenantsAreApart", (*kindHarness[R]).testTenants},
+		{"Model", (*kindHarness[R]).testModel},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := &kindHarness[R]{T: t, Kind: kind, ctx: context.Background(), dsn: fresh(t), schema: mds.SchemaOf[R]()}
+			h.open()
+			t.Cleanup(func() {
+				if err := h.store.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			test.run(h)
+		})
+	}
+}
+
+type kindHarness[R mds.Record[R]] struct {
+	*testing.T
+	Kind[R]
+	ctx    context.Context
+	dsn    string
+	schema mds.Schema[R]
+	store  *store.Store
+	table  store.Table[R]
+}
+
+func (h *kindHarness[R]) open() {
+	s, err := store.Open(h.ctx, h.dsn, h.Config)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.store, h.table = s, store.TableOf[R](s)
+}
+
+func (h *kindHarness[R]) reopen() {
+	if err := h.store.Close(); err != nil {
+		h.Fatal(err)
+	}
+	h.open()
+}
+
+// text shows a record by its columns.
+func (h *kindHarness[R]) text(r *R) string {
+	var b []byte
+	for i := range h.schema.Columns {
+		c := &h.schema.Columns[i]
+		b = append(append(b, c.Name...), '=')
+		b = append(c.AppendJSON(b, r), ' ')
+	}
+	return string(b)
+}
+
+func (h *kindHarness[R]) texts(records []R) string {
+	lines := make([]string, len(records))
+	for i := range records {
+		lines[i] = h.text(&records[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (h *kindHarness[R]) equal(a, b []R) bool {
+	return slices.EqualFunc(a, b, func(x, y R) bool { return h.schema.Equal(&x, &y) })
+}
+
+func (h *kindHarness[R]) collect(records iter.Seq2[R, error]) []R {
+	h.Helper()
+	var all []R
+	for r, err := range records {
+		if err != nil {
+			h.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func (h *kindHarness[R]) query(q mds.Query) []R {
+	h.Helper()
+	return h.collect(h.table.Query(h.ctx, mds.DefaultTenant(), q))
+}
+
+// key is the key of a record as text.
+func (h *kindHarness[R]) key(r *R) string {
+	roles := []mds.Role{mds.Identity, mds.Key, mds.Revision, mds.Time}
+	if h.schema.TimeIsValue {
+		roles = roles[:3]
+	}
+	return h.textOf(r, roles...)
+}
+
+func (h *kindHarness[R]) textOf(r *R, roles ...mds.Role) string {
+	var b []byte
+	for _, c := range h.schema.ByRole(roles...) {
+		b = append(c.AppendJSON(b, r), '\n')
+	}
+	return string(b)
+}
+
+// byTime and byIdentity are the orders that mds.Query promises.
+func (h *kindHarness[R]) byTime(a, b R) int {
+	if order := mds.Compare(h.schema.ByRole(mds.Time), &a, &b); order != 0 {
+		return order
+	}
+	return h.byIdentity(a, b)
+}
+
+func (h *kindHarness[R]) byIdentity(a, b R) int {
+	columns := slices.Concat(h.schema.ByRole(mds.Identity, mds.Key, mds.Revision), h.schema.ByRole(mds.Time))
+	return mds.Compare(columns, &a, &b)
+}
+
+func (h *kindHarness[R]) write(records []R, written, unchanged, superseded int64) {
+	h.Helper()
+	got, err := h.table.WriteBatch(h.ctx, mds.DefaultTenant(), records)
+	if want := (mds.Receipt{Written: written, Unchanged: unchanged, Superseded: superseded}); err != nil || got != want {
+		h.Fatalf("receipt %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func (h *kindHarness[R]) testExtremes() {
+	n := int64(len(h.Extremes))
+	if n == 0 {
+		h.Fatal("the kind names no extremes")
+	}
+	h.write(h.Extremes, n, 0, 0)
+	h.reopen()
+	want := slices.SortedFunc(slices.Values(h.Extremes), h.byIdentity)
+	if got := h.query(mds.Query{ByIdentity: true}); !h.equal(got, want) {
+		h.Errorf("came back:\n%s\nwant:\n%s", h.texts(got), h.texts(want))
+	}
+	h.write(h.Extremes, 0, n, 0)
+}
+
+func (h *kindHarness[R]) testInvalid() {
+	good := h.Extremes[0]
+	for name, bad := range h.Invalid {
+		_, err := h.table.WriteBatch(h.ctx, mds.DefaultTenant(), []R{good, bad, good})
+		var record *mds.RecordError
+		var invalid *mds.InvalidError
+		if !errors.As(err, &record) || record.Index != 1 || !errors.As(err, &invalid) || mds.Retryable(err) {
+			h.Errorf("%s: got %v, want a permanent RecordError of record 1", name, err)
+		}
+	}
+	if got := h.query(mds.Query{}); len(got) > 0 {
+		h.Errorf("stored were %s", h.texts(got))
+	}
+}
+
+func (h *kindHarness[R]) testSpelled() {
+	before := h.texts(h.Spelled)
+	n := int64(len(h.Spelled))
+	h.write(h.Spelled, n, 0, 0)
+	if after := h.texts(h.Spelled); after != before {
+		h.Errorf("the batch was changed to\n%s", after)
+	}
+	want := slices.Clone(h.Spelled)
+	for i := range want {
+		h.schema.Normalize(&want[i])
+	}
+	slices.SortFunc(want, h.byTime)
+	if got := h.query(mds.Query{}); !h.equal(got, want) {
+		h.Errorf("came back:\n%s\nwant:\n%s", h.texts(got), h.texts(want))
+	}
+	h.write(h.Spelled, 0, n, 0)
+	h.write(want, 0, n, 0)
+}
+
+func (h *kindHarness[R]) testTenants() {
+	acme, err := h.store.CreateTenant(h.ctx, "acme")
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.write(h.Extremes, int64(len(h.Extremes)), 0, 0)
+	if got := h.collect(h.table.Query(h.ctx, acme, mds.Query{})); len(got) > 0 {
+		h.Errorf("acme reads %s", h.texts(got))
+	}
+	if n, err := h.table.Delete(h.ctx, acme, mds.Selection{}); n != 0 || err != nil {
+		h.Errorf("acme deleted %d, %v", n, err)
+	}
+	if got := h.query(mds.Query{}); len(got) != len(h.Extremes) {
+		h.Errorf("%d records are left", len(got))
+	}
+}
+
+// testModel makes random batches, replays, deletions and reopenings and
+// compares every way of reading with a map at the end.
+func (h *kindHarness[R]) testModel() {
+	rapid.Check(h.T, func(rt *rapid.T) {
+		if _, err := h.table.Delete(h.ctx, mds.DefaultTenant(), mds.Selection{}); err != nil {
+			rt.Fatal(err)
+		}
+		m := &kindModel[R]{kindHarness: h, records: make(map[string]R)}
+		for range rapid.IntRange(1, 8).Draw(rt, "actions") {
+			switch rapid.IntRange(0, 9).Draw(rt, "action") {
+			default:
+				m.draw(rt)
+			case 6:
+				m.send(rt, m.last) // perhaps newer data is there
+			case 7, 8:
+				m.delete(rt)
+			case 9:
+				h.reopen()
+			}
+		}
+		m.check(rt)
+	})
+}
+
+type kindModel[R mds.Record[R]] struct {
+	*kindHarness[R]
+	records map[string]R
+	last    []R
+}
+
+func (m *kindModel[R]) draw(t *rapid.T) {
+	m.last = rapid.SliceOfN(rapid.Custom(m.Draw), 0, 30).Draw(t, "batch")
+	m.send(t, m.last)
+}
+
+func (m *kindModel[R]) send(t *rapid.T, batch []R) {
+	kept := make(map[string]R)
+	for _, r := range batch {
+		kept[m.key(&r)] = r
+	}
+	want := mds.Receipt{Superseded: int64(len(batch) - len(kept))}
+	for key, r := range kept {
+		if have, ok := m.records[key]; ok && m.schema.Equal(&have, &r) {
+			want.Unchanged++
+			continue
+		}
+		want.Written++
+		m.records[key] = r
+	}
+	got, err := m.table.WriteBatch(m.ctx, mds.DefaultTenant(), batch)
+	if err != nil || got != want {
+		t.Fatalf("receipt %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// selection draws a selection, and says in Go what it picks.
+func (m *kindModel[R]) selection(t *rapid.T) (mds.Selection, func(R) bool) {
+	like := m.Draw(t)
+	var sel mds.Selection
+	var tests []func(R) bool
+	for _, c := range m.schema.ByRole(mds.Identity, mds.Key, mds.Revision) {
+		if !rapid.Bool().Draw(t, "by "+c.Name) {
+			continue
+		}
+		value := string(c.AppendText(nil, &like))
+		switch c.Name {
+		case "vendor":
+			sel.Vendor = strings.ToUpper(value)
+		case "symbol":
+			sel.Symbols = []string{strings.ToLower(value), "NONE"}
+		case "timeframe":
+			sel.Timeframe = mds.Timeframe(value)
+		default:
+			if sel.Where == nil {
+				sel.Where = make(map[string][]string)
+			}
+			sel.Where[c.Name] = []string{value}
+		}
+		tests = append(tests, func(r R) bool { return c.Equal(&r, &like) })
+	}
+	if c := m.schema.SymbolColumn(); c != nil && c.List != nil && !c.Missing(&like) && rapid.Bool().Draw(t, "by a symbol") {
+		symbol := (*c.List(&like))[0]
+		sel.Symbols = []string{symbol, "NONE"}
+		tests = append(tests, func(r R) bool { return slices.Contains(*c.List(&r), symbol) })
+	}
+	if rapid.Bool().Draw(t, "in a window") {
+		start := m.schema.Micros(&like)
+		end := start + rapid.Int64Range(1, 10*int64(24*time.Hour/time.Microsecond)).Draw(t, "window")
+		sel.Start, sel.End = time.UnixMicro(start).UTC(), time.UnixMicro(end).UTC()
+		tests = append(tests, func(r R) bool {
+			at := m.schema.Micros(&r)
+			return start <= at && at < end
+		})
+	}
+	return sel, func(r R) bool {
+		return !slices.ContainsFunc(tests, func(picks func(R) bool) bool { return !picks(r) })
+	}
+}
+
+func (m *kindModel[R]) delete(t *rapid.T) {
+	sel, picks := m.selection(t)
+	var want int64
+	for key, r := range m.records {
+		if picks(r) {
+			delete(m.records, key)
+			want++
+		}
+	}
+	if got, err := m.table.Delete(m.ctx, mds.DefaultTenant(), sel); err != nil || got != want {
+		t.Fatalf("deleted %d, %v; want %d with %+v", got, err, want, sel)
+	}
+}
+
+// picked returns the model's records in an order.
+func (m *kindModel[R]) picked(picks func(R) bool, order func(a, b R) int) []R {
+	var out []R
+	for _, r := range m.records {
+		if picks(r) {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, order)
+	return out
+}
+
+func (m *kindModel[R]) check(t *rapid.T) {
+	sel, picks := m.selection(t)
+	same := func(what string, got, want []R) {
+		if !m.equal(got, want) {
+			t.Fatalf("%s of %+v:\n%s\nwant:\n%s", what, sel, m.texts(got), m.texts(want))
+		}
+	}
+	reversed := func(list []R) []R {
+		list = slices.Clone(list)
+		slices.Reverse(list)
+		return list
+	}
+	byTime, byIdentity := m.picked(picks, m.byTime), m.picked(picks, m.byIdentity)
+	same("query", m.query(mds.Query{Selection: sel}), byTime)
+	same("descending query", m.query(mds.Query{Selection: sel, Descending: true}), reversed(byTime))
+	same("query by identity", m.query(mds.Query{Selection: sel, ByIdentity: true}), byIdentity)
+	same("descending query by identity", m.query(mds.Query{Selection: sel, ByIdentity: true, Descending: true}), reversed(byIdentity))
+	limit := rapid.IntRange(1, 20).Draw(t, "limit")
+	same("limited query", m.query(mds.Query{Selection: sel, Limit: limit}), byTime[:min(limit, len(byTime))])
+	if n, err := m.table.Count(m.ctx, mds.DefaultTenant(), sel); err != nil || n != int64(len(byTime)) {
+		t.Fatalf("count %d, %v; want %d", n, err, len(byTime))
+	}
+	m.checkSeries(t, sel, byTime)
+	if m.schema.TimeIsValue {
+		if _, err := m.table.Latest(m.ctx, mds.DefaultTenant(), sel); err == nil {
+			t.Fatal("a kind without series in time has a latest record")
+		}
+	} else {
+		latest, err := m.table.Latest(m.ctx, mds.DefaultTenant(), sel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("latest", latest, m.latest(byTime))
+	}
+	if revision := m.schema.RevisionColumn(); revision != nil {
+		m.checkKnown(t, sel, picks, revision)
+	}
+}
+
+func (m *kindModel[R]) checkSeries(t *rapid.T, sel mds.Selection, byTime []R) {
+	rows := make(map[string][]int64)
+	for _, r := range byTime {
+		id := m.textOf(&r, mds.Identity)
+		rows[id] = append(rows[id], m.schema.Micros(&r))
+	}
+	list, err := m.table.Series(m.ctx, mds.DefaultTenant(), sel)
+	if err != nil || len(list) != len(rows) {
+		t.Fatalf("%d series, %v; want %d", len(list), err, len(rows))
+	}
+	for _, s := range list {
+		at := rows[m.textOf(&s.Identity, mds.Identity)]
+		if s.Rows != int64(len(at)) || s.First.UnixMicro() != at[0] || s.Last.UnixMicro() != at[len(at)-1] {
+			t.Fatalf("series %s: %d rows from %s to %s, want %d", m.text(&s.Identity), s.Rows, s.First, s.Last, len(at))
+		}
+	}
+}
+
+// latest is the newest record of each series and key, its versions joined, in
+// order of identity.
+func (m *kindModel[R]) latest(byTime []R) []R {
+	newest := make(map[string][]R)
+	for _, r := range byTime {
+		id := m.textOf(&r, mds.Identity, mds.Key)
+		if have := newest[id]; len(have) > 0 && mds.Compare(m.schema.ByRole(mds.Time), &have[0], &r) != 0 {
+			newest[id] = nil
+		}
+		newest[id] = append(newest[id], r)
+	}
+	return m.joined(newest, m.byIdentity)
+}
+
+// joined makes one record of the versions of each fact.
+func (m *kindModel[R]) joined(facts map[string][]R, order func(a, b R) int) []R {
+	var out []R
+	for _, versions := range facts {
+		slices.SortFunc(versions, m.byIdentity)
+		last := versions[len(versions)-1]
+		for i := len(versions) - 2; i >= 0; i-- {
+			m.fill(&last, &versions[i])
+		}
+		out = append(out, last)
+	}
+	slices.SortFunc(out, order)
+	return out
+}
+
+// fill gives a record the figures that only an older version has.
+func (m *kindModel[R]) fill(newer, older *R) {
+	for _, c := range m.schema.ByRole(mds.Value) {
+		switch {
+		case c.OptFloat != nil && c.Missing(newer):
+			*c.OptFloat(newer) = *c.OptFloat(older)
+		case c.Metrics != nil:
+			all := make(map[string]float64)
+			maps.Copy(all, *c.Metrics(older))
+			maps.Copy(all, *c.Metrics(newer))
+			if len(all) == 0 {
+				all = nil
+			}
+			*c.Metrics(newer) = all
+		}
+	}
+}
+
+func (m *kindModel[R]) checkKnown(t *rapid.T, sel mds.Selection, picks func(R) bool, revision *mds.Column[R]) {
+	like := m.Draw(t)
+	sel.KnownAt = *revision.Time(&like)
+	facts := make(map[string][]R)
+	for _, r := range m.records {
+		if picks(r) && !revision.Time(&r).After(sel.KnownAt) {
+			id := m.textOf(&r, mds.Identity, mds.Key, mds.Time)
+			facts[id] = append(facts[id], r)
+		}
+	}
+	want := m.joined(facts, m.byTime)
+	for _, descending := range []bool{false, true} {
+		got := m.query(mds.Query{Selection: sel, Descending: descending})
+		if !m.equal(got, want) {
+			t.Fatalf("known at %s, descending %v:\n%s\nwant:\n%s", sel.KnownAt, descending, m.texts(got), m.texts(want))
+		}
+		slices.Reverse(want)
+	}
+	columns := slices.Concat(m.schema.ByRole(mds.Identity, mds.Key), m.schema.ByRole(mds.Time))
+	slices.SortFunc(want, func(a, b R) int { return mds.Compare(columns, &a, &b) })
+	if got := m.query(mds.Query{Selection: sel, ByIdentity: true}); !m.equal(got, want) {
+		t.Fatalf("known at %s by identity:\n%s\nwant:\n%s", sel.KnownAt, m.texts(got), m.texts(want))
+	}
+	if n, err := m.table.Count(m.ctx, mds.DefaultTenant(), sel); err != nil || n != int64(len(want)) {
+		t.Fatalf("count of what was known: %d, %v; want %d", n, err, len(want))
+	}
+	if _, err := m.table.Delete(m.ctx, mds.DefaultTenant(), sel); err == nil {
+		t.Fatal("what was known at a time was deleted")
+	}
+}
