@@ -122,8 +122,10 @@ func (s *Schema[R]) Conditions(sel Selection) ([]Condition[R], error) {
 			switch {
 			case c.List != nil:
 				*c.List(&r) = []string{value}
-			case c.Name == "vendor", c.Name == "symbol": // any text may be asked for
-				*c.Text(&r) = value
+			case c.Name == "vendor": // any text may be asked for
+				*c.Text(&r) = NormalizeVendor(value)
+			case c.Name == "symbol":
+				*c.Text(&r) = NormalizeSymbol(value)
 			default:
 				if err := c.SetText(&r, value); err != nil {
 					return nil, fmt.Errorf("%s: %w", c.Name, err)

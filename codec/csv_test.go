@@ -17,15 +17,15 @@ import (
 )
 
 // settings are options under which minimal files can be read.
-func settings() codec.CSVOptions {
-	return codec.CSVOptions{
+func settings() codec.Options {
+	return codec.Options{
 		Fixed: map[string]string{"symbol": "MSFT", "timeframe": "1m", "vendor": "test"},
 		Zone:  time.UTC,
 	}
 }
 
 // decode reads all rows.
-func decode(t testing.TB, text string, opt codec.CSVOptions) (bars []mds.Bar, rejected []*codec.RowError, d *codec.CSV[mds.Bar]) {
+func decode(t testing.TB, text string, opt codec.Options) (bars []mds.Bar, rejected []*codec.RowError, d *codec.CSV[mds.Bar]) {
 	t.Helper()
 	d, err := codec.NewCSV[mds.Bar](strings.NewReader(text), opt)
 	if err != nil {
@@ -120,7 +120,7 @@ func TestCSVDecimalComma(t *testing.T) {
 }
 
 func TestCSVIdentityFromColumns(t *testing.T) {
-	opt := codec.CSVOptions{Default: map[string]string{"vendor": "local", "timeframe": "1d"}}
+	opt := codec.Options{}
 	bars, rejected, _ := decode(t, "ticker,date,close,interval\nbrk.b,2020-11-27,1,daily\naapl,2020-11-27,2,1week\naapl,2020-11-27,3,7x\n", opt)
 	want := []mds.Bar{
 		{Vendor: "local", Symbol: "BRK.B", Timeframe: mds.Day, Close: 1, TS: time.Date(2020, 11, 27, 0, 0, 0, 0, time.UTC)},
@@ -172,7 +172,7 @@ func TestCSVBadRows(t *testing.T) {
 		`"2020-11-27T14:30:00Z,1,1`:                "line 3: the row has a quote that is not closed",
 		"2016-12-31T23:59:60Z,1,1":                 `line 3: ts: "2016-12-31T23:59:60Z" has second 60; leap seconds cannot be kept`,
 		"2020-11-27T14:30:00Z,1\x00,1":             `line 3: close: "1\x00" is not a number`,
-		strings.Repeat("9", 2<<20):                 "line 3: the line is longer than 1 MiB",
+		strings.Repeat("9", 5<<20):                 "line 3: the line is longer than 4 MiB",
 		"2020-11-27T14:30:00Z," + "1e400000" + ",": `line 3: close: "1e400000" is out of range`,
 	} {
 		text := "ts,close,volume\n2020-11-27T14:29:00Z,1,\n" + row + "\n2020-11-27T14:31:00Z,2,\n2020-11-27T14:32:00Z,3,\n"
@@ -193,7 +193,7 @@ func TestCSVBadRows(t *testing.T) {
 // TestCSVLongLineAfterAStrayQuote: both cost themselves, and the numbers of
 // the lines after them stay right.
 func TestCSVLongLineAfterAStrayQuote(t *testing.T) {
-	text := "ts,close\n2020-11-27T14:30:00Z,1\n\"x,1\n" + strings.Repeat("9", 2<<20) + "\n2020-11-27T14:31:00Z,y\n2020-11-27T14:32:00Z,3\n"
+	text := "ts,close\n2020-11-27T14:30:00Z,1\n\"x,1\n" + strings.Repeat("9", 5<<20) + "\n2020-11-27T14:31:00Z,y\n2020-11-27T14:32:00Z,3\n"
 	bars, rejected, _ := decode(t, text, settings())
 	lines := make([]int, len(rejected))
 	for i, r := range rejected {
@@ -265,7 +265,7 @@ func TestCSVZonesAndLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	instant := func(timeframe, ts string, opt codec.CSVOptions) string {
+	instant := func(timeframe, ts string, opt codec.Options) string {
 		opt.Fixed["timeframe"] = timeframe
 		bars, rejected, _ := decode(t, "ts,close\n"+ts+",1\n", opt)
 		if len(rejected) > 0 {
@@ -342,7 +342,7 @@ func TestCSVWarnings(t *testing.T) {
 }
 
 func TestCSVSetupErrors(t *testing.T) {
-	header := func(change func(*codec.CSVOptions), text string) error {
+	header := func(change func(*codec.Options), text string) error {
 		opt := settings()
 		change(&opt)
 		d, err := codec.NewCSV[mds.Bar](strings.NewReader(text), opt)
@@ -352,10 +352,10 @@ func TestCSVSetupErrors(t *testing.T) {
 		var bar mds.Bar
 		return d.Next(&bar)
 	}
-	keep := func(*codec.CSVOptions) {}
+	keep := func(*codec.Options) {}
 	for _, c := range []struct {
 		name, text, want string
-		change           func(*codec.CSVOptions)
+		change           func(*codec.Options)
 		setup            bool // another setting mends it
 	}{
 		{"empty", "", "it is empty", keep, false},
@@ -366,21 +366,21 @@ func TestCSVSetupErrors(t *testing.T) {
 		{"workbook", "PK\x03\x04....", "Excel workbook", keep, false},
 		{"UTF-16", "\xff\xfet\x00s\x00", "it is UTF-16 text", keep, false},
 		{"no header", "2020-11-27,1,2\n2020-11-28,1,2\n", `no usable columns: the first line is "2020-11-27", "1", "2"`, keep, true},
-		{"no header, mapped", "2020-11-27,1,2\n2020-11-28,1,2\n", `the first line holds data ("2020-11-27" for the ts), not names; if the file has no header, say --no-header`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"ts": "#1", "close": "#2"} }, true},
+		{"no header, mapped", "2020-11-27,1,2\n2020-11-28,1,2\n", `the first line holds data ("2020-11-27" for the ts), not names; if the file has no header, say --no-header`, func(o *codec.Options) { o.Columns = map[string]string{"ts": "#1", "close": "#2"} }, true},
 		{"time of day alone", "time,close\n09:30:00,1\n", `line 2: ts: "09:30:00" is a time of day without a date; map both, with --columns date=NAME,time=NAME`, keep, true},
 		{"JSON", `{"ts":1}`, "it is JSON, not CSV", keep, false},
 		{"CR", "ts,close\r1,2\r", "its lines end in CR alone", keep, false},
 		{"open quote", "\"ts,close\n", "the header has a quote that is not closed", keep, false},
 		{"no close", "ts,open\n1,1\n", `no column holds the close (last price): map one of "ts", "open" with --columns close=NAME`, keep, true},
 		{"no time", "close,open\n1,1\n", "no column holds the ts", keep, true},
-		{"no symbol", "ts,close\n1,1\n", "no column holds the symbol: give one with --symbol", func(o *codec.CSVOptions) { delete(o.Fixed, "symbol") }, true},
+		{"no symbol", "ts,close\n1,1\n", "no column holds the symbol: give one with --symbol", func(o *codec.Options) { delete(o.Fixed, "symbol") }, true},
 		{"two symbols", "ts,close,symbol\n1,1,A\n", `the file's column "symbol" gives the symbol already: give no other, or leave the column out`, keep, true},
 		{"two closes", "ts,close,Close\n1,1,A\n", `the file has two columns "Close"; pick one by its number, such as --columns close=#2`, keep, true},
-		{"unknown column", "ts,close\n1,1\n", `--columns volume=Vol: the file has no column "Vol"; it has "ts", "close"`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"volume": "Vol"} }, true},
-		{"unknown field", "ts,close\n1,1\n", `--columns bid=ts: bars have no column "bid"; they have vendor, symbol, timeframe, ts, open`, func(o *codec.CSVOptions) { o.Columns = map[string]string{"bid": "ts"} }, true},
-		{"number too large", "ts,close\n1,1\n", "--columns close=#3: the file has columns #1 to #2", func(o *codec.CSVOptions) { o.Columns = map[string]string{"close": "#3"} }, true},
-		{"no zone", "ts,close\n2020-11-27 14:30,1\n", `line 2: ts: "2020-11-27 14:30" has no time zone; name the file's zone with --tz`, func(o *codec.CSVOptions) { o.Zone = nil }, true},
-		{"timeframe", "ts,close\n1,1\n", `not a timeframe: "7q"`, func(o *codec.CSVOptions) { o.Fixed["timeframe"] = "7q" }, true},
+		{"unknown column", "ts,close\n1,1\n", `--columns volume=Vol: the file has no column "Vol"; it has "ts", "close"`, func(o *codec.Options) { o.Columns = map[string]string{"volume": "Vol"} }, true},
+		{"unknown field", "ts,close\n1,1\n", `--columns bid=ts: bars have no column "bid"; they have vendor, symbol, timeframe, ts, open`, func(o *codec.Options) { o.Columns = map[string]string{"bid": "ts"} }, true},
+		{"number too large", "ts,close\n1,1\n", "--columns close=#3: the file has columns #1 to #2", func(o *codec.Options) { o.Columns = map[string]string{"close": "#3"} }, true},
+		{"no zone", "ts,close\n2020-11-27 14:30,1\n", `line 2: ts: "2020-11-27 14:30" has no time zone; name the file's zone with --tz`, func(o *codec.Options) { o.Zone = nil }, true},
+		{"timeframe", "ts,close\n1,1\n", `not a timeframe: "7q"`, func(o *codec.Options) { o.Fixed["timeframe"] = "7q" }, true},
 	} {
 		err := header(c.change, c.text)
 		var setup *codec.SetupError
@@ -407,7 +407,7 @@ func TestCSVRoundTrip(t *testing.T) {
 		if err := encoder.Close(); err != nil {
 			t.Fatal(err)
 		}
-		d, err := codec.NewCSV[mds.Bar](strings.NewReader(text.String()), codec.CSVOptions{})
+		d, err := codec.NewCSV[mds.Bar](strings.NewReader(text.String()), codec.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

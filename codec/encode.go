@@ -2,13 +2,10 @@ package codec
 
 import (
 	"bufio"
-	"encoding/csv"
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"io"
-	"math"
-	"strconv"
-	"time"
+	"strings"
 
 	"github.com/marketdatastore/mds"
 )
@@ -27,15 +24,15 @@ const (
 
 // Encoder writes records with every column, named as the schema names it.
 // Times are RFC 3339 in UTC; numbers are the shortest that read back the same.
-// It is not safe for concurrent use.
+// What it writes decodes to the same records. It is not safe for concurrent
+// use.
 type Encoder[R mds.Record[R]] struct {
 	schema mds.Schema[R]
 	format Format
 	w      *bufio.Writer
-	csv    *csv.Writer
 	rows   int
 	line   []byte
-	cells  []string
+	cell   []byte
 }
 
 // NewEncoder returns an encoder; Close it to write what is buffered.
@@ -43,8 +40,8 @@ func NewEncoder[R mds.Record[R]](w io.Writer, format Format) (*Encoder[R], error
 	e := &Encoder[R]{schema: mds.SchemaOf[R](), format: format, w: bufio.NewWriter(w)}
 	switch format {
 	case FormatCSV:
-		e.csv = csv.NewWriter(e.w)
-		return e, e.csv.Write(columnNames(&e.schema))
+		_, err := e.w.WriteString(strings.Join(columnNames(&e.schema), ",") + "\n")
+		return e, err
 	case FormatJSON:
 		_, err := e.w.WriteString("[")
 		return e, err
@@ -57,36 +54,29 @@ func NewEncoder[R mds.Record[R]](w io.Writer, format Format) (*Encoder[R], error
 // Encode writes one record.
 func (e *Encoder[R]) Encode(record *R) error {
 	e.rows++
-	if e.format == FormatCSV {
-		e.cells = AppendCells(e.cells[:0], &e.schema, record)
-		return e.csv.Write(e.cells)
-	}
 	e.line = e.line[:0]
+	if e.format == FormatCSV {
+		e.appendRow(record)
+		_, err := e.w.Write(e.line)
+		return err
+	}
 	if e.format == FormatJSON {
 		if e.rows > 1 {
 			e.line = append(e.line, ',')
 		}
 		e.line = append(e.line, '\n')
 	}
-	var err error
-	if e.line, err = appendObject(e.line, &e.schema, record); err != nil {
-		return err
-	}
+	e.line = appendObject(e.line, &e.schema, record)
 	if e.format == FormatNDJSON {
 		e.line = append(e.line, '\n')
 	}
-	_, err = e.w.Write(e.line)
+	_, err := e.w.Write(e.line)
 	return err
 }
 
 // Close writes what is buffered. It does not close the writer below.
 func (e *Encoder[R]) Close() error {
 	switch e.format {
-	case FormatCSV:
-		e.csv.Flush()
-		if err := e.csv.Error(); err != nil {
-			return err
-		}
 	case FormatJSON:
 		end := "\n]\n"
 		if e.rows == 0 {
@@ -95,39 +85,52 @@ func (e *Encoder[R]) Close() error {
 		if _, err := e.w.WriteString(end); err != nil {
 			return err
 		}
-	case FormatNDJSON:
+	case FormatCSV, FormatNDJSON:
 	}
 	return e.w.Flush()
+}
+
+// appendRow appends a row of CSV as RFC 4180 has it. Text that a reader would
+// take for something else, such as a missing value, is quoted.
+func (e *Encoder[R]) appendRow(record *R) {
+	for i := range e.schema.Columns {
+		if i > 0 {
+			e.line = append(e.line, ',')
+		}
+		c := &e.schema.Columns[i]
+		e.cell = c.AppendText(e.cell[:0], record)
+		words := c.Text != nil || c.List != nil || c.Metrics != nil
+		if !words || !needsQuotes(e.cell) {
+			e.line = append(e.line, e.cell...)
+			continue
+		}
+		e.line = append(e.line, '"')
+		e.line = append(e.line, bytes.ReplaceAll(e.cell, []byte{'"'}, []byte(`""`))...)
+		e.line = append(e.line, '"')
+	}
+	e.line = append(e.line, '\n')
+}
+
+func needsQuotes(cell []byte) bool {
+	switch {
+	case len(cell) == 0:
+		return false
+	case bytes.ContainsAny(cell, ",\"\r\n"), len(bytes.TrimSpace(cell)) != len(cell):
+		return true
+	}
+	return missingText(cell)
 }
 
 // AppendCells appends the text of each column of a record, "" for a missing
 // value.
 func AppendCells[R any](cells []string, schema *mds.Schema[R], record *R) []string {
 	for i := range schema.Columns {
-		c := &schema.Columns[i]
-		cell := ""
-		switch {
-		case c.Text != nil:
-			cell = *c.Text(record)
-		case c.Time != nil:
-			cell = c.Time(record).UTC().Format(time.RFC3339Nano)
-		case c.Float != nil:
-			cell = string(appendFloat(nil, *c.Float(record)))
-		case c.OptFloat != nil:
-			if v, ok := c.OptFloat(record).Value(); ok {
-				cell = string(appendFloat(nil, v))
-			}
-		case c.OptInt != nil:
-			if v, ok := c.OptInt(record).Value(); ok {
-				cell = strconv.FormatInt(v, 10)
-			}
-		}
-		cells = append(cells, cell)
+		cells = append(cells, string(schema.Columns[i].AppendText(nil, record)))
 	}
 	return cells
 }
 
-func appendObject[R any](line []byte, schema *mds.Schema[R], record *R) ([]byte, error) {
+func appendObject[R any](line []byte, schema *mds.Schema[R], record *R) []byte {
 	for i := range schema.Columns {
 		c := &schema.Columns[i]
 		if i == 0 {
@@ -138,41 +141,7 @@ func appendObject[R any](line []byte, schema *mds.Schema[R], record *R) ([]byte,
 		line = append(line, '"')
 		line = append(line, c.Name...)
 		line = append(line, '"', ':')
-		switch {
-		case c.Text != nil:
-			text, err := json.Marshal(*c.Text(record))
-			if err != nil {
-				return nil, err
-			}
-			line = append(line, text...)
-		case c.Time != nil:
-			line = append(line, '"')
-			line = c.Time(record).UTC().AppendFormat(line, time.RFC3339Nano)
-			line = append(line, '"')
-		case c.Float != nil:
-			line = appendFloat(line, *c.Float(record))
-		case c.OptFloat != nil:
-			if v, ok := c.OptFloat(record).Value(); ok {
-				line = appendFloat(line, v)
-			} else {
-				line = append(line, "null"...)
-			}
-		case c.OptInt != nil:
-			if v, ok := c.OptInt(record).Value(); ok {
-				line = strconv.AppendInt(line, v, 10)
-			} else {
-				line = append(line, "null"...)
-			}
-		}
+		line = c.AppendJSON(line, record)
 	}
-	return append(line, '}'), nil
-}
-
-// appendFloat writes the shortest decimal that reads back as v, without an
-// exponent where the number is of a size that people write out.
-func appendFloat(b []byte, v float64) []byte {
-	if abs := math.Abs(v); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		return strconv.AppendFloat(b, v, 'e', -1, 64)
-	}
-	return strconv.AppendFloat(b, v, 'f', -1, 64)
+	return append(line, '}')
 }

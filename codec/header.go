@@ -33,9 +33,14 @@ func newHeader(cells [][]byte) header {
 	h := header{names: make([]string, len(cells)), keys: make([]string, len(cells))}
 	for i, cell := range cells {
 		h.names[i] = strings.TrimSpace(string(cell))
-		h.keys[i] = strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(h.names[i]))
+		h.keys[i] = fieldKey(h.names[i])
 	}
 	return h
+}
+
+// fieldKey is a name as it is compared.
+func fieldKey(name string) string {
+	return strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(strings.TrimSpace(name)))
 }
 
 // numberedHeader stands for the header of a file that has none.
@@ -50,17 +55,16 @@ func numberedHeader(width int) header {
 
 // mapColumns finds the cell of every column: where the options say, else under
 // the column's name, else under the first of its aliases that is there.
-func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mapping, error) {
+func mapColumns[R any](h header, schema *mds.Schema[R], opt Options) (*mapping, error) {
 	m := &mapping{cells: make(map[string]int)}
-	timeName := schema.ByRole(mds.Time)[0].Name
+	timeName := schema.TimeColumn().Name
 	unmapped := make(map[string]bool)
+	if err := checkColumns(schema, opt); err != nil {
+		return nil, err
+	}
 	for _, name := range sortedKeys(opt.Columns) {
 		from := strings.TrimSpace(opt.Columns[name])
 		name = strings.TrimSpace(name)
-		if schema.Lookup(name) == nil && name != dateColumn && name != timeColumn {
-			return nil, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: %s have no column %q; they have %s",
-				name, from, schema.Kind, name, strings.Join(columnNames(schema), ", "))}
-		}
 		if from == "" {
 			unmapped[name] = true
 			continue
@@ -100,6 +104,18 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt CSVOptions) (*mappin
 	}
 	m.nameIgnored(h)
 	return m, nil
+}
+
+// checkColumns refuses a mapping of columns that the kind does not have.
+func checkColumns[R any](schema *mds.Schema[R], opt Options) error {
+	for _, name := range sortedKeys(opt.Columns) {
+		column := strings.TrimSpace(name)
+		if schema.Lookup(column) == nil && column != dateColumn && column != timeColumn {
+			return &SetupError{Reason: fmt.Sprintf("--columns %s=%s: %s have no column %q; they have %s",
+				column, strings.TrimSpace(opt.Columns[name]), schema.Kind, column, strings.Join(columnNames(schema), ", "))}
+		}
+	}
+	return nil
 }
 
 func (m *mapping) has(column string) bool {
@@ -142,26 +158,35 @@ func (m *mapping) mapTime(h header, timeName string, unmapped map[string]bool) e
 
 // checkMapping refuses a mapping that cannot make a record, or that leaves
 // two answers to what a column holds.
-func checkMapping[R any](m *mapping, h header, schema *mds.Schema[R], opt CSVOptions) error {
+func checkMapping[R any](m *mapping, h header, schema *mds.Schema[R], opt Options) error {
 	for i := range schema.Columns {
 		c := &schema.Columns[i]
 		cell, mapped := m.cells[c.Name]
 		_, fixed := opt.Fixed[c.Name]
-		_, fallback := opt.Default[c.Name]
 		switch {
 		case mapped && fixed:
-			return &SetupError{Reason: fmt.Sprintf("the file's column %q gives the %s already: give no other, or leave the column out with --columns %s=",
-				h.names[cell], c.Name, c.Name)}
-		case mapped, fixed, fallback, c.Optional():
+			return givenTwice(h.names[cell], c.Name)
+		case mapped, fixed, c.Default != "", c.Optional():
 		case c.Role == mds.Time && m.has(dateColumn):
-		case c.Role == mds.Identity:
-			return &SetupError{Reason: fmt.Sprintf("no column holds the %s: give one with --%s, or map one of %s with --columns %s=NAME",
-				c.Name, c.Name, h.list(), c.Name)}
 		default:
-			return &SetupError{Reason: fmt.Sprintf("no column holds the %s (%s): map one of %s with --columns %s=NAME", c.Name, c.Doc, h.list(), c.Name)}
+			return lacks(c, h.list())
 		}
 	}
 	return nil
+}
+
+// givenTwice is a field of the file that an option gives, too.
+func givenTwice(name, column string) *SetupError {
+	return &SetupError{Reason: fmt.Sprintf("the file's column %q gives the %s already: give no other, or leave the column out with --columns %s=", name, column, column)}
+}
+
+// lacks says that no field feeds a column, and what to do about it.
+func lacks[R any](c *mds.Column[R], list string) error {
+	if c.Role == mds.Identity || c.Role == mds.Key {
+		return &SetupError{Reason: fmt.Sprintf("no column holds the %s: give one with --%s, or map one of %s with --columns %s=NAME",
+			c.Name, flagName(c.Name), list, c.Name)}
+	}
+	return &SetupError{Reason: fmt.Sprintf("no column holds the %s (%s): map one of %s with --columns %s=NAME", c.Name, c.Doc, list, c.Name)}
 }
 
 // find resolves the right side of a --columns entry: a header name, in any
@@ -286,7 +311,9 @@ func foreignFormat(head []byte) string {
 		return "it is a Parquet file; convert it to CSV first"
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		return "it is a zip archive or an Excel workbook; unpack it, or save it as CSV"
-	case bytes.HasPrefix(head, []byte("{")), bytes.HasPrefix(head, []byte("[")):
+	case bytes.HasPrefix(head, []byte("[")):
+		return "it is a JSON array; write one object a line instead, with jq -c '.[]'"
+	case bytes.HasPrefix(head, []byte("{")):
 		return "it is JSON, not CSV"
 	case bytes.IndexByte(head, '\r') >= 0 && bytes.IndexByte(head, '\n') < 0:
 		return "its lines end in CR alone; convert them first, with tr '\\r' '\\n'"

@@ -7,20 +7,18 @@ import (
 	"io"
 )
 
-// maxLine bounds a line, and maxJoined the lines that one quoted field may
-// span: more is a missing quote, not data.
-const (
-	maxLine   = 1 << 20
-	maxJoined = 1000
-)
+// maxLine bounds a row, whose quoted fields may span lines: more is a missing
+// quote, not data. Every valid record fits.
+const maxLine = 4 << 20
 
-var errLineTooLong = errors.New("the line is longer than 1 MiB")
+var errLineTooLong = errors.New("the line is longer than 4 MiB")
 
 // lineReader yields lines without their ends (LF or CRLF), and takes lines
 // back that were read ahead in vain.
 type lineReader struct {
 	r       *bufio.Reader
 	number  int           // of the line last returned, from 1
+	cr      bool          // it ended in CRLF
 	pending []pendingLine // given back, first to be read first
 	scratch []byte
 }
@@ -28,6 +26,7 @@ type lineReader struct {
 // pendingLine is a line that was read ahead, with what next said of it.
 type pendingLine struct {
 	text []byte
+	cr   bool
 	err  error
 }
 
@@ -42,6 +41,7 @@ func (l *lineReader) next() ([]byte, error) {
 		line := l.pending[0]
 		l.pending = l.pending[1:]
 		l.number++
+		l.cr = line.cr
 		return line.text, line.err
 	}
 	line, err := l.r.ReadSlice('\n')
@@ -71,7 +71,8 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 	l.number++
 	line = bytes.TrimSuffix(line, []byte("\n"))
-	return bytes.TrimSuffix(line, []byte("\r")), nil
+	line, l.cr = bytes.CutSuffix(line, []byte("\r"))
+	return line, nil
 }
 
 // giveBack puts lines before what is still to be read. They are kept.

@@ -18,6 +18,8 @@ type rowReader struct {
 	line  int
 	raw   []byte
 	cells [][]byte
+	// quoted tells which cells were in quotes.
+	quoted []bool
 
 	scratch []byte // of unquoted cells
 }
@@ -31,6 +33,7 @@ func (r *rowReader) fault(field, reason string) error {
 func (r *rowReader) next() error {
 	for {
 		line, err := r.lines.next()
+		cr := r.lines.cr
 		if errors.Is(err, errLineTooLong) {
 			r.line, r.raw = r.lines.number, line
 			return r.fault("", err.Error())
@@ -44,7 +47,7 @@ func (r *rowReader) next() error {
 		r.line, r.raw = r.lines.number, line
 		cells, open, fault := r.split(line)
 		if open {
-			return r.readJoined(line)
+			return r.readJoined(line, cr)
 		}
 		if fault == "" {
 			fault = r.setCells(cells)
@@ -73,18 +76,23 @@ var quote = []byte{'"'}
 
 // readJoined reads a row that begins with line and goes on past a quoted line
 // end. Where the lines make no row, the first alone is at fault and the
-// others are read again: a stray quote must not swallow its neighbours.
-func (r *rowReader) readJoined(line []byte) error {
+// others are read again: a stray quote must not swallow its neighbours. Line
+// ends in quotes are kept as they are.
+func (r *rowReader) readJoined(line []byte, cr bool) error {
 	joined := slices.Clone(line)
 	r.raw = joined
 	first := slices.Clone(line)
 	var ahead []pendingLine
 	fault := "has a quote that is not closed"
 	odd := bytes.Count(line, quote)%2 == 1
-	for len(ahead) < maxJoined && len(joined) < maxLine {
+	for len(joined) < maxLine {
+		if cr {
+			joined = append(joined, '\r')
+		}
 		more, err := r.lines.next()
+		cr = r.lines.cr
 		if errors.Is(err, errLineTooLong) {
-			ahead = append(ahead, pendingLine{slices.Clone(more), err})
+			ahead = append(ahead, pendingLine{text: slices.Clone(more), err: err})
 			break
 		}
 		if err != nil {
@@ -92,7 +100,7 @@ func (r *rowReader) readJoined(line []byte) error {
 			// lines given back are read.
 			break
 		}
-		ahead = append(ahead, pendingLine{slices.Clone(more), nil})
+		ahead = append(ahead, pendingLine{text: slices.Clone(more), cr: cr})
 		joined = append(append(joined, '\n'), more...)
 		if odd = odd != (bytes.Count(more, quote)%2 == 1); odd {
 			continue // still inside quotes: each splitting would be in vain
@@ -120,10 +128,12 @@ func (r *rowReader) readJoined(line []byte) error {
 // the line ends inside quotes.
 func (r *rowReader) split(line []byte) (cells [][]byte, open bool, fault string) {
 	cells = r.cells[:0]
+	r.quoted = r.quoted[:0]
 	defer func() { r.cells = cells }()
 	if bytes.IndexByte(line, '"') < 0 {
 		for {
 			at := bytes.IndexByte(line, r.delimiter)
+			r.quoted = append(r.quoted, false)
 			if at < 0 {
 				return append(cells, line), false, ""
 			}
@@ -135,6 +145,7 @@ func (r *rowReader) split(line []byte) (cells [][]byte, open bool, fault string)
 	for {
 		if len(line) == 0 || line[0] != '"' {
 			at := bytes.IndexByte(line, r.delimiter)
+			r.quoted = append(r.quoted, false)
 			if at < 0 {
 				return append(cells, line), false, ""
 			}
@@ -158,6 +169,7 @@ func (r *rowReader) split(line []byte) (cells [][]byte, open bool, fault string)
 			line = line[1:]
 		}
 		cells = append(cells, r.scratch[start:])
+		r.quoted = append(r.quoted, true)
 		if len(line) == 0 {
 			return cells, false, ""
 		}

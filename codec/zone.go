@@ -63,7 +63,7 @@ func (z *zone) remember(start, end time.Time, offset int64) {
 	}
 }
 
-// ParseTime reads a time in any form that files may use (see CSVOptions). A
+// ParseTime reads a time in any form that files may use (see [NewDecoder]). A
 // bare date is its midnight. A time without an offset is of the given zone; nil
 // means UTC. The result shows the clock that was written.
 func ParseTime(text string, location *time.Location) (time.Time, error) {
@@ -83,4 +83,23 @@ func ParseTime(text string, location *time.Location) (time.Time, error) {
 	z := zone{location: location}
 	t, _, err := z.instant(s.wall())
 	return t.In(location), err
+}
+
+// ParseInstant reads a time in any form that files may use as a moment. A time
+// without an offset is of the given zone; where that is nil, it fails with a
+// [*SetupError].
+func ParseInstant(text string, location *time.Location) (time.Time, error) {
+	s, err := parseStamp(text)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !s.hasOffset && s.hasTime && location == nil {
+		return time.Time{}, noZone(text)
+	}
+	return ParseTime(text, location)
+}
+
+// noZone is a time without an offset in a file without a zone.
+func noZone(text string) *SetupError {
+	return &SetupError{Reason: fmt.Sprintf("%q has no time zone; name the file's zone with --tz, such as --tz America/New_York or --tz UTC", text)}
 }

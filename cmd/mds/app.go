@@ -124,7 +124,7 @@ func isCobraUsage(err error) bool {
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mds",
-		Short: "A market data store: load bars from files, query them, keep them once",
+		Short: "A market data store: load files, query them, keep every record once",
 		Long: `mds loads market data into a store and gives it back: every record once,
 however often it is sent.
 
@@ -147,6 +147,8 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.queryCommand(),
 		a.latestCommand(),
 		a.seriesCommand(),
+		a.exportCommand(),
+		a.writeCommand(),
 		a.deleteCommand(),
 		a.infoCommand(),
 		a.pingCommand(),
@@ -172,7 +174,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 			for i, c := range commands {
 				names[i] = c.Name()
 			}
-			return usagef("%s: unknown %q; use %s", cmd.CommandPath(), args[0], strings.Join(names, " or "))
+			return usagef("%s: unknown %q; use %s", cmd.CommandPath(), args[0], strings.Replace(and(names), " and ", " or ", 1))
 		},
 	}
 	cmd.AddCommand(commands...)

@@ -14,30 +14,32 @@ import (
 )
 
 func (a *app) deleteCommand() *cobra.Command {
-	return group("delete", "Remove records", deleteKind[mds.Bar](a))
+	return a.perKind("delete", "Remove records", func(k kind) func(*app) *cobra.Command { return k.remove })
 }
 
 func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
 	schema := mds.SchemaOf[R]()
-	var f selectionFlags
+	f := newSelectionFlags[R]()
 	var all, yes bool
 	cmd := &cobra.Command{
-		Use:   schema.Kind,
-		Short: "Remove " + schema.Kind,
-		Long:  "Remove the " + schema.Kind + " that the flags pick. It says how many and asks, unless --yes is given.",
-		Example: `  mds delete bars --symbol MSFT --timeframe 1m
-  mds delete bars --vendor synthetic --yes`,
-		Args: noArgs,
+		Use:     schema.Kind,
+		Short:   "Remove " + schema.Kind,
+		Long:    "Remove the " + schema.Kind + " that the flags pick. It says how many and asks, unless --yes is given.",
+		Example: fmt.Sprintf("  mds delete %[1]s --symbol MSFT\n  mds delete %[1]s --vendor synthetic --yes", schema.Kind),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sel, err := f.selection(cmd)
 			if err != nil {
 				return err
 			}
-			narrow := sel.Vendor != "" || len(sel.Symbols) > 0 || sel.Timeframe != "" || !sel.Start.IsZero() || !sel.End.IsZero()
-			if !narrow && !all {
-				return usagef("say which %s: give --vendor, --symbol, --timeframe, --start or --end, or --all", schema.Kind)
+			if !narrow(sel) && !all {
+				var flags []string
+				for _, c := range pickable(&schema) {
+					flags = append(flags, "--"+flagOf(&schema, c))
+				}
+				return usagef("say which %s: give %s, --start or --end, or --all", schema.Kind, strings.Join(flags, ", "))
 			}
-			if narrow && all {
+			if narrow(sel) && all {
 				return usagef("--all removes everything; leave it out to remove what the other flags pick")
 			}
 			return a.withStore(cmd.Context(), writing, func(s *session) error {

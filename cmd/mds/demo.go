@@ -131,7 +131,7 @@ func (a *app) demoQueries(ctx context.Context, s *session) error {
 
 	a.heading("mds latest %s %s %s", demo.Symbol(0), demo.Symbol(1), demo.Symbol(2))
 	latest := mds.Selection{Symbols: []string{demo.Symbol(0), demo.Symbol(1), demo.Symbol(2)}}
-	if err := a.latest(ctx, s, latest, formatTable); err != nil {
+	if err := runLatest[mds.Bar](ctx, a, s, latest, formatTable); err != nil {
 		return err
 	}
 

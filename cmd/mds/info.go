@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
-	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/duckdb"
 )
 
@@ -53,17 +52,24 @@ func collectInfo(ctx context.Context, s *session) (storeInfo, error) {
 	if err != nil {
 		return storeInfo{}, err
 	}
-	bars, err := store.Bars(s.Store).Info(ctx, s.tenant)
-	return storeInfo{StoreInfo: base, Kinds: []mds.KindInfo{bars}}, err
+	all := storeInfo{StoreInfo: base}
+	for _, k := range kinds() {
+		info, err := k.info(ctx, s)
+		if err != nil {
+			return storeInfo{}, err
+		}
+		all.Kinds = append(all.Kinds, info)
+	}
+	return all, nil
 }
 
 func (i storeInfo) print(w io.Writer) {
-	fmt.Fprintf(w, "store    %s\n", i.Location)
-	fmt.Fprintf(w, "engine   %s, schema version %d\n", i.Engine, i.SchemaVersion)
-	fmt.Fprintf(w, "tenant   %s (%s)\n", i.Tenant, i.TenantID)
-	fmt.Fprintf(w, "size     %s\n", size(i.Bytes))
+	fmt.Fprintf(w, "store        %s\n", i.Location)
+	fmt.Fprintf(w, "engine       %s, schema version %d\n", i.Engine, i.SchemaVersion)
+	fmt.Fprintf(w, "tenant       %s (%s)\n", i.Tenant, i.TenantID)
+	fmt.Fprintf(w, "size         %s\n", size(i.Bytes))
 	for _, k := range i.Kinds {
-		line := fmt.Sprintf("%-8s %s rows in %s series", k.Kind, count(k.Rows), count(k.Series))
+		line := fmt.Sprintf("%-12s %s rows in %s series", k.Kind, count(k.Rows), count(k.Series))
 		if k.First != nil && k.Last != nil {
 			line += fmt.Sprintf(", %s to %s UTC", displayTime(*k.First, false), displayTime(*k.Last, false))
 		}
@@ -143,7 +149,7 @@ func (a *app) healthCommand() *cobra.Command {
 			} else {
 				fmt.Fprintln(a.stdout, h.State)
 				for _, c := range h.Components {
-					fmt.Fprintf(a.stdout, "  %-8s %s", c.Name, c.State)
+					fmt.Fprintf(a.stdout, "  %-12s %s", c.Name, c.State)
 					if c.Reason != "" {
 						fmt.Fprintf(a.stdout, ": %s", c.Reason)
 					}
@@ -180,8 +186,10 @@ func (a *app) health(ctx context.Context) health {
 		if err := s.Ping(ctx, s.tenant); err != nil {
 			return err
 		}
-		_, err := store.Bars(s.Store).Info(ctx, s.tenant)
-		report("bars", err)
+		for _, k := range kinds() {
+			_, err := k.info(ctx, s)
+			report(k.name, err)
+		}
 		return nil
 	})
 	report("store", err)

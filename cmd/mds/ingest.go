@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,47 +14,53 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/vendor"
 	"github.com/marketdatastore/mds/internal/load"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
 
-// defaultVendor is the vendor of files that name none.
-const defaultVendor = "local"
-
 // maxBatchSize bounds the memory of an ingest.
 const maxBatchSize = 1_000_000
 
 type ingestFlags struct {
-	vendor, symbol, timeframe string
-	tz, label                 string
-	columns                   map[string]string
-	symbolFrom                string
-	rejects                   string
-	strict, noHeader          bool
-	batchSize                 int
+	format           string
+	fixed            map[string]*string // by column
+	tz, label        string
+	columns          map[string]string
+	symbolFrom       string
+	rejects          string
+	strict, noHeader bool
+	batchSize        int
 }
 
 func (a *app) ingestCommand() *cobra.Command {
-	return group("ingest", "Load files into the store", ingestKind[mds.Bar](a))
+	return a.perKind("ingest", "Load files into the store", func(k kind) func(*app) *cobra.Command { return k.ingest })
 }
 
 func ingestKind[R mds.Record[R]](a *app) *cobra.Command {
 	schema := mds.SchemaOf[R]()
-	var f ingestFlags
+	formats := []string{string(codec.FormatCSV), string(codec.FormatNDJSON)}
+	vendors := ""
+	for _, f := range vendor.Formats[R]() {
+		formats = append(formats, f.Name)
+		vendors += fmt.Sprintf("\n--format %s reads %s.\n", f.Name, f.Doc)
+	}
+	f := ingestFlags{fixed: make(map[string]*string)}
 	cmd := &cobra.Command{
 		Use:   schema.Kind + " FILE… | -",
-		Short: "Load " + schema.Kind + " from CSV files, or from standard input",
-		Long: `Load CSV files, plain or compressed with gzip or Zstandard.
+		Short: "Load " + schema.Kind + " from CSV or NDJSON files, or from standard input",
+		Long: `Load files of CSV or NDJSON (told by their first byte), plain or compressed with
+gzip or Zstandard.
 
 Columns are found by their names and the usual aliases, in any order; --columns
 maps the rest. A row that cannot be read goes to the rejects file with its
 reason, and the others are loaded. Loading a file again changes nothing.
-
+` + vendors + `
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
-		Example: `  mds ingest bars MSFT.csv --symbol MSFT --timeframe 1m --tz America/New_York
-  mds ingest bars daily/*.csv --symbol-from filename --timeframe 1d --vendor yahoo
-  zcat bars.csv.gz | mds ingest bars - --columns ts=Time,close=Last`,
+		Example: fmt.Sprintf(`  mds ingest %[1]s FILE.csv --tz America/New_York
+  mds ingest %[1]s daily/*.csv.gz --symbol-from filename --vendor yahoo
+  zcat dump.ndjson.gz | mds ingest %[1]s - --columns %[2]s=Time`, schema.Kind, schema.TimeColumn().Name),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || slices.Contains(args, "") {
 				return usagef("name the files to load, or - for standard input")
@@ -68,31 +75,38 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.vendor, "vendor", "", `who delivered the data (default "`+defaultVendor+`", or the file's vendor column)`)
-	flags.StringVar(&f.symbol, "symbol", "", "the symbol, where the file has no column for it")
-	flags.StringVar(&f.timeframe, "timeframe", "", "the span of the bars, such as 1m, 1h, 1d, where the file has no column for it")
+	for _, c := range pickable(&schema) {
+		if c.Role == mds.Key && c.Derived {
+			continue // it tells records apart: one value for all makes one of them
+		}
+		usage := c.Doc + ", where the file has no column for it"
+		if c.Default != "" {
+			usage += ` (default "` + c.Default + `")`
+		}
+		f.fixed[c.Name] = flags.String(flagOf(&schema, c), "", usage)
+	}
+	flags.StringVar(&f.format, "format", "", strings.Join(formats, ", ")+" (default csv or ndjson, told by the first byte)")
 	flags.StringVar(&f.tz, "tz", "", "the time zone of times without an offset, such as America/New_York or UTC")
-	flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
 	flags.StringToStringVar(&f.columns, "columns", nil, "columns by their names in the file, such as ts=Date,close=Last; #3 is the third; date=, time= apart; an empty name leaves a column out")
-	flags.BoolVar(&f.noHeader, "no-header", false, "the first line is data; map the columns by their numbers")
+	flags.BoolVar(&f.noHeader, "no-header", false, "the first line of a CSV file is data; map the columns by their numbers")
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
-	offer(cmd, "timeframe", timeframes()...)
-	offer(cmd, "label", "start", "end")
-	offer(cmd, "symbol-from", "column", "filename")
 	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
+	f.label = "start"
+	if schema.Timeframe != nil {
+		flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
+		offer(cmd, "timeframe", timeframes()...)
+		offer(cmd, "label", "start", "end")
+	}
+	offer(cmd, "format", formats...)
+	offer(cmd, "symbol-from", "column", "filename")
 	return cmd
 }
 
-// csvOptions checks the flags and turns them into the codec's options.
-func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
-	opt := codec.CSVOptions{
-		Columns:  f.columns,
-		NoHeader: f.noHeader,
-		Fixed:    map[string]string{},
-		Default:  map[string]string{"vendor": defaultVendor},
-	}
+// options checks the flags and turns them into the codec's options.
+func (f *ingestFlags) options() (codec.Options, error) {
+	opt := codec.Options{Columns: f.columns, NoHeader: f.noHeader, Fixed: map[string]string{}}
 	var err error
 	if opt.Label, err = codec.ParseLabel(f.label); err != nil {
 		return opt, usagef("--label: %w", err)
@@ -107,18 +121,36 @@ func (f *ingestFlags) csvOptions() (codec.CSVOptions, error) {
 	default:
 		return opt, usagef("--symbol-from %q: use column or filename", f.symbolFrom)
 	}
-	if f.symbolFrom != "" && f.symbol != "" {
+	for name, value := range f.fixed {
+		if *value != "" {
+			opt.Fixed[name] = *value
+		}
+	}
+	if f.symbolFrom != "" && (opt.Fixed["symbol"] != "" || opt.Fixed["symbols"] != "") {
 		return opt, usagef("give --symbol or --symbol-from, not both")
 	}
 	if f.noHeader && len(f.columns) == 0 {
 		return opt, usagef("--no-header needs --columns with the columns' numbers, such as ts=#1,close=#5")
 	}
-	for name, value := range map[string]string{"vendor": f.vendor, "symbol": f.symbol, "timeframe": f.timeframe} {
-		if value != "" {
-			opt.Fixed[name] = value
-		}
-	}
 	return opt, nil
+}
+
+// decoderOf returns what reads a format.
+func decoderOf[R mds.Record[R]](format string) (func(io.Reader, codec.Options) (codec.Decoder[R], error), error) {
+	names := []string{string(codec.FormatCSV), string(codec.FormatNDJSON)}
+	for _, f := range vendor.Formats[R]() {
+		if f.Name == format {
+			return f.New, nil
+		}
+		names = append(names, f.Name)
+	}
+	switch codec.Format(format) {
+	case "", codec.FormatCSV, codec.FormatNDJSON:
+		return func(r io.Reader, opt codec.Options) (codec.Decoder[R], error) {
+			return codec.NewDecoder[R](r, codec.Format(format), opt)
+		}, nil
+	}
+	return nil, usagef("--format %q: use %s", format, strings.Replace(and(names), " and ", " or ", 1))
 }
 
 // loadZone finds a time zone by its IANA name.
@@ -131,7 +163,11 @@ func loadZone(name string) (*time.Location, error) {
 }
 
 func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, files []string) error {
-	opt, err := f.csvOptions()
+	opt, err := f.options()
+	if err != nil {
+		return err
+	}
+	decoder, err := decoderOf[R](f.format)
 	if err != nil {
 		return err
 	}
@@ -158,7 +194,8 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		result, err := load.Run(ctx, load.Config[R]{
 			Files:          files,
 			Stdin:          a.stdin,
-			CSV:            opt,
+			Options:        opt,
+			Decoder:        decoder,
 			SymbolFromFile: f.symbolFrom == "filename",
 			Strict:         f.strict,
 			Rejects:        rejects,

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/marketdatastore/mds"
@@ -88,7 +89,7 @@ func newRecordTable[R any](schema *mds.Schema[R]) *table {
 			name += " (UTC)"
 		}
 		t.header = append(t.header, name)
-		t.right = append(t.right, c.Role == mds.Value && c.Text == nil)
+		t.right = append(t.right, c.Numeric())
 	}
 	return t
 }
@@ -99,12 +100,28 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 func addRecord[R any](t *table, schema *mds.Schema[R], record *R) {
 	cells := codec.AppendCells(nil, schema, record)
 	for i := range schema.Columns {
-		if c := &schema.Columns[i]; c.Time != nil {
-			calendar := schema.Timeframe != nil && schema.Timeframe(record).Calendar()
+		switch c := &schema.Columns[i]; {
+		case cells[i] == "":
+		case c.Time != nil:
+			calendar := c.Role == mds.Time && schema.Timeframe != nil && schema.Timeframe(record).Calendar()
 			cells[i] = displayTime(*c.Time(record), calendar)
+		case c.Metrics != nil:
+			cells[i] = plural(int64(len(*c.Metrics(record))), "figure")
+		case c.Text != nil:
+			cells[i] = oneLine(cells[i])
 		}
 	}
 	t.add(cells...)
+}
+
+// oneLine shows the beginning of a text on one line.
+func oneLine(s string) string {
+	const most = 60
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if runes := []rune(s); len(runes) > most {
+		s = string(runes[:most-1]) + "…"
+	}
+	return s
 }
 
 // displayTime writes a UTC time, or the date alone of a calendar bar.

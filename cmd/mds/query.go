@@ -15,12 +15,12 @@ import (
 const tableLimit = 100
 
 func (a *app) queryCommand() *cobra.Command {
-	return group("query", "Read a window of records", queryKind[mds.Bar](a))
+	return a.perKind("query", "Read a window of records", func(k kind) func(*app) *cobra.Command { return k.query })
 }
 
 func queryKind[R mds.Record[R]](a *app) *cobra.Command {
 	schema := mds.SchemaOf[R]()
-	var f selectionFlags
+	f := newSelectionFlags[R]()
 	var order string
 	var limit int
 	cmd := &cobra.Command{
@@ -30,9 +30,9 @@ func queryKind[R mds.Record[R]](a *app) *cobra.Command {
 
 Times are shown in UTC. A table shows ` + strconv.Itoa(tableLimit) + ` rows unless --limit says otherwise, and says
 when it cut; csv, ndjson and json give all.`,
-		Example: `  mds query bars --symbol MSFT --timeframe 1m --start 2020-11-27 --end 2020-11-28
-  mds query bars --symbol MSFT,AAPL --timeframe 1d --order desc --limit 20
-  mds query bars --vendor yahoo --format csv > yahoo.csv`,
+		Example: fmt.Sprintf(`  mds query %[1]s --symbol MSFT --start 2020-11-27 --end 2020-11-28
+  mds query %[1]s --symbol MSFT,AAPL --order desc --limit 20
+  mds query %[1]s --vendor yahoo --format csv > yahoo.csv`, schema.Kind),
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sel, err := f.selection(cmd)
@@ -55,6 +55,7 @@ when it cut; csv, ndjson and json give all.`,
 		},
 	}
 	f.register(cmd, true, true)
+	f.registerKnownAt(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 0, fmt.Sprintf("at most this many rows, 0 for all (default %d for a table, else all)", tableLimit))
 	cmd.Flags().StringVar(&order, "order", "asc", "oldest first (asc) or newest first (desc)")
 	f.registerFormat(cmd)
@@ -70,7 +71,7 @@ func runQuery[R mds.Record[R]](ctx context.Context, a *app, s *session, query md
 	}
 	kind := mds.SchemaOf[R]().Kind
 	if n == 0 {
-		fmt.Fprintf(a.stderr, "no %s match; mds series lists what there is\n", kind)
+		fmt.Fprintf(a.stderr, "no %s match; %s lists what there is\n", kind, listing(kind))
 	}
 	if query.Limit == 0 || n < int64(query.Limit) {
 		return nil

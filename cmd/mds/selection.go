@@ -25,63 +25,91 @@ func noEmptyFlags(cmd *cobra.Command) error {
 }
 
 // selectionFlags pick records.
-type selectionFlags struct {
-	vendor, timeframe string
-	symbols           []string
-	start, end, tz    string
-	format            string // "" for commands without one
+type selectionFlags[R mds.Record[R]] struct {
+	schema         mds.Schema[R]
+	picks          map[string]*[]string // by column
+	symbols        []string
+	start, end, tz string
+	knownAt        string
+	format         string // "" for commands without one
+}
+
+func newSelectionFlags[R mds.Record[R]]() *selectionFlags[R] {
+	return &selectionFlags[R]{schema: mds.SchemaOf[R](), picks: make(map[string]*[]string)}
 }
 
 // registerFormat adds --format, which selection checks.
-func (f *selectionFlags) registerFormat(cmd *cobra.Command) {
+func (f *selectionFlags[R]) registerFormat(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.format, "format", formatTable, "table, csv, ndjson or json")
 	offer(cmd, "format", formatTable, string(codec.FormatCSV), string(codec.FormatNDJSON), string(codec.FormatJSON))
 }
 
-func (f *selectionFlags) register(cmd *cobra.Command, symbols, window bool) {
+// register adds the flags that pick by the kind's columns; symbols and window
+// tell whether by these, too.
+func (f *selectionFlags[R]) register(cmd *cobra.Command, symbols, window bool) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.vendor, "vendor", "", "only this vendor")
-	if symbols {
-		flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
+	for _, c := range pickable(&f.schema) {
+		switch {
+		case c == f.schema.SymbolColumn():
+			if symbols {
+				flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
+			}
+		default:
+			f.picks[c.Name] = flags.StringSlice(flagOf(&f.schema, c), nil, "only this "+strings.ReplaceAll(c.Name, "_", " ")+" ("+c.Doc+"); several separated by commas")
+		}
 	}
-	flags.StringVar(&f.timeframe, "timeframe", "", "only this timeframe, such as 1m or 1d")
-	offer(cmd, "timeframe", timeframes()...)
+	if f.schema.Lookup("timeframe") != nil {
+		offer(cmd, "timeframe", timeframes()...)
+	}
 	if window {
 		flags.StringVar(&f.start, "start", "", "from this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z")
 		flags.StringVar(&f.end, "end", "", "before this time")
-		flags.StringVar(&f.tz, "tz", "UTC", "the time zone of --start and --end without an offset")
+		flags.StringVar(&f.tz, "tz", "UTC", "the time zone of times given without an offset")
+	}
+}
+
+// registerKnownAt adds --known-at for kinds with versions.
+func (f *selectionFlags[R]) registerKnownAt(cmd *cobra.Command) {
+	if f.schema.RevisionColumn() != nil {
+		cmd.Flags().StringVar(&f.knownAt, "known-at", "", "as known at this time, or by the end of this date: each figure from the newest filing until then")
 	}
 }
 
 // selection turns the flags of cmd into a selection.
-func (f *selectionFlags) selection(cmd *cobra.Command) (mds.Selection, error) {
+func (f *selectionFlags[R]) selection(cmd *cobra.Command) (sel mds.Selection, err error) {
 	if err := noEmptyFlags(cmd); err != nil {
-		return mds.Selection{}, err
+		return sel, err
 	}
 	if f.format != "" {
 		if err := checkFormat(f.format); err != nil {
-			return mds.Selection{}, err
+			return sel, err
 		}
 	}
-	given := strings.Join(f.symbols, ",")
-	for i, symbol := range f.symbols {
-		if f.symbols[i] = strings.TrimSpace(symbol); f.symbols[i] == "" {
-			return mds.Selection{}, usagef("--symbol %q names an empty symbol", given)
-		}
-	}
-	sel := mds.Selection{Vendor: f.vendor, Symbols: f.symbols}
-	var err error
-	if f.timeframe != "" {
-		if sel.Timeframe, err = mds.ParseTimeframe(f.timeframe); err != nil {
-			return sel, usagef("--timeframe: %w", err)
-		}
-	}
-	if f.tz == "" {
-		return sel, nil
-	}
-	zone, err := loadZone(f.tz)
-	if err != nil {
+	if sel.Symbols, err = cleanList("symbol", f.symbols); err != nil {
 		return sel, err
+	}
+	for _, c := range pickable(&f.schema) {
+		values := f.picks[c.Name]
+		if values == nil || len(*values) == 0 {
+			continue
+		}
+		if sel.Where == nil {
+			sel.Where = make(map[string][]string)
+		}
+		if sel.Where[c.Name], err = f.values(c, *values); err != nil {
+			return sel, err
+		}
+	}
+	zone := time.UTC
+	if f.tz != "" {
+		if zone, err = loadZone(f.tz); err != nil {
+			return sel, err
+		}
+	}
+	if f.knownAt != "" {
+		if sel.KnownAt, err = knownAt(f.knownAt, zone); err != nil {
+			return sel, err
+		}
 	}
 	for _, bound := range []struct {
 		flag, text string
@@ -98,4 +126,56 @@ func (f *selectionFlags) selection(cmd *cobra.Command) (mds.Selection, error) {
 		return sel, usagef("--start %s is not before --end %s", f.start, f.end)
 	}
 	return sel, nil
+}
+
+// values brings what a flag gives for a column into the column's form.
+func (f *selectionFlags[R]) values(c *mds.Column[R], given []string) ([]string, error) {
+	flag := flagOf(&f.schema, c)
+	given, err := cleanList(flag, given)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]string, len(given))
+	for i, value := range given {
+		var r R
+		if c.Name == "vendor" { // any may be asked for
+			values[i] = mds.NormalizeVendor(value)
+			continue
+		}
+		if err := c.SetText(&r, value); err != nil {
+			return nil, usagef("--%s: %w", flag, err)
+		}
+		values[i] = string(c.AppendText(nil, &r))
+	}
+	return values, nil
+}
+
+// cleanList trims the items of a flag and refuses empty ones.
+func cleanList(flag string, items []string) ([]string, error) {
+	var clean []string
+	for _, item := range items {
+		item = strings.TrimSpace(item)
+		if item == "" {
+			return nil, usagef("--%s %q names an empty %s", flag, strings.Join(items, ","), strings.ReplaceAll(flag, "-", " "))
+		}
+		clean = append(clean, item)
+	}
+	return clean, nil
+}
+
+// knownAt is an instant, or the last one of a date.
+func knownAt(text string, zone *time.Location) (time.Time, error) {
+	t, err := codec.ParseTime(text, zone)
+	if err != nil {
+		return t, usagef("--known-at: %w", err)
+	}
+	if _, err := mds.ParseDate(strings.TrimSpace(text)); err == nil {
+		return t.AddDate(0, 0, 1).Add(-time.Microsecond), nil
+	}
+	return t, nil
+}
+
+// narrow reports whether a selection leaves anything out.
+func narrow(sel mds.Selection) bool {
+	return sel.Vendor != "" || len(sel.Symbols) > 0 || sel.Timeframe != "" || len(sel.Where) > 0 || !sel.Start.IsZero() || !sel.End.IsZero()
 }

@@ -13,10 +13,24 @@ import (
 )
 
 func (a *app) seriesCommand() *cobra.Command {
-	var f selectionFlags
+	all := a.perKind("series", "List the series with their counts and time ranges", func(k kind) func(*app) *cobra.Command { return k.series })
+	return ofBars(all, "series [KIND]")
+}
+
+// listing is the command that lists the series of a kind.
+func listing(kind string) string {
+	if kind == "bars" {
+		return "mds series"
+	}
+	return "mds series " + kind
+}
+
+func seriesKind[R mds.Record[R]](a *app) *cobra.Command {
+	schema := mds.SchemaOf[R]()
+	f := newSelectionFlags[R]()
 	cmd := &cobra.Command{
-		Use:   "series",
-		Short: "List the series of bars with their counts and time ranges",
+		Use:   schema.Kind,
+		Short: "List the series of " + schema.Kind + " with their counts and time ranges",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sel, err := f.selection(cmd)
@@ -24,7 +38,7 @@ func (a *app) seriesCommand() *cobra.Command {
 				return err
 			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
-				return a.series(cmd.Context(), s, sel, f.format)
+				return runSeries[R](cmd.Context(), a, s, sel, f.format)
 			})
 		},
 	}
@@ -33,35 +47,47 @@ func (a *app) seriesCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) series(ctx context.Context, s *session, sel mds.Selection, format string) error {
-	bars := store.Bars(s.Store)
-	list, err := bars.Series(ctx, s.tenant, sel)
+func runSeries[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds.Selection, format string) error {
+	schema := mds.SchemaOf[R]()
+	records := store.TableOf[R](s.Store)
+	list, err := records.Series(ctx, s.tenant, sel)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		info, err := bars.Info(ctx, s.tenant)
+		info, err := records.Info(ctx, s.tenant)
 		if err != nil {
 			return err
 		}
 		if info.Rows > 0 {
 			fmt.Fprintf(a.stderr, "no series match, of the %s there are\n", count(info.Series))
 		} else {
-			fmt.Fprintln(a.stderr, "no bars are stored; load some with: mds ingest bars FILE")
+			fmt.Fprintf(a.stderr, "no %s are stored; load some with: mds ingest %[1]s FILE\n", schema.Kind)
 		}
 	}
-	t := &table{
-		header: []string{"vendor", "symbol", "timeframe", "rows", "first", "last"},
-		right:  []bool{false, false, false, true, false, false},
+	identity := schema.ByRole(mds.Identity)
+	t := &table{}
+	for _, c := range identity {
+		t.header = append(t.header, c.Name)
 	}
+	t.header = append(t.header, "rows", "first", "last")
+	t.right = make([]bool, len(t.header))
+	t.right[len(identity)] = true
 	for _, series := range list {
-		id := series.Identity
-		if format == formatTable {
-			calendar := id.Timeframe.Calendar()
-			t.add(id.Vendor, id.Symbol, string(id.Timeframe), count(series.Rows), displayTime(series.First, calendar), displayTime(series.Last, calendar))
-			continue
+		var cells []string
+		for _, c := range identity {
+			cells = append(cells, string(c.AppendText(nil, &series.Identity)))
 		}
-		t.add(id.Vendor, id.Symbol, string(id.Timeframe), strconv.FormatInt(series.Rows, 10), series.First.Format(time.RFC3339Nano), series.Last.Format(time.RFC3339Nano))
+		dates := schema.Dated() || schema.Timeframe != nil && schema.Timeframe(&series.Identity).Calendar()
+		switch {
+		case format == formatTable:
+			cells = append(cells, count(series.Rows), displayTime(series.First, dates), displayTime(series.Last, dates))
+		case schema.Dated():
+			cells = append(cells, strconv.FormatInt(series.Rows, 10), displayTime(series.First, true), displayTime(series.Last, true))
+		default:
+			cells = append(cells, strconv.FormatInt(series.Rows, 10), series.First.Format(time.RFC3339Nano), series.Last.Format(time.RFC3339Nano))
+		}
+		t.add(cells...)
 	}
-	return t.writeAs(a.stdout, format, "rows")
+	return t.writeAs(a.stdout, format, "rows", "strike")
 }

@@ -31,8 +31,12 @@ type Config[R any] struct {
 	Files []string
 	Stdin io.Reader
 
-	// CSV says how to read the files.
-	CSV codec.CSVOptions
+	// Options say how to read the files.
+	Options codec.Options
+
+	// Decoder reads one file. Defaults to codec.NewDecoder, which tells CSV and
+	// NDJSON apart.
+	Decoder func(io.Reader, codec.Options) (codec.Decoder[R], error)
 
 	// SymbolFromFile takes the symbol of each file from its name; see SymbolOf.
 	SymbolFromFile bool
@@ -133,6 +137,11 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 	if cfg.BatchSize <= 0 {
 		cfg.BatchSize = DefaultBatchSize
 	}
+	if cfg.Decoder == nil {
+		cfg.Decoder = func(r io.Reader, opt codec.Options) (codec.Decoder[R], error) {
+			return codec.NewDecoder[R](r, "", opt)
+		}
+	}
 	l := &load[R]{cfg: cfg, batch: make([]R, 0, min(cfg.BatchSize, 4096))}
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
@@ -202,16 +211,16 @@ func (l *load[R]) file(ctx context.Context, name string) (err error) {
 		l.bytesBefore += f.BytesRead()
 		err = errors.Join(err, f.Close())
 	}()
-	options := l.cfg.CSV
+	options := l.cfg.Options
 	if l.cfg.SymbolFromFile {
-		options.Fixed = withSymbol(options.Fixed, name)
+		options.Fixed = withSymbol[R](options.Fixed, name)
 	}
-	decoder, err := codec.NewCSV[R](f, options)
+	decoder, err := l.cfg.Decoder(f, options)
 	if err != nil {
 		return err
 	}
-	l.ignore(decoder.Ignored())
 	defer func() {
+		l.ignore(decoder.Ignored())
 		for what, n := range decoder.Warnings() {
 			l.result.Warnings[what] += n
 		}
@@ -229,7 +238,7 @@ func (l *load[R]) file(ctx context.Context, name string) (err error) {
 }
 
 // next decodes one row and writes the batch when it is full.
-func (l *load[R]) next(ctx context.Context, decoder *codec.CSV[R], name string) (more bool, err error) {
+func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name string) (more bool, err error) {
 	l.batch = append(l.batch, *new(R))
 	err = decoder.Next(&l.batch[len(l.batch)-1])
 	if err != nil {
@@ -315,8 +324,12 @@ func (l *load[R]) ignore(columns []string) {
 }
 
 // withSymbol adds the symbol that a file's name gives to the fixed values.
-func withSymbol(fixed map[string]string, file string) map[string]string {
-	out := map[string]string{"symbol": SymbolOf(file)}
+func withSymbol[R mds.Record[R]](fixed map[string]string, file string) map[string]string {
+	out := make(map[string]string)
+	schema := mds.SchemaOf[R]()
+	if c := schema.SymbolColumn(); c != nil {
+		out[c.Name] = SymbolOf(file)
+	}
 	for k, v := range fixed {
 		out[k] = v
 	}
@@ -329,7 +342,7 @@ func SymbolOf(file string) string {
 	base := filepath.Base(file)
 	for {
 		switch ext := strings.ToLower(filepath.Ext(base)); ext {
-		case ".csv", ".tsv", ".txt", ".gz", ".zst":
+		case ".csv", ".tsv", ".txt", ".ndjson", ".jsonl", ".json", ".gz", ".zst":
 			base = base[:len(base)-len(ext)]
 		default:
 			return mds.NormalizeSymbol(base)

@@ -54,11 +54,8 @@ func run(ctx context.Context, t *testing.T, w *memory, change func(*load.Config[
 	t.Helper()
 	rejects := load.NewRejects(filepath.Join(t.TempDir(), "rejects"))
 	cfg := load.Config[mds.Bar]{
-		Files: files,
-		CSV: codec.CSVOptions{
-			Fixed:   map[string]string{"timeframe": "1s"},
-			Default: map[string]string{"vendor": "test"},
-		},
+		Files:          files,
+		Options:        codec.Options{Fixed: map[string]string{"timeframe": "1s"}},
 		SymbolFromFile: true,
 		Rejects:        rejects,
 		Writer:         w,
@@ -179,7 +176,7 @@ func TestCancelEndsAReadThatBlocks(t *testing.T) {
 	go cancel()
 	result, _, err := run(ctx, t, &memory{}, func(c *load.Config[mds.Bar]) {
 		c.Stdin, c.SymbolFromFile = r, false
-		c.CSV.Fixed["symbol"] = "A"
+		c.Options.Fixed["symbol"] = "A"
 	}, "-")
 	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != result.Ledger.Read {
 		t.Errorf("%+v, %v", result.Ledger, err)

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
+)
+
+// kinds are the record kinds that the commands know. A kind is added here.
+func kinds() []kind {
+	return []kind{
+		kindOf[mds.Bar](),
+		kindOf[mds.OptionSnap](),
+		kindOf[mds.Fundamentals](),
+		kindOf[mds.News](),
+	}
+}
+
+// kind is what the commands do with one kind of record.
+type kind struct {
+	name string
+	info func(context.Context, *session) (mds.KindInfo, error)
+
+	// latest is nil for kinds without series in time.
+	ingest, query, latest, series, export, write, remove func(*app) *cobra.Command
+}
+
+func kindOf[R mds.Record[R]]() kind {
+	schema := mds.SchemaOf[R]()
+	k := kind{
+		name: schema.Kind,
+		info: func(ctx context.Context, s *session) (mds.KindInfo, error) {
+			return store.TableOf[R](s.Store).Info(ctx, s.tenant)
+		},
+		ingest: ingestKind[R],
+		query:  queryKind[R],
+		latest: latestKind[R],
+		series: seriesKind[R],
+		export: exportKind[R],
+		write:  writeKind[R],
+		remove: deleteKind[R],
+	}
+	if schema.TimeIsValue {
+		k.latest = nil
+	}
+	return k
+}
+
+// perKind is a command with one of each kind below it.
+func (a *app) perKind(use, short string, of func(kind) func(*app) *cobra.Command) *cobra.Command {
+	var commands []*cobra.Command
+	for _, k := range kinds() {
+		if make := of(k); make != nil {
+			commands = append(commands, make(a))
+		}
+	}
+	return group(use, short, commands...)
+}
+
+// ofBars makes a command of a group: without a kind it is that of bars.
+func ofBars(group *cobra.Command, use string) *cobra.Command {
+	for _, c := range group.Commands() {
+		if c.Name() == "bars" {
+			bars := *c
+			group.Args, group.RunE, group.Example = bars.Args, bars.RunE, strings.ReplaceAll(bars.Example, " bars", "")
+			group.Flags().AddFlagSet(bars.Flags())
+		}
+	}
+	group.Use = use
+	return group
+}
+
+// pickable are the columns that records are picked by, and that files may lack
+// and get from a flag. The symbol's flag is --symbol for every kind.
+func pickable[R any](schema *mds.Schema[R]) []*mds.Column[R] {
+	columns := schema.ByRole(mds.Identity, mds.Key, mds.Revision)
+	if c := schema.SymbolColumn(); c != nil && !slices.Contains(columns, c) {
+		columns = append(columns, c)
+	}
+	return columns
+}
+
+// flagOf is the flag of a column.
+func flagOf[R any](schema *mds.Schema[R], c *mds.Column[R]) string {
+	if c == schema.SymbolColumn() {
+		return "symbol"
+	}
+	return strings.ReplaceAll(c.Name, "_", "-")
+}
+
+// and joins words: "a, b and c".
+func and(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}

@@ -1,0 +1,390 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/marketdatastore/mds"
+)
+
+// builder makes records of the fields of rows: what the formats share. A row
+// goes through begin, set for each field, setTime and finish.
+type builder[R mds.Record[R]] struct {
+	schema    mds.Schema[R]
+	opt       Options
+	fixed     R      // what options and defaults give to every record
+	given     []bool // columns that fixed has
+	timeAt    int    // index of the time column
+	fixedTime string
+	texts     []lastText
+	zone      *zone
+	number    numbers
+	warnings  map[string]int64
+
+	// The row being read.
+	set      []bool // columns that have a value
+	timeText string
+	odd      []string // warnings
+	faults   []mds.Fault
+	scratch  []byte
+}
+
+// lastText is the value that a text column had last. Neighbouring rows mostly
+// repeat one: a symbol costs one string, not one a row.
+type lastText struct {
+	raw     []byte
+	text    string
+	literal bool
+	known   bool
+}
+
+func newBuilder[R mds.Record[R]](opt Options) (*builder[R], error) {
+	b := &builder[R]{schema: mds.SchemaOf[R](), opt: opt, warnings: make(map[string]int64)}
+	b.given = make([]bool, len(b.schema.Columns))
+	b.set = make([]bool, len(b.schema.Columns))
+	b.texts = make([]lastText, len(b.schema.Columns))
+	for i := range b.schema.Columns {
+		if b.schema.Columns[i].Role == mds.Time {
+			b.timeAt = i
+		}
+	}
+	if opt.Zone != nil {
+		b.zone = &zone{location: opt.Zone}
+	}
+	for _, name := range sortedKeys(opt.Fixed) {
+		if b.schema.Lookup(name) == nil {
+			return nil, &SetupError{Reason: fmt.Sprintf("%s have no column %q; they have %s", b.schema.Kind, name, strings.Join(columnNames(&b.schema), ", "))}
+		}
+	}
+	return b, nil
+}
+
+// fix gives every record the fixed values, and the defaults of the columns
+// that no field feeds.
+func (b *builder[R]) fix(fed func(column string) bool) error {
+	for i := range b.schema.Columns {
+		c := &b.schema.Columns[i]
+		value, ok := b.opt.Fixed[c.Name]
+		if !ok {
+			value, ok = c.Default, c.Default != "" && !fed(c.Name)
+		}
+		if !ok {
+			continue
+		}
+		if i == b.timeAt {
+			b.fixedTime = value
+		} else if err := c.SetText(&b.fixed, value); err != nil {
+			return &SetupError{Reason: "--" + flagName(c.Name) + ": " + err.Error()}
+		}
+		b.given[i] = true
+	}
+	return nil
+}
+
+// flagName is the flag of the command line that gives a column its value.
+func flagName(column string) string { return strings.ReplaceAll(column, "_", "-") }
+
+// begin starts a record.
+func (b *builder[R]) begin(record *R) {
+	*record = b.fixed
+	copy(b.set, b.given)
+	b.timeText = b.fixedTime
+	b.faults, b.odd = b.faults[:0], b.odd[:0]
+}
+
+func (b *builder[R]) fault(field, reason string) {
+	if reason != "" {
+		b.faults = append(b.faults, mds.Fault{Field: field, Reason: reason})
+	}
+}
+
+// setText gives a column its value as it was written. A literal text, one that
+// was quoted, is not taken for a missing value.
+func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
+	c := &b.schema.Columns[column]
+	if c.Text != nil || c.List != nil || c.Metrics != nil {
+		b.setWords(record, column, raw, literal)
+		return
+	}
+	cell := bytes.TrimSpace(raw)
+	if missing(cell) {
+		return // what is required says so in the end
+	}
+	b.set[column] = true
+	switch {
+	case column == b.timeAt:
+		b.timeText = string(cell)
+	case c.OptInt != nil:
+		v, fault := b.number.whole(cell)
+		b.fault(c.Name, fault)
+		*c.OptInt(record) = mds.Some(v)
+	case c.OptFloat != nil:
+		v, fault := b.number.float(cell)
+		b.fault(c.Name, fault)
+		*c.OptFloat(record) = mds.Some(v)
+	case c.Float != nil:
+		v, fault := b.number.float(cell)
+		b.fault(c.Name, fault)
+		*c.Float(record) = v
+	case c.Decimal != nil:
+		digits, ok := b.number.plain(cell)
+		if !ok {
+			digits = cell
+		}
+		v, err := mds.ParseDecimal(string(digits))
+		b.fault(c.Name, errorText(err))
+		*c.Decimal(record) = v
+	case c.Date != nil:
+		s, err := parseStamp(string(cell))
+		b.fault(c.Name, errorText(err))
+		*c.Date(record) = mds.DateOf(b.date(&s))
+	case c.Time != nil:
+		s, err := parseStamp(string(cell))
+		if err == nil {
+			*c.Time(record), err = b.instant(&s, string(cell))
+		}
+		b.fault(c.Name, errorText(err))
+	}
+}
+
+// setWords gives a column of text, a list or metrics its value.
+func (b *builder[R]) setWords(record *R, column int, raw []byte, literal bool) {
+	c := &b.schema.Columns[column]
+	last := &b.texts[column]
+	repeated := c.Text != nil && last.known && last.literal == literal && bytes.Equal(last.raw, raw)
+	if !repeated {
+		last.known = false
+		if !utf8.Valid(raw) {
+			b.fault(c.Name, strconv.Quote(clip(raw))+" is not valid UTF-8")
+			return
+		}
+		text := string(raw)
+		if !literal && missingText(bytes.TrimSpace(raw)) {
+			text = ""
+		}
+		if c.Text == nil || c.Parse != nil && text != "" {
+			if text == "" {
+				return
+			}
+			var parsed R
+			if err := c.SetText(&parsed, text); err != nil {
+				b.fault(c.Name, err.Error())
+				return
+			}
+			b.set[column] = true
+			switch {
+			case c.List != nil:
+				*c.List(record) = *c.List(&parsed)
+				return
+			case c.Metrics != nil:
+				*c.Metrics(record) = *c.Metrics(&parsed)
+				return
+			}
+			text = *c.Text(&parsed)
+		}
+		*last = lastText{raw: append(last.raw[:0], raw...), text: text, literal: literal, known: true}
+	}
+	*c.Text(record) = last.text
+	b.set[column] = last.text != ""
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// finish completes a record: time, validity, stored form, warnings. It returns
+// a [*SetupError] without its line, or the faults as an [*mds.InvalidError].
+func (b *builder[R]) finish(record *R) error {
+	if err := b.finishTime(record); err != nil {
+		return err
+	}
+	if err := b.validate(record); err != nil {
+		return err
+	}
+	b.schema.Normalize(record)
+	if err := b.underivable(record); err != nil {
+		return err
+	}
+	if b.schema.Warning != nil {
+		if warning := b.schema.Warning(record); warning != "" {
+			b.warnings[warning]++
+		}
+	}
+	for _, warning := range b.odd {
+		b.warnings[warning]++
+	}
+	return nil
+}
+
+// underivable finds a number that nothing gave and nothing derived: 0 is not
+// what it is.
+func (b *builder[R]) underivable(record *R) error {
+	for i := range b.schema.Columns {
+		if c := &b.schema.Columns[i]; c.Decimal != nil && !b.set[i] && *c.Decimal(record) == 0 {
+			return &mds.InvalidError{Faults: []mds.Fault{{Field: c.Name, Reason: "is missing"}}}
+		}
+	}
+	return nil
+}
+
+// validate joins what could not be read with what is not valid.
+func (b *builder[R]) validate(record *R) error {
+	for i := range b.schema.Columns {
+		// Zero does not tell that these are missing.
+		if c := &b.schema.Columns[i]; !b.set[i] && (c.Float != nil || c.Decimal != nil) && !c.Optional() {
+			b.fault(c.Name, "is missing")
+		}
+	}
+	var invalid *mds.InvalidError
+	if err := b.schema.Validate(record); errors.As(err, &invalid) {
+		unread := len(b.faults)
+		for _, f := range invalid.Faults {
+			known := slices.ContainsFunc(b.faults[:unread], func(have mds.Fault) bool { return have.Field == f.Field })
+			if !known {
+				b.faults = append(b.faults, f)
+			}
+		}
+	} else if err != nil {
+		return err
+	}
+	if len(b.faults) == 0 {
+		return nil
+	}
+	return &mds.InvalidError{Faults: slices.Clone(b.faults)}
+}
+
+// InvalidRow is the error of a row whose record does not validate.
+func InvalidRow(err error, line int, raw string) error {
+	var invalid *mds.InvalidError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	field, reason := rowFault(invalid)
+	return &RowError{Line: line, Field: field, Reason: reason, Raw: raw}
+}
+
+// rowFault is what an InvalidError says of a row.
+func rowFault(invalid *mds.InvalidError) (field, reason string) {
+	fields := make([]string, 0, len(invalid.Faults))
+	for _, f := range invalid.Faults {
+		if !slices.Contains(fields, f.Field) {
+			fields = append(fields, f.Field)
+		}
+	}
+	return strings.Join(fields, ","), invalid.Error()
+}
+
+// year1970 is the length of that year in seconds.
+const year1970 = 365 * 24 * 3600
+
+// finishTime resolves the record's time, which may hang on its timeframe.
+func (b *builder[R]) finishTime(record *R) error {
+	c := &b.schema.Columns[b.timeAt]
+	if b.timeText == "" {
+		b.fault(c.Name, "is missing")
+		return nil
+	}
+	s, err := parseStamp(b.timeText)
+	if err != nil {
+		if clock := (stamp{}); strings.Contains(b.timeText, ":") && clock.setClock(b.timeText) == "" {
+			return &SetupError{Field: c.Name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", b.timeText)}
+		}
+		b.fault(c.Name, err.Error())
+		return nil
+	}
+	if s.epoch && -year1970 < s.unixSec && s.unixSec < year1970 {
+		b.odd = append(b.odd, "an epoch within a year of 1970: is the column a time?")
+	}
+	if c.Date != nil {
+		*c.Date(record) = mds.DateOf(b.date(&s))
+		return nil
+	}
+	var t time.Time
+	if b.schema.Timeframe == nil {
+		t, err = b.instant(&s, b.timeText)
+	} else {
+		t, err = b.start(&s, b.timeText, b.schema.Timeframe(record))
+	}
+	var setup *SetupError
+	if errors.As(err, &setup) {
+		setup.Field = c.Name
+		return setup
+	}
+	if err != nil {
+		b.fault(c.Name, err.Error())
+		return nil
+	}
+	if t.IsZero() {
+		b.fault(c.Name, strconv.Quote(b.timeText)+" is the one instant that cannot be kept")
+		t = time.Unix(0, 0)
+	}
+	*c.Time(record) = t
+	return nil
+}
+
+// date is the day that a stamp shows where it was written. An epoch shows it in
+// the zone of the file, or else in UTC.
+func (b *builder[R]) date(s *stamp) time.Time {
+	if !s.epoch {
+		return s.wall()
+	}
+	if b.zone != nil {
+		return s.instant().In(b.zone.location)
+	}
+	return s.instant()
+}
+
+// start turns a stamp into the start of a bar of the timeframe.
+func (b *builder[R]) start(s *stamp, text string, timeframe mds.Timeframe) (time.Time, error) {
+	if timeframe.Calendar() {
+		local := b.date(s)
+		if b.opt.Label == LabelEnd && s.midnight() {
+			local = local.Add(-time.Nanosecond)
+		}
+		return timeframe.Truncate(local), nil
+	}
+	if !timeframe.Valid() {
+		return time.Unix(0, 0), nil // the row is at fault for its timeframe, not for its time
+	}
+	if !s.hasTime {
+		return time.Time{}, fmt.Errorf("%q has no time of day, which bars of %s need", text, timeframe)
+	}
+	t, err := b.instant(s, text)
+	if err == nil && b.opt.Label == LabelEnd {
+		t = t.Add(-timeframe.Duration())
+	}
+	return t, err
+}
+
+// instant turns a stamp into a moment; a bare date into its 00:00 UTC.
+func (b *builder[R]) instant(s *stamp, text string) (t time.Time, err error) {
+	switch {
+	case !s.hasTime:
+		return s.wall(), nil
+	case s.hasOffset:
+		t = s.instant()
+	case b.zone == nil:
+		return t, noZone(text)
+	default:
+		var ambiguous bool
+		if t, ambiguous, err = b.zone.instant(s.wall()); err != nil {
+			return t, err
+		}
+		if ambiguous {
+			b.odd = append(b.odd, "a local time that occurred twice was read as the first")
+		}
+	}
+	if t.Nanosecond()%1000 != 0 {
+		b.odd = append(b.odd, "a time finer than microseconds was cut")
+	}
+	return t, nil
+}
