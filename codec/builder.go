@@ -240,7 +240,11 @@ func (b *builder[R]) underivable(record *R) error {
 func (b *builder[R]) validate(record *R) error {
 	for i := range b.schema.Columns {
 		// Zero does not tell that these are missing.
-		if c := &b.schema.Columns[i]; !b.set[i] && (c.Float != nil || c.Decimal != nil) && !c.Optional() {
+		c := &b.schema.Columns[i]
+		if b.set[i] || c.Optional() || c.Float == nil && c.Decimal == nil {
+			continue
+		}
+		if !slices.ContainsFunc(b.faults, func(have mds.Fault) bool { return have.Field == c.Name }) {
 			b.fault(c.Name, "is missing")
 		}
 	}

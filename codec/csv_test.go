@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 )
@@ -388,67 +386,6 @@ func TestCSVSetupErrors(t *testing.T) {
 			t.Errorf("%s: %v; want %q, mended by a setting: %v", c.name, err, c.want, c.setup)
 		}
 	}
-}
-
-// TestCSVRoundTrip writes random bars and reads them back.
-func TestCSVRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		bars := rapid.SliceOfN(rapid.Custom(drawBar), 0, 20).Draw(t, "bars")
-		var text strings.Builder
-		encoder, err := codec.NewEncoder[mds.Bar](&text, codec.FormatCSV)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range bars {
-			if err := encoder.Encode(&bars[i]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := encoder.Close(); err != nil {
-			t.Fatal(err)
-		}
-		d, err := codec.NewCSV[mds.Bar](strings.NewReader(text.String()), codec.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range bars {
-			var got mds.Bar
-			if err := d.Next(&got); err != nil || got != bars[i] {
-				t.Fatalf("bar %d is %+v, %v; want %+v\n%s", i, got, err, bars[i], text.String())
-			}
-		}
-		if err := d.Next(new(mds.Bar)); !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-	})
-}
-
-// drawBar draws any valid bar in its stored form.
-func drawBar(t *rapid.T) mds.Bar {
-	price := rapid.Float64Range(-1.7e308, 1.7e308)
-	optional := func(label string, g *rapid.Generator[float64]) mds.Opt[float64] {
-		if rapid.Bool().Draw(t, "has "+label) {
-			return mds.Some(g.Draw(t, label))
-		}
-		return mds.None[float64]()
-	}
-	b := mds.Bar{
-		Vendor:    rapid.StringMatching(`[a-z0-9._-]{1,20}`).Draw(t, "vendor"),
-		Symbol:    rapid.StringMatching(`[A-Z0-9.,"'\\;|=^😀贵-]{1,20}`).Draw(t, "symbol"),
-		Timeframe: rapid.SampledFrom(mds.Timeframes()).Draw(t, "timeframe"),
-		TS:        time.UnixMicro(rapid.Int64Range(-62_135_596_800_000_000, 253_402_300_799_999_999).Draw(t, "ts")),
-		Open:      optional("open", price), High: optional("high", price), Low: optional("low", price),
-		Close: price.Draw(t, "close"), VWAP: optional("vwap", price),
-		Volume: optional("volume", rapid.Float64Range(0, 1.7e308)),
-	}
-	if rapid.Bool().Draw(t, "has count") {
-		b.TradeCount = mds.Some(rapid.Int64Range(0, 1<<62).Draw(t, "count"))
-	}
-	b = b.Normalized()
-	if b.TS.IsZero() || b.TS.Year() < 1 {
-		b.TS = time.Unix(0, 0)
-	}
-	return b.Normalized()
 }
 
 func FuzzCSV(f *testing.F) {

@@ -50,7 +50,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 	for _, arg := range args {
 		hasRejects = hasRejects || arg == "--rejects"
 	}
-	if len(args) > 1 && args[0] == "ingest" && args[1] == "bars" && !hasRejects {
+	if len(args) > 1 && args[0] == "ingest" && !hasRejects {
 		args = append(args, "--rejects", filepath.Join(c.t.TempDir(), "rejects.ndjson"))
 	}
 	exit := a.run(ctx, args)
@@ -73,7 +73,8 @@ func (o outcome) ledger() load.Ledger {
 	var l load.Ledger
 	var accepted int64
 	text := strings.ReplaceAll(o.stdout, ",", "")
-	_, err := fmt.Sscanf(text, "bars: %d read = %d rejected + %d accepted; accepted = %d written + %d unchanged + %d superseded",
+	_, text, _ = strings.Cut(text, ": ") // the kind
+	_, err := fmt.Sscanf(text, "%d read = %d rejected + %d accepted; accepted = %d written + %d unchanged + %d superseded",
 		&l.Read, &l.Rejected, &accepted, &l.Written, &l.Unchanged, &l.Superseded)
 	if err != nil || accepted != l.Accepted() {
 		o.t.Fatalf("no ledger in %q: %v\n%s", o.stdout, err, o.stderr)
