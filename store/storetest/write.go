@@ -45,16 +45,6 @@ func testEveryValueComesBack(t *testing.T, h *harness) {
 		got := h.query(mds.Query{Selection: mds.Selection{Symbols: []string{want.Symbol}, Start: want.TS, End: want.TS.Add(time.Microsecond)}})
 		h.want(got, want)
 	}
-	if !math.Signbit(h.writeAndRead(math.Copysign(0, -1))) {
-		t.Error("minus zero lost its sign")
-	}
-}
-
-// writeAndRead returns a close as it comes back.
-func (h *harness) writeAndRead(value float64) float64 {
-	h.t.Helper()
-	h.write(bar("ONE", at(1, 0), value))
-	return h.query(mds.Query{Selection: mds.Selection{Symbols: []string{"ONE"}}})[0].Close
 }
 
 func testReplayChangesNothing(_ *testing.T, h *harness) {
