@@ -35,16 +35,25 @@ test: deps $(TOOLS)/gotestsum ## run all tests
 race: ## run all tests under the race detector
 	@$(MAKE) --no-print-directory test TESTFLAGS="-race $(TESTFLAGS)"
 
+.PHONY: smoke
+smoke: deps ## write and read each kind in a store of its own, in a second
+	@CGO_ENABLED=1 $(GO) run ./internal/smoke
+
+.PHONY: test-dsn
+test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://DIR
+	@test -n "$(DSN)" || { echo "say which store: make test-dsn DSN=duckdb://DIR" >&2; exit 2; }
+	@MDS_TEST_DSN="$(DSN)" CGO_ENABLED=1 $(GO) test -tags dsn ./store -run '^TestDSN$$' -count=1 -v | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
+
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
-	@for target in ./codec:FuzzCSV ./codec:FuzzParseTime .:FuzzParseTimeframe; do \
+	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod; do \
 		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; \
 	done
 
 .PHONY: lint
 lint: deps $(TOOLS)/golangci-lint ## vet, lint, check formatting and go.mod
 	@$(GO) mod tidy -diff
-	@CGO_ENABLED=1 $(GO) vet ./...
+	@CGO_ENABLED=1 $(GO) vet -tags dsn ./...
 	@CGO_ENABLED=1 $(TOOLS)/golangci-lint run ./...
 
 .PHONY: clean

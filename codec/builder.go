@@ -32,7 +32,6 @@ type builder[R mds.Record[R]] struct {
 	timeText string
 	odd      []string // warnings
 	faults   []mds.Fault
-	scratch  []byte
 }
 
 // lastText is the value that a text column had last. Neighbouring rows mostly

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -170,7 +169,7 @@ func (e *export[R]) file(ctx context.Context, s *session, records store.Table[R]
 	if err != nil {
 		return 0, err
 	}
-	out := io.Writer(e.app.stdout)
+	out := e.app.stdout
 	if name != "-" {
 		created, err := codec.Create(name)
 		if err != nil {

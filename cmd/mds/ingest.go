@@ -41,10 +41,10 @@ func (a *app) ingestCommand() *cobra.Command {
 func ingestKind[R mds.Record[R]](a *app) *cobra.Command {
 	schema := mds.SchemaOf[R]()
 	formats := []string{string(codec.FormatCSV), string(codec.FormatNDJSON)}
-	vendors := ""
+	var vendors strings.Builder
 	for _, f := range vendor.Formats[R]() {
 		formats = append(formats, f.Name)
-		vendors += fmt.Sprintf("\n--format %s reads %s.\n", f.Name, f.Doc)
+		fmt.Fprintf(&vendors, "\n--format %s reads %s.\n", f.Name, f.Doc)
 	}
 	f := ingestFlags{fixed: make(map[string]*string)}
 	cmd := &cobra.Command{
@@ -56,7 +56,7 @@ gzip or Zstandard.
 Columns are found by their names and the usual aliases, in any order; --columns
 maps the rest. A row that cannot be read goes to the rejects file with its
 reason, and the others are loaded. Loading a file again changes nothing.
-` + vendors + `
+` + vendors.String() + `
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 		Example: fmt.Sprintf(`  mds ingest %[1]s FILE.csv --tz America/New_York
   mds ingest %[1]s daily/*.csv.gz --symbol-from filename --vendor yahoo

@@ -294,7 +294,10 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		found = mds.AsKnown(found, false)
 	}
 	records := make([]R, 0, len(facts))
-	for record := range found {
+	for record, err := range found {
+		if err != nil {
+			return nil, err
+		}
 		records = append(records, record)
 	}
 	return records, nil

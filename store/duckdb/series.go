@@ -148,13 +148,13 @@ func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, 
 		for i := range added[:n] {
 			args = append(args, id)
 			id++
-			row := "(?"
+			row := []string{"?"}
 			for _, c := range t.identity {
 				placeholder, value := argument(c, &added[i])
-				row += ", " + placeholder
+				row = append(row, placeholder)
 				args = append(args, value)
 			}
-			placeholders = append(placeholders, row+")")
+			placeholders = append(placeholders, "("+strings.Join(row, ", ")+")")
 		}
 		text := t.sql.insertSeries + strings.Join(placeholders, ", ")
 		if _, err := conn.ExecContext(ctx, text, args...); err != nil {

@@ -211,3 +211,28 @@ func newsKind() Kind[mds.News] {
 		},
 	}
 }
+
+// drawBar draws a stored-form bar from few keys and values, so that batches
+// collide with themselves and each other.
+func drawBar(t *rapid.T) mds.Bar {
+	b := bar(drawSymbol(t), drawMinute(t), float64(rapid.IntRange(1, 2).Draw(t, "close")))
+	if rapid.Bool().Draw(t, "daily") {
+		b.Timeframe = mds.Day
+		b.TS = mds.Day.Truncate(b.TS)
+	}
+	if rapid.Bool().Draw(t, "has volume") {
+		b.Volume = mds.Some(float64(rapid.IntRange(0, 1).Draw(t, "volume")))
+	}
+	if rapid.Bool().Draw(t, "has count") {
+		b.TradeCount = mds.Some(int64(rapid.IntRange(0, 1).Draw(t, "count")))
+	}
+	return b
+}
+
+func drawSymbol(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "symbol")
+}
+
+func drawMinute(t *rapid.T) time.Time {
+	return at(9, rapid.IntRange(0, 20).Draw(t, "minute"))
+}

@@ -51,7 +51,6 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"Tenants", testTenants},
 		{"TenantsAreApart", testTenantsAreApart},
 		{"UnknownTenant", testUnknownTenant},
-		{"Model", testModel},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
