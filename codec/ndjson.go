@@ -217,7 +217,7 @@ func (d *NDJSON[R]) field(quoted []byte) (field, error) {
 		column := d.schema.Columns[f.column].Name
 		if _, fixed := d.opt.Fixed[column]; fixed {
 			setup := givenTwice(string(name), column)
-			setup.Line = d.line
+			setup.Line, setup.Field = d.line, column
 			return f, setup
 		}
 	}

@@ -50,7 +50,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 	for _, arg := range args {
 		hasRejects = hasRejects || arg == "--rejects"
 	}
-	if len(args) > 1 && args[0] == "ingest" && !hasRejects {
+	if len(args) > 1 && args[0] == "ingest" && args[1] != "quotes" && !hasRejects {
 		args = append(args, "--rejects", filepath.Join(c.t.TempDir(), "rejects.ndjson"))
 	}
 	exit := a.run(ctx, args)
