@@ -233,6 +233,7 @@ func FuzzNDJSON(f *testing.F) {
 			var n mds.News
 			err := d.Next(&n)
 			var row *codec.RowError
+			var setup *codec.SetupError
 			switch {
 			case err == nil:
 				if err := n.Validate(); err != nil {
@@ -251,7 +252,7 @@ func FuzzNDJSON(f *testing.F) {
 				if row.Line < 1 || row.Line > lines || row.Reason == "" {
 					t.Fatalf("%+v", row)
 				}
-			case errors.Is(err, io.EOF):
+			case errors.Is(err, io.EOF), errors.As(err, &setup):
 				return
 			default:
 				t.Fatal(err)
