@@ -53,7 +53,7 @@ func roundTrip[R mds.Record[R]](t *testing.T, format codec.Format, draw func(*ra
 	})
 }
 
-func encode[R mds.Record[R]](t rapid.TB, format codec.Format, records []R) string {
+func encode[R mds.Record[R]](t interface{ Fatal(...any) }, format codec.Format, records []R) string {
 	var text strings.Builder
 	encoder, err := codec.NewEncoder[R](&text, format)
 	if err != nil {
