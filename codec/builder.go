@@ -22,7 +22,7 @@ type builder[R mds.Record[R]] struct {
 	given     []bool // columns that fixed has
 	timeAt    int    // index of the time column
 	fixedTime string
-	texts     []lastText
+	words     []words // by column
 	zone      *zone
 	number    numbers
 	warnings  map[string]int64
@@ -34,20 +34,19 @@ type builder[R mds.Record[R]] struct {
 	faults   []mds.Fault
 }
 
-// lastText is the value that a text column had last. Neighbouring rows mostly
-// repeat one: a symbol costs one string, not one a row.
-type lastText struct {
-	raw     []byte
-	text    string
-	literal bool
-	known   bool
-}
+// words are the values of an identity column by how they were written, so that
+// a symbol costs one string, not one a row. Quoted ones are apart: they are
+// never taken for missing.
+type words [2]map[string]string
+
+// maxWords bounds what is remembered of a column.
+const maxWords = 1 << 16
 
 func newBuilder[R mds.Record[R]](opt Options) (*builder[R], error) {
 	b := &builder[R]{schema: mds.SchemaOf[R](), opt: opt, warnings: make(map[string]int64)}
 	b.given = make([]bool, len(b.schema.Columns))
 	b.set = make([]bool, len(b.schema.Columns))
-	b.texts = make([]lastText, len(b.schema.Columns))
+	b.words = make([]words, len(b.schema.Columns))
 	for i := range b.schema.Columns {
 		if b.schema.Columns[i].Role == mds.Time {
 			b.timeAt = i
@@ -155,42 +154,45 @@ func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
 // setWords gives a column of text, a list or metrics its value.
 func (b *builder[R]) setWords(record *R, column int, raw []byte, literal bool) {
 	c := &b.schema.Columns[column]
-	last := &b.texts[column]
-	repeated := c.Text != nil && last.known && last.literal == literal && bytes.Equal(last.raw, raw)
-	if !repeated {
-		last.known = false
-		if !utf8.Valid(raw) {
-			b.fault(c.Name, strconv.Quote(clip(raw))+" is not valid UTF-8")
-			return
-		}
-		text := string(raw)
-		if !literal && missingText(bytes.TrimSpace(raw)) {
-			text = ""
-		}
-		if c.Text == nil || c.Parse != nil && text != "" {
-			if text == "" {
-				return
-			}
-			var parsed R
-			if err := c.SetText(&parsed, text); err != nil {
-				b.fault(c.Name, err.Error())
-				return
-			}
-			b.set[column] = true
-			switch {
-			case c.List != nil:
-				*c.List(record) = *c.List(&parsed)
-				return
-			case c.Metrics != nil:
-				*c.Metrics(record) = *c.Metrics(&parsed)
-				return
-			}
-			text = *c.Text(&parsed)
-		}
-		*last = lastText{raw: append(last.raw[:0], raw...), text: text, literal: literal, known: true}
+	known := &b.words[column][0]
+	if literal {
+		known = &b.words[column][1]
 	}
-	*c.Text(record) = last.text
-	b.set[column] = last.text != ""
+	if text, ok := (*known)[string(raw)]; ok {
+		*c.Text(record) = text
+		b.set[column] = true
+		return
+	}
+	if !utf8.Valid(raw) {
+		b.fault(c.Name, strconv.Quote(clip(raw))+" is not valid UTF-8")
+		return
+	}
+	if len(raw) == 0 || !literal && missingText(bytes.TrimSpace(raw)) {
+		return
+	}
+	text := string(raw)
+	var err error
+	switch {
+	case c.Text == nil:
+		err = c.SetText(record, text)
+	case c.Parse != nil:
+		text, err = c.Parse(text)
+	}
+	if err != nil {
+		b.fault(c.Name, err.Error())
+		return
+	}
+	b.set[column] = true
+	if c.Text == nil {
+		return
+	}
+	*c.Text(record) = text
+	if c.Role == mds.Identity {
+		if *known == nil || len(*known) >= maxWords {
+			*known = make(map[string]string)
+		}
+		(*known)[string(raw)] = text
+	}
 }
 
 func errorText(err error) string {
