@@ -90,22 +90,22 @@ func (Fundamentals) Schema() Schema[Fundamentals] {
 			{
 				Name: "filed_at", Role: Revision, Doc: "when the figures became known, UTC", Derived: true,
 				Time:    func(f *Fundamentals) *time.Time { return &f.FiledAt },
-				Aliases: []string{"filed", "filing_date", "filed_date", "filingdate", "known_at", "report_date"},
+				Aliases: []string{"filed", "filing_date", "filed_date", "publish_date", "known_at"},
 			},
 			{
 				Name: "asof", Role: Time, Doc: "the last day of the period",
 				Date:    func(f *Fundamentals) *Date { return &f.AsOf },
-				Aliases: []string{"as_of", "period_end", "end", "fiscal_date_ending", "fiscaldateending", "end_date"},
+				Aliases: []string{"as_of", "period_end", "end", "fiscal_date_ending", "end_date"},
 			},
-			value("revenue", "revenue", func(f *Fundamentals) *Opt[float64] { return &f.Revenue }, "total_revenue", "totalrevenue", "sales"),
-			value("operating_income", "operating income", func(f *Fundamentals) *Opt[float64] { return &f.OperatingIncome }, "operatingincome"),
-			value("net_income", "net income", func(f *Fundamentals) *Opt[float64] { return &f.NetIncome }, "netincome"),
-			value("total_assets", "total assets", func(f *Fundamentals) *Opt[float64] { return &f.TotalAssets }, "totalassets"),
-			value("total_liabilities", "total liabilities", func(f *Fundamentals) *Opt[float64] { return &f.TotalLiabilities }, "totalliabilities"),
-			value("total_equity", "total shareholders' equity", func(f *Fundamentals) *Opt[float64] { return &f.TotalEquity }, "totalequity", "stockholders_equity"),
+			value("revenue", "revenue", func(f *Fundamentals) *Opt[float64] { return &f.Revenue }, "total_revenue", "sales"),
+			value("operating_income", "operating income", func(f *Fundamentals) *Opt[float64] { return &f.OperatingIncome }),
+			value("net_income", "net income", func(f *Fundamentals) *Opt[float64] { return &f.NetIncome }),
+			value("total_assets", "total assets", func(f *Fundamentals) *Opt[float64] { return &f.TotalAssets }),
+			value("total_liabilities", "total liabilities", func(f *Fundamentals) *Opt[float64] { return &f.TotalLiabilities }),
+			value("total_equity", "total shareholders' equity", func(f *Fundamentals) *Opt[float64] { return &f.TotalEquity }, "stockholders_equity", "total_shareholder_equity"),
 			value("eps", "diluted earnings a share", func(f *Fundamentals) *Opt[float64] { return &f.EPS }, "diluted_eps", "eps_diluted"),
-			value("shares_outstanding", "shares outstanding", func(f *Fundamentals) *Opt[float64] { return &f.SharesOutstanding }, "sharesoutstanding"),
-			text("currency", "ISO 4217 code of the figures", func(f *Fundamentals) *string { return &f.Currency }, "reportedcurrency", "reported_currency"),
+			value("shares_outstanding", "shares outstanding", func(f *Fundamentals) *Opt[float64] { return &f.SharesOutstanding }, "common_stock_shares_outstanding"),
+			text("currency", "ISO 4217 code of the figures", func(f *Fundamentals) *string { return &f.Currency }, "reported_currency"),
 			text("form", "the kind of filing, such as 10-K", func(f *Fundamentals) *string { return &f.Form }),
 			text("accession", "the filing's number", func(f *Fundamentals) *string { return &f.Accession }, "accn", "accession_number"),
 			{
@@ -117,7 +117,10 @@ func (Fundamentals) Schema() Schema[Fundamentals] {
 		Validate:  (*Fundamentals).Validate,
 		Normalize: (*Fundamentals).normalize,
 		Warning: func(f *Fundamentals) string {
-			if !f.FiledAt.IsZero() && f.FiledAt.Before(f.AsOf.Time()) {
+			switch {
+			case f.FiledAt.IsZero():
+				return "without filed_at: it counts as known from asof on"
+			case f.FiledAt.Before(f.AsOf.Time()):
 				return "filed before the period ended"
 			}
 			return ""

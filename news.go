@@ -57,12 +57,12 @@ func (News) Schema() Schema[News] {
 			{
 				Name: "id", Role: Key, Doc: "the vendor's id of the item, or a derived one", Derived: true,
 				Text:    func(n *News) *string { return &n.ID },
-				Aliases: []string{"news_id", "newsid", "article_id", "uuid", "guid"},
+				Aliases: []string{"news_id", "article_id", "uuid", "guid"},
 			},
 			{
 				Name: "published_at", Role: Time, Doc: "when the item was published, UTC",
 				Time:    func(n *News) *time.Time { return &n.PublishedAt },
-				Aliases: []string{"published", "publisheddate", "published_date", "pubdate", "created_at", "providerpublishtime", "ts", "timestamp", "datetime"},
+				Aliases: []string{"published", "published_date", "pub_date", "created_at", "provider_publish_time", "ts", "timestamp", "datetime"},
 			},
 			{
 				Name: "title", Role: Value, Doc: "the headline", Required: true,
@@ -72,7 +72,7 @@ func (News) Schema() Schema[News] {
 			{
 				Name: "symbols", Role: Value, Doc: "what the item is about",
 				List: func(n *News) *[]string { return &n.Symbols }, Parse: parseSymbol,
-				Aliases: []string{"tickers", "symbol", "ticker", "relatedtickers"},
+				Aliases: []string{"tickers", "symbol", "ticker", "related_tickers"},
 			},
 			{
 				Name: "url", Role: Value, Doc: "the item's address",

@@ -3,6 +3,7 @@ package mds
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -40,8 +41,8 @@ type OptionSnap struct {
 	// Expiry is the last day of the contract, in the exchange's time zone.
 	Expiry     Date       `json:"expiry"`
 	OptionType OptionType `json:"option_type"`
-	// Strike is exact, in the quote currency. It may be zero or negative, as
-	// strikes on WTI were in April 2020.
+	// Strike is exact, in the quote currency. It may be negative, as strikes on
+	// WTI were in April 2020. Zero is missing.
 	Strike Decimal `json:"strike"`
 	// TS is the moment of the snapshot. Stored in UTC, cut to microseconds; of
 	// an end-of-day snapshot known by its date alone, 00:00 UTC of that date.
@@ -84,12 +85,13 @@ func (OptionSnap) Schema() Schema[OptionSnap] {
 			{
 				Name: "symbol", Role: Identity, Doc: "the underlying, or an OCC symbol",
 				Text: func(o *OptionSnap) *string { return &o.Symbol }, Parse: parseSymbol,
-				Aliases: []string{"underlying", "underlying_symbol", "root", "ticker", "contract_symbol", "contractsymbol", "occ_symbol", "option_symbol", "optionsymbol"},
+				// What tells SPXW from SPX comes before the underlying of both.
+				Aliases: []string{"contract_symbol", "occ_symbol", "option_symbol", "optionroot", "root", "ticker", "underlying_symbol", "underlying"},
 			},
 			{
 				Name: "expiry", Role: Identity, Doc: "the last day of the contract", Derived: true,
 				Date:    func(o *OptionSnap) *Date { return &o.Expiry },
-				Aliases: []string{"expiration", "expiration_date", "expiry_date", "expirationdate", "maturity", "exdate"},
+				Aliases: []string{"expiration", "expiration_date", "expiry_date", "maturity", "exdate"},
 			},
 			{
 				Name: "option_type", Role: Identity, Doc: "C or P", Derived: true,
@@ -103,25 +105,25 @@ func (OptionSnap) Schema() Schema[OptionSnap] {
 			{
 				Name: "strike", Role: Identity, Doc: "the strike, in the quote currency", Derived: true,
 				Decimal: func(o *OptionSnap) *Decimal { return &o.Strike },
-				Aliases: []string{"strike_price", "strikeprice"},
+				Aliases: []string{"strike_price"},
 			},
 			{
 				Name: "ts", Role: Time, Doc: "the moment of the snapshot, UTC",
 				Time:    func(o *OptionSnap) *time.Time { return &o.TS },
-				Aliases: []string{"timestamp", "datetime", "quotedate", "quote_date", "quote_datetime", "quote_time", "trade_date", "data_date", "t"},
+				Aliases: []string{"timestamp", "datetime", "quote_date", "quote_datetime", "quote_time", "trade_date", "data_date", "t"},
 			},
 			value("bid", "best bid", func(o *OptionSnap) *Opt[float64] { return &o.Bid }, "bid_price", "best_bid"),
 			value("ask", "best ask", func(o *OptionSnap) *Opt[float64] { return &o.Ask }, "ask_price", "best_offer", "offer"),
-			value("last", "last traded price", func(o *OptionSnap) *Opt[float64] { return &o.Last }, "last_price", "lastprice", "close"),
-			value("iv", "implied volatility a year, a fraction", func(o *OptionSnap) *Opt[float64] { return &o.IV }, "impliedvol", "implied_vol", "implied_volatility", "impliedvolatility"),
+			value("last", "last traded price", func(o *OptionSnap) *Opt[float64] { return &o.Last }, "last_price", "close"),
+			value("iv", "implied volatility a year, a fraction", func(o *OptionSnap) *Opt[float64] { return &o.IV }, "implied_vol", "implied_volatility", "impl_volatility"),
 			value("delta", "change of price with the underlying", func(o *OptionSnap) *Opt[float64] { return &o.Delta }),
 			value("gamma", "change of delta with the underlying", func(o *OptionSnap) *Opt[float64] { return &o.Gamma }),
 			value("theta", "change of price with time, in the vendor's unit", func(o *OptionSnap) *Opt[float64] { return &o.Theta }),
 			value("vega", "change of price with volatility, in the vendor's unit", func(o *OptionSnap) *Opt[float64] { return &o.Vega }),
 			value("rho", "change of price with the interest rate, in the vendor's unit", func(o *OptionSnap) *Opt[float64] { return &o.Rho }),
-			value("open_interest", "contracts open", func(o *OptionSnap) *Opt[float64] { return &o.OpenInterest }, "oi", "openinterest"),
+			value("open_interest", "contracts open", func(o *OptionSnap) *Opt[float64] { return &o.OpenInterest }, "oi"),
 			value("volume", "contracts traded", func(o *OptionSnap) *Opt[float64] { return &o.Volume }, "vol"),
-			value("spot", "price of the underlying", func(o *OptionSnap) *Opt[float64] { return &o.Spot }, "underlying_last", "underlying_price", "underlyingprice", "spot_price"),
+			value("spot", "price of the underlying", func(o *OptionSnap) *Opt[float64] { return &o.Spot }, "underlying_last", "underlying_price", "spot_price"),
 		},
 		Validate:  (*OptionSnap).Validate,
 		Normalize: (*OptionSnap).normalize,
@@ -142,6 +144,9 @@ func (o *OptionSnap) contract() (OptionSnap, faults) {
 			f.add("option_type", err.Error())
 		} else {
 			f.add("option_type", "is missing")
+		}
+		if o.Strike == 0 {
+			f.add("strike", "is 0 or missing")
 		}
 		f.add("strike", decimalFault(o.Strike))
 		return c, f
@@ -202,12 +207,19 @@ func (o *OptionSnap) normalize() {
 	o.TS = time.UnixMicro(o.TS.UnixMicro()).UTC()
 }
 
-// warning reports a crossed quote. Vendors' data holds such rows.
+// warning reports what vendors' data holds now and then: a crossed quote, and
+// figures that are of another unit than they should be.
 func (o *OptionSnap) warning() string {
 	bid, ok1 := o.Bid.Value()
 	ask, ok2 := o.Ask.Value()
-	if ok1 && ok2 && bid > ask {
+	const most = 10 // 1,000 %
+	switch iv := o.IV.Or(0); {
+	case ok1 && ok2 && bid > ask:
 		return "the bid is above the ask"
+	case iv < 0, iv > most:
+		return "iv is not between 0 and 10: is it in percent?"
+	case math.Abs(o.Delta.Or(0)) > 1:
+		return "delta is not between -1 and 1: is it in percent?"
 	}
 	return ""
 }

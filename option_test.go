@@ -24,7 +24,7 @@ func TestOptionSentences(t *testing.T) {
 	}{
 		{func(*mds.OptionSnap) {}, ""},
 		{func(o *mds.OptionSnap) { o.Bid, o.Theta = mds.Some(0.0), mds.Some(25.1577) }, ""},
-		{func(o *mds.OptionSnap) { o.Strike = 0 }, ""},
+		{func(o *mds.OptionSnap) { o.Strike = 0 }, "strike: is 0 or missing"},
 		{func(o *mds.OptionSnap) { o.Strike = -37_630_000_000 }, ""},
 		{func(o *mds.OptionSnap) { o.OptionType = "call" }, ""},
 		{func(o *mds.OptionSnap) { o.OptionType = "X" }, `option_type: "X" is not an option type; use C or P`},

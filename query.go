@@ -2,6 +2,7 @@ package mds
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -96,6 +97,7 @@ func (s *Schema[R]) Conditions(sel Selection) ([]Condition[R], error) {
 			where[name] = append(where[name], NormalizeSymbol(symbol))
 		}
 	}
+	s.expandSymbol(where)
 	given := len(where)
 	for name, values := range sel.Where {
 		if _, twice := where[name]; twice {
@@ -169,6 +171,26 @@ func Bound(t time.Time, calendar bool) int64 {
 		micros++
 	}
 	return micros
+}
+
+// expandSymbol adds what a single symbol says of other identity columns, as an
+// OCC symbol says its contract.
+func (s *Schema[R]) expandSymbol(where map[string][]string) {
+	symbol := s.Lookup("symbol")
+	derived := s.ByRole(Identity)
+	derived = slices.DeleteFunc(derived, func(c *Column[R]) bool { return !c.Derived })
+	if symbol == nil || len(derived) == 0 || len(where[symbol.Name]) != 1 {
+		return
+	}
+	var r, zero R
+	*symbol.Text(&r) = where[symbol.Name][0]
+	s.Normalize(&r)
+	where[symbol.Name] = []string{*symbol.Text(&r)}
+	for _, c := range derived {
+		if !c.Equal(&r, &zero) {
+			where[c.Name] = []string{string(c.AppendText(nil, &r))}
+		}
+	}
 }
 
 // Query is a windowed read. Records come in order of time; those of one

@@ -47,8 +47,8 @@ type Schema[R any] struct {
 	Normalize func(*R)
 	// Timeframe is the span of a record, nil for kinds that have none.
 	Timeframe func(*R) Timeframe
-	// Warning names something odd about a valid record that is stored as it
-	// came, or "". Nil for kinds without warnings.
+	// Warning names something odd about a valid record, before it is normalised,
+	// that is stored as it came, or "". Nil for kinds without warnings.
 	Warning func(*R) string
 }
 

@@ -42,7 +42,7 @@ func TestBadRows(t *testing.T) {
 		{"strike", "650.123456789012", `strike: "650.123456789012" has more than 9 decimals, which cannot be kept exactly`},
 		{"strike", "1000000000", `strike: "1000000000" is not below 1,000,000,000 in size`},
 		{"strike", "NaN", `strike: "NaN" is not a decimal number`},
-		{"strike", "", "strike: is missing"},
+		{"strike", "", "strike: is 0 or missing"},
 		{"symbol", "SPX160617P00650000", "option_type: C contradicts the symbol SPX160617P00650000, which says P"},
 		{"bid", "0.0.0", `bid: "0.0.0" is not a number`},
 		{"ts", "", "ts: is missing"},

@@ -32,6 +32,7 @@ type builder[R mds.Record[R]] struct {
 	timeText string
 	odd      []string // warnings
 	faults   []mds.Fault
+	setup    *SetupError
 }
 
 // words are the values of an identity column by how they were written, so that
@@ -147,6 +148,12 @@ func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
 		if err == nil {
 			*c.Time(record), err = b.instant(&s, string(cell))
 		}
+		var setup *SetupError
+		if errors.As(err, &setup) && b.setup == nil {
+			setup.Field = c.Name
+			b.setup = setup
+			return
+		}
 		b.fault(c.Name, errorText(err))
 	}
 }
@@ -205,14 +212,13 @@ func errorText(err error) string {
 // finish completes a record: time, validity, stored form, warnings. It returns
 // a [*SetupError] without its line, or the faults as an [*mds.InvalidError].
 func (b *builder[R]) finish(record *R) error {
+	if b.setup != nil {
+		return b.setup
+	}
 	if err := b.finishTime(record); err != nil {
 		return err
 	}
 	if err := b.validate(record); err != nil {
-		return err
-	}
-	b.schema.Normalize(record)
-	if err := b.underivable(record); err != nil {
 		return err
 	}
 	if b.schema.Warning != nil {
@@ -220,21 +226,24 @@ func (b *builder[R]) finish(record *R) error {
 			b.warnings[warning]++
 		}
 	}
+	b.schema.Normalize(record)
+	if b.empty() {
+		b.warnings["without any value"]++
+	}
 	for _, warning := range b.odd {
 		b.warnings[warning]++
 	}
 	return nil
 }
 
-// underivable finds a number that nothing gave and nothing derived: 0 is not
-// what it is.
-func (b *builder[R]) underivable(record *R) error {
+// empty reports a record whose key alone was given.
+func (b *builder[R]) empty() bool {
 	for i := range b.schema.Columns {
-		if c := &b.schema.Columns[i]; c.Decimal != nil && !b.set[i] && *c.Decimal(record) == 0 {
-			return &mds.InvalidError{Faults: []mds.Fault{{Field: c.Name, Reason: "is missing"}}}
+		if b.set[i] && b.schema.Columns[i].Role == mds.Value {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // validate joins what could not be read with what is not valid.
@@ -310,6 +319,9 @@ func (b *builder[R]) finishTime(record *R) error {
 		b.odd = append(b.odd, "an epoch within a year of 1970: is the column a time?")
 	}
 	if c.Date != nil {
+		if s.hasTime && !s.epoch && !s.midnight() {
+			b.odd = append(b.odd, "the time of day was cut from "+c.Name+", which is a date")
+		}
 		*c.Date(record) = mds.DateOf(b.date(&s))
 		return nil
 	}

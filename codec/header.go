@@ -26,7 +26,7 @@ type mapping struct {
 // header is the first row of a file, with what was asked of it.
 type header struct {
 	names []string // as written
-	keys  []string // as compared: lower case, words joined by '_'
+	keys  []string // as compared: see fieldKey
 }
 
 func newHeader(cells [][]byte) header {
@@ -38,9 +38,10 @@ func newHeader(cells [][]byte) header {
 	return h
 }
 
-// fieldKey is a name as it is compared.
+// fieldKey is a name as it is compared: without case, spaces, hyphens and
+// underscores, so that netIncome, net_income and Net Income are one.
 func fieldKey(name string) string {
-	return strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(strings.TrimSpace(name)))
+	return strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToLower(name))
 }
 
 // numberedHeader stands for the header of a file that has none.
@@ -101,6 +102,10 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt Options) (*mapping, 
 	}
 	if err := checkMapping(m, h, schema, opt); err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(schema.ByRole(mds.Value), func(c *mds.Column[R]) bool { return m.has(c.Name) || opt.Fixed[c.Name] != "" }) {
+		return nil, &SetupError{Reason: fmt.Sprintf("no column holds a value of %s, such as %s: the file has %s; map some with --columns NAME=NAME",
+			schema.Kind, strings.Join(columnNamesOf(schema.ByRole(mds.Value))[:min(3, len(schema.ByRole(mds.Value)))], ", "), h.list())}
 	}
 	m.nameIgnored(h)
 	return m, nil
@@ -221,7 +226,7 @@ func (h header) alias(candidates []string) (int, bool, error) {
 	for _, candidate := range candidates {
 		found := -1
 		for i, key := range h.keys {
-			if key != candidate {
+			if key != fieldKey(candidate) {
 				continue
 			}
 			if found >= 0 {
@@ -264,6 +269,14 @@ func (m *mapping) nameIgnored(h header) {
 			m.ignored = append(m.ignored, name)
 		}
 	}
+}
+
+func columnNamesOf[R any](columns []*mds.Column[R]) []string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return names
 }
 
 func columnNames[R any](schema *mds.Schema[R]) []string {
@@ -315,7 +328,7 @@ func foreignFormat(head []byte) string {
 		return "it is a JSON array; write one object a line instead, with jq -c '.[]'"
 	case bytes.HasPrefix(head, []byte("{")):
 		return "it is JSON, not CSV"
-	case bytes.IndexByte(head, '\r') >= 0 && bytes.IndexByte(head, '\n') < 0:
+	case bytes.IndexByte(head, 0) < 0 && bytes.IndexByte(head, '\r') >= 0 && bytes.IndexByte(head, '\n') < 0:
 		return "its lines end in CR alone; convert them first, with tr '\\r' '\\n'"
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0xfe, 0xff}):
 		return "it is UTF-16 text; convert it to UTF-8 first, with iconv -f UTF-16 -t UTF-8"

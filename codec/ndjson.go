@@ -19,7 +19,7 @@ import (
 type NDJSON[R mds.Record[R]] struct {
 	*builder[R]
 	lines   *lineReader
-	fields  map[string]field
+	fields  map[string]*field
 	ignored []string
 
 	decoder *jsontext.Decoder
@@ -28,7 +28,7 @@ type NDJSON[R mds.Record[R]] struct {
 	// The row being read.
 	line  int
 	raw   []byte
-	ranks []int // of the names that the columns were set by
+	from  []*field // the names that the columns were set by
 	date  string
 	clock string
 	text  []byte // of the string being read
@@ -36,8 +36,10 @@ type NDJSON[R mds.Record[R]] struct {
 
 // field says what a name in the file feeds.
 type field struct {
-	column int // or one of the below
-	rank   int // its place among the column's names; the lowest wins
+	name   string
+	column int  // or one of the below
+	rank   int  // its place among the column's names; the lowest wins
+	told   bool // that it is ignored
 }
 
 const (
@@ -58,9 +60,9 @@ func NewNDJSON[R mds.Record[R]](r io.Reader, opt Options) (*NDJSON[R], error) {
 	if err := checkColumns(&b.schema, opt); err != nil {
 		return nil, err
 	}
-	d := &NDJSON[R]{builder: b, lines: newLineReader(r), fields: make(map[string]field)}
+	d := &NDJSON[R]{builder: b, lines: newLineReader(r), fields: make(map[string]*field)}
 	d.decoder = jsontext.NewDecoder(&d.input)
-	d.ranks = make([]int, len(b.schema.Columns))
+	d.from = make([]*field, len(b.schema.Columns))
 	head, err := d.lines.peek()
 	if err != nil {
 		return nil, err
@@ -90,7 +92,7 @@ func notNDJSON(head []byte) string {
 		}
 		return fmt.Sprintf("it is not NDJSON: its first line begins with %s, not with {", strconv.Quote(clip(first)))
 	case more && len(bytes.TrimSpace(first)) == 1, more && bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte(`"`)):
-		return "its JSON is spread over lines; write one object a line instead, with jq -c ."
+		return "its JSON is spread over lines; write one object a line instead, with jq -c . (a vendor's body is read with --format)"
 	}
 	return ""
 }
@@ -125,9 +127,7 @@ func (d *NDJSON[R]) Next(record *R) error {
 	}
 	d.begin(record)
 	d.date, d.clock = "", ""
-	for i := range d.ranks {
-		d.ranks[i] = 1 << 30
-	}
+	clear(d.from)
 	if err := d.object(record); err != nil {
 		return err
 	}
@@ -204,15 +204,17 @@ func (d *NDJSON[R]) syntax(err error) error {
 }
 
 // field finds what a quoted name feeds.
-func (d *NDJSON[R]) field(quoted []byte) (field, error) {
+func (d *NDJSON[R]) field(quoted []byte) (*field, error) {
 	if f, ok := d.fields[string(quoted)]; ok {
 		return f, nil
 	}
 	name, err := jsontext.AppendUnquote(nil, quoted)
 	if err != nil {
-		return field{}, d.syntax(err)
+		return nil, d.syntax(err)
 	}
-	f := d.find(string(name))
+	found := d.find(string(name))
+	f := &found
+	f.name = string(name)
 	if f.column >= 0 {
 		column := d.schema.Columns[f.column].Name
 		if _, fixed := d.opt.Fixed[column]; fixed {
@@ -222,13 +224,21 @@ func (d *NDJSON[R]) field(quoted []byte) (field, error) {
 		}
 	}
 	if f.column == fieldIgnored {
-		d.ignored = append(d.ignored, string(name))
+		d.ignore(f)
 	}
 	const maxFields = 100_000 // a file whose names are data fills no memory
 	if len(d.fields) < maxFields {
 		d.fields[string(quoted)] = f
 	}
 	return f, nil
+}
+
+// ignore names a field that feeds nothing, once.
+func (d *NDJSON[R]) ignore(f *field) {
+	if !f.told {
+		f.told = true
+		d.ignored = append(d.ignored, f.name)
+	}
 }
 
 // find looks a name up: where the options say, else by the columns' names and
@@ -254,7 +264,7 @@ func (d *NDJSON[R]) find(name string) field {
 			continue
 		}
 		for rank, alias := range append([]string{c.Name}, c.Aliases...) {
-			if alias == key && (best.column < 0 || rank+1 < best.rank) {
+			if fieldKey(alias) == key && (best.column < 0 || rank+1 < best.rank) {
 				best = field{column: i, rank: rank + 1}
 			}
 		}
@@ -280,7 +290,7 @@ func (d *NDJSON[R]) index(column string) int {
 }
 
 // member feeds a value to its column.
-func (d *NDJSON[R]) member(record *R, f field, value jsontext.Value) {
+func (d *NDJSON[R]) member(record *R, f *field, value jsontext.Value) {
 	if f.column == fieldIgnored || value.Kind() == 'n' {
 		return
 	}
@@ -300,11 +310,19 @@ func (d *NDJSON[R]) member(record *R, f field, value jsontext.Value) {
 		d.clock = string(text)
 		return
 	}
-	if d.ranks[f.column] < f.rank {
-		return // a better name has given it
-	}
-	d.ranks[f.column] = f.rank
 	c := &d.schema.Columns[f.column]
+	if better := d.from[f.column]; better != nil {
+		if better.rank == f.rank {
+			d.fault(c.Name, "is there twice, as "+strconv.Quote(better.name)+" and "+strconv.Quote(f.name))
+			return
+		}
+		if better.rank < f.rank {
+			d.ignore(f)
+			return
+		}
+		d.ignore(better)
+	}
+	d.from[f.column] = f
 	switch kind := value.Kind(); {
 	case kind == '"', kind == '0' && c.List == nil && c.Metrics == nil:
 		d.setText(record, f.column, text, true)

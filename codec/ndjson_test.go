@@ -3,6 +3,7 @@ package codec_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -132,8 +133,8 @@ func TestNotNDJSON(t *testing.T) {
 		"":                    "it is empty: each line should be a JSON object",
 		"\n \n":               "it is empty: each line should be a JSON object",
 		`[{"a":1}]`:           "it is a JSON array; write one object a line instead, with jq -c '.[]'",
-		"{\n  \"a\": 1\n}\n":  "its JSON is spread over lines; write one object a line instead, with jq -c .",
-		"{\"a\":\n  \"b\"}\n": "its JSON is spread over lines; write one object a line instead, with jq -c .",
+		"{\n  \"a\": 1\n}\n":  "its JSON is spread over lines; write one object a line instead, with jq -c . (a vendor's body is read with --format)",
+		"{\"a\":\n  \"b\"}\n": "its JSON is spread over lines; write one object a line instead, with jq -c . (a vendor's body is read with --format)",
 		"ts,close\n1,2\n":     `it is not NDJSON: its first line begins with "ts,close", not with {`,
 		"\x7fELF\x00":         "it is a binary file, not NDJSON",
 		"PK\x03\x04":          "it is a zip archive or an Excel workbook; unpack it, or save it as CSV",
@@ -205,6 +206,53 @@ func TestNDJSONListsAndMetrics(t *testing.T) {
 	}
 }
 
+// TestWarningsOfKinds counts what is stored though it is odd.
+func TestWarningsOfKinds(t *testing.T) {
+	_, rejected, figures := decodeAll[mds.Fundamentals](t, `{"symbol":"A","period":"FY","asof":"2023-12-31 10:00","netIncome":1}
+{"symbol":"A","period":"FY","asof":"2023-12-31","filed":"2023-12-01","Net Income":1}
+{"symbol":"A","period":"FY","asof":"2023-12-30","filed":"2024-02-01","sales":1,"total_revenue":2}
+{"symbol":"A","period":"FY","asof":"2023-12-29","filed":"2024-02-01","pe":1}
+`, codec.Options{})
+	want := map[string]int64{
+		"without filed_at: it counts as known from asof on": 1, "filed before the period ended": 1,
+		"the time of day was cut from asof, which is a date": 1, "without any value": 1,
+	}
+	if !maps.Equal(figures.Warnings(), want) || rejected != nil || !slices.Equal(figures.Ignored(), []string{"sales", "pe"}) {
+		t.Errorf("warnings %v, rejected %q, ignored %q", figures.Warnings(), rejected, figures.Ignored())
+	}
+	_, rejected, options := decodeAll[mds.OptionSnap](t, `{"symbol":"SPX160617C00650500","ts":"2014-12-15","bid":2,"ask":1}
+{"symbol":"SPX160617C00650500","ts":"2014-12-15","iv":35.2}
+{"symbol":"SPX160617C00650500","ts":"2014-12-15","delta":-50}
+{"symbol":"SPX160617C00650500","ts":"2014-12-15","iv":0,"delta":-1,"bid":1,"ask":1}
+`, codec.Options{})
+	want = map[string]int64{
+		"the bid is above the ask": 1, "iv is not between 0 and 10: is it in percent?": 1, "delta is not between -1 and 1: is it in percent?": 1,
+	}
+	if !maps.Equal(options.Warnings(), want) || rejected != nil {
+		t.Errorf("warnings %v, rejected %q", options.Warnings(), rejected)
+	}
+}
+
+// TestRootsBesideUnderlyings: SPX and SPXW are contracts of one underlying.
+func TestRootsBesideUnderlyings(t *testing.T) {
+	for _, text := range []string{
+		"underlying,option_symbol,quote_date,expiration,strike,type,bid\nSPX,SPX160617C02000000,2016-05-02,2016-06-17,2000,C,70.1\nSPX,SPXW160617C02000000,2016-05-02,2016-06-17,2000,C,70.9\n",
+		"underlying_symbol,quote_date,root,expiration,strike,option_type,bid\n^SPX,2016-05-02,SPX,2016-06-17,2000,C,70.1\n^SPX,2016-05-02,SPXW,2016-06-17,2000,C,70.9\n",
+		"underlying,option_symbol,quote_date,bid\nSPX,SPX160617C02000000,2016-05-02,70.1\nSPX,SPXW160617C02000000,2016-05-02,70.9\n",
+	} {
+		d, err := codec.NewDecoder[mds.OptionSnap](strings.NewReader(text), "", codec.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"SPX", "SPXW"} {
+			var o mds.OptionSnap
+			if err := d.Next(&o); err != nil || o.Symbol != want || o.Strike != 2_000_000_000_000 || o.Expiry.String() != "2016-06-17" {
+				t.Errorf("%s: %+v, %v, want %s", text, o, err, want)
+			}
+		}
+	}
+}
+
 // TestOCCSymbolsInFiles: an OCC symbol makes the contract's columns needless.
 func TestOCCSymbolsInFiles(t *testing.T) {
 	options, rejected, _ := decodeAll[mds.OptionSnap](t, `{"contractSymbol":"SPX160617C00650500","ts":"2014-12-15","bid":1}
@@ -214,7 +262,7 @@ func TestOCCSymbolsInFiles(t *testing.T) {
 	if len(options) != 2 || options[0].Symbol != "SPX" || options[0].Strike != 650_500_000_000 || options[0].Expiry.String() != "2016-06-17" || options[0].OptionType != mds.Call {
 		t.Errorf("%+v", options)
 	}
-	if !slices.Equal(rejected, []string{"line 3: strike: is missing"}) {
+	if !slices.Equal(rejected, []string{"line 3: strike: is 0 or missing"}) {
 		t.Errorf("rejected %q", rejected)
 	}
 }

@@ -46,6 +46,7 @@ func (s *stamp) midnight() bool {
 //	… T or spaces 9:30[:15[.123456]] [AM|PM] [Z|UTC|±hh[:mm]]  with a time
 //	202011270930  20201127093015                             compact
 //	1606487400  …000  …000000  …000000000                    epoch s, ms, µs, ns
+//	Fri, 27 Nov 2020 09:30:15 GMT                            mail, HTTP, RSS
 //
 // Eight digits are a date, twelve and fourteen that begin with a year from 1900
 // to 2199 a time. Slashes are month/day/year unless the year comes first. The unit of an epoch
@@ -66,6 +67,9 @@ func parseStamp(text string) (stamp, error) {
 		return parseNumericStamp(date)
 	}
 	if fault := s.setDate(date); fault != "" {
+		if mail, ok := parseMailDate(text); ok {
+			return mail, nil
+		}
 		return s, errTime(text, fault)
 	}
 	if rest != "" {
@@ -74,6 +78,23 @@ func parseStamp(text string) (stamp, error) {
 		}
 	}
 	return s, nil
+}
+
+// parseMailDate reads a time as mail, HTTP and RSS write it (RFC 5322, section
+// 3.3): Mon, 24 Feb 2025 09:24:42 GMT.
+func parseMailDate(text string) (s stamp, ok bool) {
+	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "Mon, 2 Jan 2006 15:04:05 GMT", "Mon, 2 Jan 2006 15:04:05 UTC"} {
+		t, err := time.Parse(layout, text)
+		if err != nil {
+			continue
+		}
+		_, offset := t.Zone()
+		s = stamp{hasTime: true, hasOffset: true, offset: offset, hour: t.Hour(), min: t.Minute(), sec: t.Second()}
+		s.year, s.day = t.Year(), t.Day()
+		s.month = int(t.Month())
+		return s, true
+	}
+	return s, false
 }
 
 func errTime(text, fault string) error {

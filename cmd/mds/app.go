@@ -166,15 +166,18 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
+		// Of a wrong kind it is the kind that is told, not its flags.
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
 			names := make([]string, len(commands))
 			for i, c := range commands {
 				names[i] = c.Name()
 			}
-			return usagef("%s: unknown %q; use %s", cmd.CommandPath(), args[0], strings.Replace(and(names), " and ", " or ", 1))
+			choice := strings.Replace(and(names), " and ", " or ", 1)
+			if len(args) == 0 {
+				return usagef("%s: say which, %s; see %[1]s --help", cmd.CommandPath(), choice)
+			}
+			return usagef("%s: unknown %q; use %s", cmd.CommandPath(), args[0], choice)
 		},
 	}
 	cmd.AddCommand(commands...)

@@ -42,7 +42,7 @@ compression; --format says it otherwise.
 
 With --template OUT is a folder, and the template names many files in it, one for
 each combination of what it holds: {table}, ` + strings.Join(placeholders, ", ") + `,
-and {start} and {end}, the dates of the first and the last record.`,
+and {start} and {end}, the dates (UTC) of the first and the last record.`,
 		Example: fmt.Sprintf(`  mds export %[1]s all.csv.zst
   mds export %[1]s - --format ndjson --symbol MSFT | gzip > msft.ndjson.gz
   mds export %[1]s backup --template '{table}-{vendor}-%[2]s{start}-{end}.csv.gz'`, schema.Kind, symbolPlaceholder(&schema)),
@@ -138,6 +138,9 @@ func (e *export[R]) run(ctx context.Context, s *session) error {
 	records := store.TableOf[R](s.Store)
 	if e.template == "" {
 		n, err := e.file(ctx, s, records, e.sel, e.out)
+		if err == nil && n == 0 {
+			fmt.Fprintf(e.app.stderr, "no %s match; %s lists what there is\n", e.schema.Kind, listing(e.schema.Kind))
+		}
 		if err == nil && e.out != "-" {
 			fmt.Fprintf(e.app.stdout, "%s to %s\n", plural(n, e.schema.Noun), e.out)
 		}
@@ -152,7 +155,11 @@ func (e *export[R]) run(ctx context.Context, s *session) error {
 	}
 	var total int64
 	for _, p := range parts {
-		n, err := e.file(ctx, s, records, p.sel, filepath.Join(e.out, p.name))
+		name := filepath.Join(e.out, p.name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+			return fileError(name, err)
+		}
+		n, err := e.file(ctx, s, records, p.sel, name)
 		if err != nil {
 			return err
 		}

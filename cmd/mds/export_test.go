@@ -97,6 +97,19 @@ local,SNOW,FY,2024-03-26T00:00:00Z,2023-01-31,,,,,,,,,,,,"{""x"":1.5}"
 `, "news", "--symbol", "msft")
 	export("odd name", "vendor,id,published_at,title,symbols,url,summary,sentiment_score\n", "news", "--symbol", "NONE", "--format", "csv")
 
+	if out := c.must("query", "options", "--symbol", "spx160617c00700500", "--format", "csv").stdout; strings.Count(out, "\n") != 2 || !strings.Contains(out, ",C,700.5,") {
+		t.Errorf("an OCC symbol picks\n%s", out)
+	}
+	if out := c.must("latest", "options", "SPX160617P00650000", "--format", "csv").stdout; !strings.Contains(out, "\nlocal,SPX,2016-06-17,P,650,") {
+		t.Errorf("the latest of an OCC symbol is\n%s", out)
+	}
+	c.must("ingest", "options", testFile(t, "chain.csv", "contractSymbol,bid\nSPX160617C00700500,1\n"), "--ts", "2014-12-16T21:00:00Z")
+	if out := c.must("latest", "options", "SPX", "--strike", "700.5", "--format", "csv").stdout; !strings.Contains(out, ",700.5,2014-12-16T21:00:00Z,1,") {
+		t.Errorf("a chain with its moment given:\n%s", out)
+	}
+	if out := c.must("query", "fundamentals", "--period", "FY", "--known-at", "now", "--format", "csv").stdout; strings.Count(out, "\n") != 2 {
+		t.Errorf("known now:\n%s", out)
+	}
 	if out := c.must("export", "news", "-", "--format", "ndjson"); strings.Count(out.stdout, "\n") != 2 || out.stderr != "" {
 		t.Errorf("to standard output: %q, %q", out.stdout, out.stderr)
 	}

@@ -75,7 +75,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 		},
 	}
 	flags := cmd.Flags()
-	for _, c := range pickable(&schema) {
+	for _, c := range append(pickable(&schema), schema.TimeColumn()) {
 		if c.Role == mds.Key && c.Derived {
 			continue // it tells records apart: one value for all makes one of them
 		}

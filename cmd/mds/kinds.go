@@ -72,6 +72,7 @@ func ofBars(group *cobra.Command, use string) *cobra.Command {
 		}
 	}
 	group.Use = use
+	group.FParseErrWhitelist.UnknownFlags = false
 	return group
 }
 

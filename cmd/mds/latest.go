@@ -83,6 +83,9 @@ func runLatest[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 	}
 	var none []string
 	for _, symbol := range sel.Symbols {
+		if len(sel.Symbols) == 1 && len(records) > 0 {
+			break // it may stand for another, as an OCC symbol does
+		}
 		symbol = mds.NormalizeSymbol(symbol)
 		if !slices.ContainsFunc(records, func(r R) bool { return *schema.SymbolColumn().Text(&r) == symbol }) {
 			none = append(none, symbol)

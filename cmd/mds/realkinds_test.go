@@ -44,7 +44,7 @@ func TestRealOptions(t *testing.T) {
 	if l := out.ledger(); l.Read != 244 || l.Written != 244 {
 		t.Errorf("%+v", l)
 	}
-	if want := "ignored columns: #1, optionroot, optionalias, dte\n"; !strings.Contains(out.stderr, want) {
+	if want := "ignored columns: #1, underlying, optionalias, dte\n"; !strings.Contains(out.stderr, want) {
 		t.Errorf("no %q in %s", want, out.stderr)
 	}
 	options := stored[mds.OptionSnap](c, mds.Query{})
@@ -185,6 +185,15 @@ func TestRealCompanyFacts(t *testing.T) {
 	} {
 		if got := known(c.at, c.period, c.name); got != c.want {
 			t.Errorf("%s of %s known at %s is %v, want %v", c.name, c.period, c.at, got, c.want)
+		}
+	}
+	// Equity is one tag throughout: no filing of 2024-05-31 restates it.
+	for _, at := range []string{"2024-04-30T00:00:00Z", "2024-06-30T00:00:00Z"} {
+		equity := stored[mds.Fundamentals](c, mds.Query{Selection: mds.Selection{
+			Where: map[string][]string{"period": {"instant"}}, KnownAt: parse(t, at), Start: parse(t, "2023-01-31T00:00:00Z"), End: parse(t, "2023-02-01T00:00:00Z"),
+		}})
+		if len(equity) != 1 || equity[0].TotalEquity.Or(0) != equity[0].Extra["us-gaap:StockholdersEquity/USD"] {
+			t.Errorf("equity known at %s: %+v", at, equity)
 		}
 	}
 	query := []string{"query", "fundamentals", "--period", "fy", "--start", "2023-01-31", "--end", "2023-02-01", "--format", "ndjson", "--known-at"}

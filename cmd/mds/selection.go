@@ -71,7 +71,7 @@ func (f *selectionFlags[R]) register(cmd *cobra.Command, symbols, window bool) {
 // registerKnownAt adds --known-at for kinds with versions.
 func (f *selectionFlags[R]) registerKnownAt(cmd *cobra.Command) {
 	if f.schema.RevisionColumn() != nil {
-		cmd.Flags().StringVar(&f.knownAt, "known-at", "", "as known at this time, or by the end of this date: each figure from the newest filing until then")
+		cmd.Flags().StringVar(&f.knownAt, "known-at", "", "as known at this time, by the end of this date, or now: each figure from the newest filing until then")
 	}
 }
 
@@ -165,9 +165,12 @@ func cleanList(flag string, items []string) ([]string, error) {
 
 // knownAt is an instant, or the last one of a date.
 func knownAt(text string, zone *time.Location) (time.Time, error) {
+	if strings.EqualFold(text, "now") {
+		return time.Now(), nil
+	}
 	t, err := codec.ParseTime(text, zone)
 	if err != nil {
-		return t, usagef("--known-at: %w", err)
+		return t, usagef("--known-at: %w; write a date, a time or now", err)
 	}
 	if _, err := mds.ParseDate(strings.TrimSpace(text)); err == nil {
 		return t.AddDate(0, 0, 1).Add(-time.Microsecond), nil

@@ -54,13 +54,13 @@ func newIBKRNews(r io.Reader, opt codec.Options) (codec.Decoder[mds.News], error
 	}
 	var body ibkrBody
 	if err := json.Unmarshal(text, &body); err != nil {
-		return nil, &codec.HeaderError{Reason: "it is not a news body of Interactive Brokers: " + strings.TrimPrefix(err.Error(), "json: ")}
+		return nil, notBody("a news body of Interactive Brokers", err)
 	}
 	if body.News == nil && body.Articles == nil {
 		return nil, &codec.HeaderError{Reason: "it is not a news body of Interactive Brokers: it has neither news.content nor articles"}
 	}
 	base := mds.News{Vendor: "ibkr"}
-	if err := apply(&base, opt.Fixed); err != nil {
+	if err := apply(&base, opt, "vendor", "symbols"); err != nil {
 		return nil, err
 	}
 	var items []item[mds.News]

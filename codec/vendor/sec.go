@@ -47,13 +47,17 @@ type secFact struct {
 	Filed mds.Date     `json:"filed"`
 }
 
-// secNamed are the columns that facts feed beside extra: of the tags that a
-// filing has, the first counts.
-var secNamed = []struct {
-	column string
-	unit   string
-	tags   []string
-}{
+// secColumn is a column that facts feed beside extra. Companies use one tag or
+// another for it, some of which mean slightly different things: of these, the
+// one that the body has most facts of counts, for all filings. To take what
+// each filing has would make a restatement of a change of tags.
+type secColumn struct {
+	name string
+	unit string
+	tags []string
+}
+
+var secNamed = []secColumn{
 	{"revenue", "USD", []string{"us-gaap:Revenues", "us-gaap:RevenueFromContractWithCustomerExcludingAssessedTax", "us-gaap:SalesRevenueNet"}},
 	{"operating_income", "USD", []string{"us-gaap:OperatingIncomeLoss"}},
 	{"net_income", "USD", []string{"us-gaap:NetIncomeLoss", "us-gaap:ProfitLoss"}},
@@ -74,7 +78,7 @@ type secFiling struct {
 func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Fundamentals], error) {
 	var body secBody
 	if err := json.NewDecoder(r).Decode(&body); err != nil {
-		return nil, &codec.HeaderError{Reason: "it is not a companyfacts body of the SEC: " + strings.TrimPrefix(err.Error(), "json: ")}
+		return nil, notBody("a companyfacts body of the SEC", err)
 	}
 	if body.Facts == nil || body.CIK == "" {
 		return nil, &codec.HeaderError{Reason: "it is not a companyfacts body of the SEC: it lacks cik or facts"}
@@ -82,7 +86,7 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 	filings := make(map[secFiling]*secRecord)
 	var items []item[mds.Fundamentals]
 	base := mds.Fundamentals{Vendor: "sec", Symbol: fmt.Sprintf("CIK%010s", body.CIK)}
-	if err := apply(&base, opt.Fixed); err != nil {
+	if err := apply(&base, opt, "vendor", "symbol"); err != nil {
 		return nil, err
 	}
 	reject := func(field, reason, name string, fact secFact) {
@@ -115,12 +119,13 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 			}
 		}
 	}
+	chosen := chooseTags(&body)
 	keys := slices.SortedFunc(maps.Keys(filings), func(a, b secFiling) int {
 		return strings.Compare(fmt.Sprint(a.filed, a.end, a.period), fmt.Sprint(b.filed, b.end, b.period))
 	})
 	for _, key := range keys {
 		record := &filings[key].Fundamentals
-		fillNamed(record)
+		fillNamed(record, chosen)
 		items = append(items, item[mds.Fundamentals]{record: *record, line: 1, raw: key.accession})
 	}
 	return newList(items, []string{"fy", "fp", "frame", "label", "description"}), nil
@@ -160,18 +165,33 @@ func addFact(filings map[secFiling]*secRecord, base *mds.Fundamentals, name stri
 	return true
 }
 
-// fillNamed copies the usual figures into their columns.
-func fillNamed(f *mds.Fundamentals) {
-	schema := mds.SchemaOf[mds.Fundamentals]()
-	for _, named := range secNamed {
-		for _, tag := range named.tags {
-			if v, ok := f.Extra[tag+"/"+named.unit]; ok {
-				*schema.Lookup(named.column).OptFloat(f) = mds.Some(v)
-				if named.unit != "shares" {
-					f.Currency = "USD"
-				}
-				break
+// chooseTags finds the name in extra that each named column is fed by.
+func chooseTags(body *secBody) map[string]string {
+	chosen := make(map[string]string)
+	for _, column := range secNamed {
+		most := 0
+		for _, tag := range column.tags {
+			taxonomy, name, _ := strings.Cut(tag, ":")
+			if n := len(body.Facts[taxonomy][name].Units[column.unit]); n > most {
+				most = n
+				chosen[column.name] = tag + "/" + column.unit
 			}
+		}
+	}
+	return chosen
+}
+
+// fillNamed copies the usual figures into their columns.
+func fillNamed(f *mds.Fundamentals, chosen map[string]string) {
+	schema := mds.SchemaOf[mds.Fundamentals]()
+	for _, column := range secNamed {
+		v, ok := f.Extra[chosen[column.name]]
+		if !ok {
+			continue
+		}
+		*schema.Lookup(column.name).OptFloat(f) = mds.Some(v)
+		if column.unit != "shares" {
+			f.Currency = "USD"
 		}
 	}
 }

@@ -3,7 +3,11 @@
 package vendor
 
 import (
+	"encoding/json"
+	"errors"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
@@ -67,12 +71,12 @@ func (l *list[R]) Next(record *R) error {
 	if err := l.schema.Validate(record); err != nil {
 		return codec.InvalidRow(err, at.line, at.raw)
 	}
-	l.schema.Normalize(record)
 	if l.schema.Warning != nil {
 		if warning := l.schema.Warning(record); warning != "" {
 			l.warnings[warning]++
 		}
 	}
+	l.schema.Normalize(record)
 	return nil
 }
 
@@ -82,17 +86,33 @@ func (l *list[R]) Ignored() []string { return l.ignored }
 // Warnings counts the records with something odd about them, by what it was.
 func (l *list[R]) Warnings() map[string]int64 { return l.warnings }
 
-// apply gives every record the fixed values.
-func apply[R mds.Record[R]](record *R, fixed map[string]string) error {
+// apply gives the record that all begin as the fixed values. It refuses options
+// that the format has no use for.
+func apply[R mds.Record[R]](record *R, opt codec.Options, columns ...string) error {
 	schema := mds.SchemaOf[R]()
-	for name, value := range fixed {
-		c := schema.Lookup(name)
-		if c == nil {
-			return &codec.SetupError{Reason: schema.Kind + " have no column " + name}
+	if len(opt.Columns) > 0 || opt.NoHeader {
+		return &codec.SetupError{Reason: "--columns and --no-header are for CSV and NDJSON files; a vendor's body names its own"}
+	}
+	for name, value := range opt.Fixed {
+		if !slices.Contains(columns, name) {
+			return &codec.SetupError{Reason: "the body says the " + name + " itself; leave --" + strings.ReplaceAll(name, "_", "-") + " out"}
 		}
-		if err := c.SetText(record, value); err != nil {
+		if err := schema.Lookup(name).SetText(record, value); err != nil {
 			return &codec.SetupError{Reason: "--" + name + ": " + err.Error()}
 		}
 	}
 	return nil
+}
+
+// notBody is the error of a body that cannot be read.
+func notBody(what string, err error) error {
+	var syntax *json.SyntaxError
+	var shape *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &syntax) && strings.Contains(err.Error(), "unexpected end"):
+		return &codec.HeaderError{Reason: "it is not the whole of " + what + ": it ends too early; fetch it again"}
+	case errors.As(err, &syntax), errors.As(err, &shape):
+		return &codec.HeaderError{Reason: "it is not " + what + ": " + strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	return err // the reader's
 }

@@ -39,6 +39,9 @@ func Option(t *rapid.T) mds.OptionSnap {
 		Delta: number(t, "delta"), Gamma: number(t, "gamma"), Theta: number(t, "theta"), Vega: number(t, "vega"), Rho: number(t, "rho"),
 		OpenInterest: count(t, "open interest"), Volume: count(t, "volume"), Spot: number(t, "spot"),
 	}
+	if o.Strike == 0 {
+		o.Strike = 1
+	}
 	last := o.Expiry.Time().Add(36*time.Hour - time.Microsecond)
 	o.TS = last.Add(-time.Duration(rapid.Int64Range(0, 1<<50).Draw(t, "age")) * time.Microsecond)
 	if o.TS.Year() < 1 || o.TS.Year() > 9999 || o.TS.IsZero() {

@@ -69,7 +69,6 @@ func optionKind() Kind[mds.OptionSnap] {
 		Extremes: []mds.OptionSnap{
 			good, full,
 			with(func(o *mds.OptionSnap) { o.Strike = 1 }),
-			with(func(o *mds.OptionSnap) { o.Strike = 0 }),
 			with(func(o *mds.OptionSnap) { o.Strike = 999_999_999_999_999_999 }),
 			with(func(o *mds.OptionSnap) { o.Strike = -999_999_999_999_999_999 }),
 			with(func(o *mds.OptionSnap) { o.Expiry = mds.Date{Year: 9999, Month: 12, Day: 31} }),
@@ -86,6 +85,7 @@ func optionKind() Kind[mds.OptionSnap] {
 			"no expiry":       with(func(o *mds.OptionSnap) { o.Expiry = mds.Date{} }),
 			"no such day":     with(func(o *mds.OptionSnap) { o.Expiry.Day = 32 }),
 			"expired":         with(func(o *mds.OptionSnap) { o.Expiry.Day = 3 }),
+			"no strike":       with(func(o *mds.OptionSnap) { o.Strike = 0 }),
 			"strike":          with(func(o *mds.OptionSnap) { o.Strike = math.MaxInt64 }),
 			"smallest strike": with(func(o *mds.OptionSnap) { o.Strike = math.MinInt64 }),
 			"other contract":  with(func(o *mds.OptionSnap) { o.Symbol = "SPX240315P00150000" }),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
 )
 
 func testWindowAndOrder(_ *testing.T, h *harness) {
@@ -74,6 +75,41 @@ func testWindowInAZone(t *testing.T, h *harness) {
 				t.Errorf("timeframe %s: %v", wrong, err)
 			}
 		}
+	}
+}
+
+// testDatesInAZone: fundamentals are labelled by dates, which a window in any
+// zone means as it shows them.
+func testDatesInAZone(t *testing.T, h *harness) {
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := store.Fundamentals(h.store)
+	var batch []mds.Fundamentals
+	for day := 30; day <= 31; day++ {
+		batch = append(batch, mds.Fundamentals{Vendor: "x", Symbol: "A", Period: mds.FiscalYear, AsOf: mds.Date{Year: 2023, Month: 1, Day: day}, EPS: mds.Some(float64(day))})
+	}
+	if _, err := table.WriteBatch(h.ctx, mds.DefaultTenant(), batch); err != nil {
+		t.Fatal(err)
+	}
+	count := func(sel mds.Selection) int64 {
+		t.Helper()
+		n, err := table.Count(h.ctx, mds.DefaultTenant(), sel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	midnight := func(day int) time.Time { return time.Date(2023, 1, day, 0, 0, 0, 0, newYork) }
+	if n := count(mds.Selection{Start: midnight(30), End: midnight(31)}); n != 1 {
+		t.Errorf("the 30th in New York has %d records", n)
+	}
+	if n := count(mds.Selection{Start: midnight(31)}); n != 1 {
+		t.Errorf("from the 31st in New York on there are %d records", n)
+	}
+	if n := count(mds.Selection{Start: midnight(30).Add(time.Hour)}); n != 1 {
+		t.Errorf("after the 30th began there are %d records", n)
 	}
 }
 

@@ -42,6 +42,7 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"WindowAndOrder", testWindowAndOrder},
 		{"CloseWhileReading", testCloseWhileReading},
 		{"WindowInAZone", testWindowInAZone},
+		{"DatesInAZone", testDatesInAZone},
 		{"PagesAndLimits", testPagesAndLimits},
 		{"StopReadingEarly", testStopReadingEarly},
 		{"Latest", testLatest},
