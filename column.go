@@ -29,6 +29,9 @@ type Column[R any] struct {
 	// Required says that a text, list or metrics value must not be empty.
 	// Identity, key and time columns are required unless Derived.
 	Required bool
+	// Unit says that the text is the unit of the record's figures, such as a
+	// currency: figures of another unit are not joined with them.
+	Unit bool
 	// Derived says that Normalize fills a missing value in from the others.
 	Derived bool
 	// Default is the value for files that have no such column.
@@ -307,7 +310,9 @@ func ParseMetrics(text []byte) (map[string]float64, error) {
 		}
 		var v *float64
 		var wrong *json.UnmarshalTypeError
-		if err := decoder.Decode(&v); errors.As(err, &wrong) {
+		if err := decoder.Decode(&v); errors.As(err, &wrong) && strings.HasPrefix(wrong.Value, "number") {
+			return nil, fmt.Errorf("the metric %s is out of range: %s", quoted(name), strings.TrimPrefix(wrong.Value, "number "))
+		} else if errors.As(err, &wrong) {
 			return nil, fmt.Errorf("the metric %s is %s, not a number", quoted(name), wrong.Value)
 		} else if err != nil {
 			return nil, errors.New(quoted(string(text)) + " is not a JSON object of numbers")

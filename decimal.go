@@ -45,10 +45,12 @@ func parseDecimal(s string) (Decimal, error) {
 		digits, exponent = s[:at], n
 	}
 	negative := strings.HasPrefix(digits, "-")
-	digits = strings.TrimPrefix(strings.TrimPrefix(digits, "-"), "+")
+	if digits != "" && strings.ContainsRune("+-", rune(digits[0])) {
+		digits = digits[1:]
+	}
 	whole, fraction, _ := strings.Cut(digits, ".")
 	digits = whole + fraction
-	if digits == "" || len(s) > 800 || strings.Trim(digits, "0123456789") != "" || strings.ContainsAny(s[1:], "+-") && exponent == 0 {
+	if digits == "" || len(s) > 800 || strings.Trim(digits, "0123456789") != "" {
 		return 0, errDecimalForm
 	}
 	// The value is digits × 10^shift units.

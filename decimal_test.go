@@ -30,6 +30,7 @@ func TestParseDecimal(t *testing.T) {
 		"1.2.3":            `"1.2.3" is not a decimal number`,
 		"1-2":              `"1-2" is not a decimal number`,
 		"1e2-3":            `"1e2-3" is not a decimal number`,
+		"-+5e1":            `"-+5e1" is not a decimal number`,
 		"--1":              `"--1" is not a decimal number`,
 		"1e":               `"1e" is not a decimal number`,
 		"NaN":              `"NaN" is not a decimal number`,

@@ -105,7 +105,10 @@ func (Fundamentals) Schema() Schema[Fundamentals] {
 			value("total_equity", "total shareholders' equity", func(f *Fundamentals) *Opt[float64] { return &f.TotalEquity }, "stockholders_equity", "total_shareholder_equity"),
 			value("eps", "diluted earnings a share", func(f *Fundamentals) *Opt[float64] { return &f.EPS }, "diluted_eps", "eps_diluted"),
 			value("shares_outstanding", "shares outstanding", func(f *Fundamentals) *Opt[float64] { return &f.SharesOutstanding }, "common_stock_shares_outstanding"),
-			text("currency", "ISO 4217 code of the figures", func(f *Fundamentals) *string { return &f.Currency }, "reported_currency"),
+			{
+				Name: "currency", Role: Value, Doc: "ISO 4217 code of the figures", Unit: true,
+				Text: func(f *Fundamentals) *string { return &f.Currency }, Aliases: []string{"reported_currency"},
+			},
 			text("form", "the kind of filing, such as 10-K", func(f *Fundamentals) *string { return &f.Form }),
 			text("accession", "the filing's number", func(f *Fundamentals) *string { return &f.Accession }, "accn", "accession_number"),
 			{

@@ -160,6 +160,21 @@ func TestAsKnown(t *testing.T) {
 	}
 }
 
+// TestAsKnownKeepsCurrenciesApart: yen do not become dollars.
+func TestAsKnownKeepsCurrenciesApart(t *testing.T) {
+	yen, dollars, unsaid := goodFundamentals(), goodFundamentals(), goodFundamentals()
+	yen.NetIncome, yen.Currency, yen.Extra = mds.Some(100.0), "JPY", map[string]float64{"x:y/JPY": 100}
+	dollars.FiledAt, dollars.Currency = dollars.FiledAt.AddDate(1, 0, 0), "USD"
+	unsaid.FiledAt, unsaid.EPS = unsaid.FiledAt.AddDate(2, 0, 0), mds.Some(1.0)
+	var got []mds.Fundamentals
+	for r := range mds.AsKnown(sequence([]mds.Fundamentals{yen, dollars, unsaid}), false) {
+		got = append(got, r)
+	}
+	if _, ok := got[0].NetIncome.Value(); ok || got[0].Currency != "USD" || got[0].EPS.Or(0) != 1 || got[0].Extra["x:y/JPY"] != 100 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func sequence[R any](records []R) func(func(R, error) bool) {
 	return func(yield func(R, error) bool) {
 		for _, r := range records {

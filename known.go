@@ -39,10 +39,21 @@ func AsKnown[R Record[R]](records iter.Seq2[R, error], descending bool) iter.Seq
 	}
 }
 
-// fillFrom gives a record the figures that it lacks and an older version has.
-// Texts, which describe the version, stay as they are.
+// fillFrom gives a record the figures that it lacks and an older version has in
+// the same unit. Texts, which describe the version, stay as they are.
 func (s *Schema[R]) fillFrom(newer, older *R) {
-	for _, c := range s.ByRole(Value) {
+	values := s.ByRole(Value)
+	sameUnit := true
+	for _, c := range values {
+		switch {
+		case !c.Unit, c.Missing(older):
+		case c.Missing(newer):
+			*c.Text(newer) = *c.Text(older)
+		default:
+			sameUnit = sameUnit && c.Equal(newer, older)
+		}
+	}
+	for _, c := range values {
 		switch {
 		case c.Metrics != nil:
 			all := maps.Clone(*c.Metrics(older))
@@ -51,7 +62,7 @@ func (s *Schema[R]) fillFrom(newer, older *R) {
 			}
 			maps.Copy(all, *c.Metrics(newer))
 			*c.Metrics(newer) = all
-		case !c.Missing(newer):
+		case !sameUnit, !c.Missing(newer):
 		case c.OptFloat != nil:
 			*c.OptFloat(newer) = *c.OptFloat(older)
 		case c.OptInt != nil:

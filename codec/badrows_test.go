@@ -57,6 +57,7 @@ func TestBadRows(t *testing.T) {
 		{"filed_at", "yesterday", `filed_at: "yesterday" is not a time`},
 		{"revenue", "91.82B", `revenue: "91.82B" is not a number`},
 		{"extra", `{"a":"x"}`, `extra: the metric "a" is string, not a number`},
+		{"extra", `{"a":1e400}`, `extra: the metric "a" is out of range: 1e400`},
 		{"extra", `{"a":1,"a":2}`, `extra: the metric "a" is there twice`},
 		{"extra", `[1]`, `extra: "[1]" is not a JSON object of numbers`},
 		{"extra", `{"a":1`, `extra: "{\"a\":1" is not a JSON object of numbers`},

@@ -142,7 +142,7 @@ func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
 	case c.Date != nil:
 		s, err := parseStamp(string(cell))
 		b.fault(c.Name, errorText(err))
-		*c.Date(record) = mds.DateOf(b.date(&s))
+		*c.Date(record) = dateOf(&s)
 	case c.Time != nil:
 		s, err := parseStamp(string(cell))
 		if err == nil {
@@ -322,7 +322,7 @@ func (b *builder[R]) finishTime(record *R) error {
 		if s.hasTime && !s.epoch && !s.midnight() {
 			b.odd = append(b.odd, "the time of day was cut from "+c.Name+", which is a date")
 		}
-		*c.Date(record) = mds.DateOf(b.date(&s))
+		*c.Date(record) = dateOf(&s)
 		return nil
 	}
 	var t time.Time
@@ -348,9 +348,18 @@ func (b *builder[R]) finishTime(record *R) error {
 	return nil
 }
 
-// date is the day that a stamp shows where it was written. An epoch shows it in
+// dateOf is the date that is written in a stamp; an epoch shows it in UTC, which
+// is how vendors write dates as epochs.
+func dateOf(s *stamp) mds.Date {
+	if s.epoch {
+		return mds.DateOf(s.instant())
+	}
+	return mds.DateOf(s.wall())
+}
+
+// local is the wall clock of a stamp where it was written. An epoch shows it in
 // the zone of the file, or else in UTC.
-func (b *builder[R]) date(s *stamp) time.Time {
+func (b *builder[R]) local(s *stamp) time.Time {
 	if !s.epoch {
 		return s.wall()
 	}
@@ -363,7 +372,7 @@ func (b *builder[R]) date(s *stamp) time.Time {
 // start turns a stamp into the start of a bar of the timeframe.
 func (b *builder[R]) start(s *stamp, text string, timeframe mds.Timeframe) (time.Time, error) {
 	if timeframe.Calendar() {
-		local := b.date(s)
+		local := b.local(s)
 		if b.opt.Label == LabelEnd && s.midnight() {
 			local = local.Add(-time.Nanosecond)
 		}

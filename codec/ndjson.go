@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,26 +26,41 @@ type NDJSON[R mds.Record[R]] struct {
 	decoder *jsontext.Decoder
 	input   bytes.Reader
 
+	mapped map[string]bool // names of Options.Columns, and whether they were met
+	cut    bool            // that more names were ignored than are listed
+
 	// The row being read.
-	line  int
-	raw   []byte
-	from  []*field // the names that the columns were set by
-	date  string
-	clock string
-	text  []byte // of the string being read
+	line    int
+	raw     []byte
+	pending []pending // by column
+	date    string
+	clock   string
+	text    []byte // of the string being read
 }
 
-// field says what a name in the file feeds.
+// field says what a name in the file feeds: nothing, or columns.
 type field struct {
-	name   string
-	column int  // or one of the below
-	rank   int  // its place among the column's names; the lowest wins
-	told   bool // that it is ignored
+	name    string
+	targets []target
+	told    bool // that it is ignored
+}
+
+// target is a column that a name feeds.
+type target struct {
+	column int // or one of the below
+	rank   int // the name's place among the column's names; the lowest wins
+}
+
+// pending is what a line gives for a column.
+type pending struct {
+	from  *field
+	rank  int
+	value jsontext.Value
+	twice *field // another name of the same rank
 }
 
 const (
-	fieldIgnored = -1 - iota
-	fieldDate
+	fieldDate = -1 - iota
 	fieldClock
 )
 
@@ -60,9 +76,20 @@ func NewNDJSON[R mds.Record[R]](r io.Reader, opt Options) (*NDJSON[R], error) {
 	if err := checkColumns(&b.schema, opt); err != nil {
 		return nil, err
 	}
+	for column, from := range opt.Columns {
+		if strings.HasPrefix(strings.TrimSpace(from), "#") {
+			return nil, &SetupError{Reason: fmt.Sprintf("--columns %s=%s: NDJSON has names, no numbers of columns", column, from)}
+		}
+	}
 	d := &NDJSON[R]{builder: b, lines: newLineReader(r), fields: make(map[string]*field)}
 	d.decoder = jsontext.NewDecoder(&d.input)
-	d.from = make([]*field, len(b.schema.Columns))
+	d.pending = make([]pending, len(b.schema.Columns))
+	d.mapped = make(map[string]bool)
+	for _, from := range opt.Columns {
+		if from = strings.TrimSpace(from); from != "" {
+			d.mapped[strings.ToLower(from)] = false
+		}
+	}
 	head, err := d.lines.peek()
 	if err != nil {
 		return nil, err
@@ -91,7 +118,7 @@ func notNDJSON(head []byte) string {
 			return strings.Replace(fault, "not CSV", "not NDJSON", 1)
 		}
 		return fmt.Sprintf("it is not NDJSON: its first line begins with %s, not with {", strconv.Quote(clip(first)))
-	case more && len(bytes.TrimSpace(first)) == 1, more && bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte(`"`)):
+	case more && len(bytes.TrimSpace(first)) == 1, more && bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), []byte(`"`)) && !jsontext.Value(first).IsValid():
 		return "its JSON is spread over lines; write one object a line instead, with jq -c . (a vendor's body is read with --format)"
 	}
 	return ""
@@ -118,6 +145,9 @@ func (d *NDJSON[R]) Next(record *R) error {
 		if errors.Is(err, errLineTooLong) {
 			return d.rowError("", err.Error())
 		}
+		if errors.Is(err, io.EOF) {
+			d.unmet()
+		}
 		if err != nil {
 			return err
 		}
@@ -127,7 +157,7 @@ func (d *NDJSON[R]) Next(record *R) error {
 	}
 	d.begin(record)
 	d.date, d.clock = "", ""
-	clear(d.from)
+	clear(d.pending)
 	if err := d.object(record); err != nil {
 		return err
 	}
@@ -170,7 +200,7 @@ func (d *NDJSON[R]) object(record *R) error {
 		if err != nil {
 			return d.syntax(err)
 		}
-		target, err := d.field(name)
+		from, err := d.field(name)
 		if err != nil {
 			return err
 		}
@@ -178,13 +208,26 @@ func (d *NDJSON[R]) object(record *R) error {
 		if err != nil {
 			return d.syntax(err)
 		}
-		d.member(record, target, value)
+		if value.Kind() == 'n' {
+			continue
+		}
+		// The decoder's own copy does not last.
+		end := d.decoder.InputOffset()
+		value = d.raw[end-int64(len(value)) : end]
+		if err := d.member(from, value); err != nil {
+			return err
+		}
 	}
 	if _, err := d.decoder.ReadToken(); err != nil {
 		return d.syntax(err)
 	}
 	if _, err := d.decoder.ReadToken(); !errors.Is(err, io.EOF) {
 		return d.rowError("", "the line goes on after its JSON object")
+	}
+	for i := range d.pending {
+		if p := &d.pending[i]; p.from != nil {
+			d.feed(record, i, p)
+		}
 	}
 	return nil
 }
@@ -212,124 +255,165 @@ func (d *NDJSON[R]) field(quoted []byte) (*field, error) {
 	if err != nil {
 		return nil, d.syntax(err)
 	}
-	found := d.find(string(name))
-	f := &found
-	f.name = string(name)
-	if f.column >= 0 {
-		column := d.schema.Columns[f.column].Name
-		if _, fixed := d.opt.Fixed[column]; fixed {
-			setup := givenTwice(string(name), column)
-			setup.Line, setup.Field = d.line, column
-			return f, setup
-		}
-	}
-	if f.column == fieldIgnored {
+	f := &field{name: string(name), targets: d.find(string(name))}
+	if len(f.targets) == 0 {
 		d.ignore(f)
 	}
-	const maxFields = 100_000 // a file whose names are data fills no memory
+	const maxFields = 10_000 // a file whose names are data fills no memory
 	if len(d.fields) < maxFields {
 		d.fields[string(quoted)] = f
 	}
 	return f, nil
 }
 
+// maxIgnored is the most names that are listed as ignored.
+const maxIgnored = 100
+
 // ignore names a field that feeds nothing, once.
 func (d *NDJSON[R]) ignore(f *field) {
-	if !f.told {
-		f.told = true
-		d.ignored = append(d.ignored, f.name)
+	switch {
+	case f.told || d.cut:
+	case len(d.ignored) == maxIgnored:
+		d.cut = true
+		d.ignored = append(d.ignored, "… and more")
+	default:
+		d.ignored = append(d.ignored, clip([]byte(f.name)))
+	}
+	f.told = true
+}
+
+// unmet warns of names that the options map and no line has.
+func (d *NDJSON[R]) unmet() {
+	for _, column := range sortedKeys(d.opt.Columns) {
+		from := strings.TrimSpace(d.opt.Columns[column])
+		if met, ok := d.mapped[strings.ToLower(from)]; ok && !met && from != "" {
+			d.warnings[fmt.Sprintf("no line has a field %q, which --columns %s=%s names", from, column, from)] = 1
+		}
 	}
 }
 
 // find looks a name up: where the options say, else by the columns' names and
 // aliases.
-func (d *NDJSON[R]) find(name string) field {
-	for column, from := range d.opt.Columns {
-		if !strings.EqualFold(strings.TrimSpace(from), name) || from == "" {
+func (d *NDJSON[R]) find(name string) []target {
+	var targets []target
+	for _, column := range sortedKeys(d.opt.Columns) {
+		from := strings.TrimSpace(d.opt.Columns[column])
+		if from == "" || !strings.EqualFold(from, name) {
 			continue
 		}
+		d.mapped[strings.ToLower(from)] = true
 		switch column = strings.TrimSpace(column); column {
 		case dateColumn:
-			return field{column: fieldDate}
+			targets = append(targets, target{column: fieldDate})
 		case timeColumn:
-			return field{column: fieldClock}
+			targets = append(targets, target{column: fieldClock})
+		default:
+			targets = append(targets, target{column: d.index(column)})
 		}
-		return field{column: d.index(column)}
 	}
+	if targets != nil {
+		return targets
+	}
+	// A date or a time that is mapped stands for the time column, too.
+	_, mappedDate := d.opt.Columns[dateColumn]
+	_, mappedClock := d.opt.Columns[timeColumn]
+	timeName := d.schema.Columns[d.timeAt].Name
+	_, mappedTime := d.opt.Columns[timeName]
 	key := fieldKey(name)
-	best := field{column: fieldIgnored}
+	best := target{rank: -1}
 	for i := range d.schema.Columns {
 		c := &d.schema.Columns[i]
-		if _, mapped := d.opt.Columns[c.Name]; mapped {
+		if _, mapped := d.opt.Columns[c.Name]; mapped || c.Name == timeName && d.opt.Columns[dateColumn] != "" {
 			continue
 		}
 		for rank, alias := range append([]string{c.Name}, c.Aliases...) {
-			if fieldKey(alias) == key && (best.column < 0 || rank+1 < best.rank) {
-				best = field{column: i, rank: rank + 1}
+			if fieldKey(alias) == key && (best.rank < 0 || rank+1 < best.rank) {
+				best = target{column: i, rank: rank + 1}
 			}
 		}
 	}
-	_, mapped := d.opt.Columns[d.schema.Columns[d.timeAt].Name]
 	switch {
-	case best.column >= 0 || mapped:
-	case key == dateColumn:
-		best.column = fieldDate
-	case key == timeColumn:
-		best.column = fieldClock
+	case best.rank >= 0:
+		return []target{best}
+	case mappedTime:
+	case key == dateColumn && !mappedDate:
+		return []target{{column: fieldDate, rank: 1}}
+	case key == timeColumn && !mappedClock:
+		return []target{{column: fieldClock, rank: 1}}
 	}
-	return best
+	return nil
 }
 
 func (d *NDJSON[R]) index(column string) int {
-	for i := range d.schema.Columns {
-		if d.schema.Columns[i].Name == column {
-			return i
-		}
-	}
-	return fieldIgnored
+	return slices.IndexFunc(d.schema.Columns, func(c mds.Column[R]) bool { return c.Name == column })
 }
 
-// member feeds a value to its column.
-func (d *NDJSON[R]) member(record *R, f *field, value jsontext.Value) {
-	if f.column == fieldIgnored || value.Kind() == 'n' {
+// member keeps a value for the columns that it feeds, the best name of each.
+func (d *NDJSON[R]) member(f *field, value jsontext.Value) error {
+	for _, t := range f.targets {
+		switch t.column {
+		case fieldDate:
+			d.date = d.string(value)
+			continue
+		case fieldClock:
+			d.clock = d.string(value)
+			continue
+		}
+		if column := d.schema.Columns[t.column].Name; d.opt.Fixed[column] != "" {
+			setup := givenTwice(f.name, column)
+			setup.Line, setup.Field = d.line, column
+			return setup
+		}
+		switch p := &d.pending[t.column]; {
+		case p.from == nil:
+			*p = pending{from: f, rank: t.rank, value: value}
+		case p.rank == t.rank:
+			p.twice = f
+		case p.rank < t.rank:
+			d.ignore(f)
+		default:
+			d.ignore(p.from)
+			*p = pending{from: f, rank: t.rank, value: value}
+		}
+	}
+	return nil
+}
+
+// string is the text of a string or a number.
+func (d *NDJSON[R]) string(value jsontext.Value) string {
+	if value.Kind() != '"' {
+		return string(value)
+	}
+	text, err := jsontext.AppendUnquote(nil, value)
+	if err != nil {
+		return "" // the decoder has checked it
+	}
+	return string(text)
+}
+
+// feed gives a column its value.
+func (d *NDJSON[R]) feed(record *R, column int, p *pending) {
+	c := &d.schema.Columns[column]
+	if p.twice != nil {
+		d.fault(c.Name, "is there twice, as "+strconv.Quote(p.from.name)+" and "+strconv.Quote(p.twice.name))
 		return
 	}
-	text := []byte(value)
-	if value.Kind() == '"' {
+	text := []byte(p.value)
+	kind := p.value.Kind()
+	if kind == '"' {
 		var err error
-		if d.text, err = jsontext.AppendUnquote(d.text[:0], value); err != nil {
+		if d.text, err = jsontext.AppendUnquote(d.text[:0], p.value); err != nil {
 			return // the decoder has checked it
 		}
 		text = d.text
 	}
-	switch f.column {
-	case fieldDate:
-		d.date = string(text)
-		return
-	case fieldClock:
-		d.clock = string(text)
-		return
-	}
-	c := &d.schema.Columns[f.column]
-	if better := d.from[f.column]; better != nil {
-		if better.rank == f.rank {
-			d.fault(c.Name, "is there twice, as "+strconv.Quote(better.name)+" and "+strconv.Quote(f.name))
-			return
-		}
-		if better.rank < f.rank {
-			d.ignore(f)
-			return
-		}
-		d.ignore(better)
-	}
-	d.from[f.column] = f
-	switch kind := value.Kind(); {
+	switch {
 	case kind == '"', kind == '0' && c.List == nil && c.Metrics == nil:
-		d.setText(record, f.column, text, true)
+		d.setText(record, column, text, true)
 	case kind == '[' && c.List != nil:
-		d.setItems(record, f.column, value)
+		d.setItems(record, column, p.value)
 	case kind == '{' && c.Metrics != nil:
-		d.setText(record, f.column, text, true)
+		d.setText(record, column, text, true)
 	default:
 		d.fault(c.Name, clip(text)+" is "+kindName(kind)+", which it cannot be")
 	}

@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -97,12 +98,59 @@ func TestNDJSONSettings(t *testing.T) {
 	}
 }
 
+func TestNDJSONMappings(t *testing.T) {
+	fixed := map[string]string{"symbol": "A", "timeframe": "1d"}
+	for range 10 { // maps have no order
+		bars, _, _ := decodeAll[mds.Bar](t, `{"ts":"2024-01-02","p":5}`, codec.Options{Fixed: fixed, Columns: map[string]string{"open": "p", "close": "P", "high": "p"}})
+		if len(bars) != 1 || bars[0].Open.Or(0) != 5 || bars[0].Close != 5 || bars[0].High.Or(0) != 5 {
+			t.Fatalf("one field for three columns: %+v", bars)
+		}
+	}
+	bars, _, d := decodeAll[mds.Bar](t, `{"timestamp":"2024-05-05","ts":"2024-06-06","day":"2024-01-02","close":5}`, codec.Options{Fixed: fixed, Columns: map[string]string{"date": "day"}})
+	if len(bars) != 1 || bars[0].TS.Format(time.DateOnly) != "2024-01-02" || !slices.Equal(d.Ignored(), []string{"timestamp", "ts"}) {
+		t.Errorf("a mapped date: %+v, ignored %q", bars, d.Ignored())
+	}
+	_, _, d = decodeAll[mds.Bar](t, `{"ts":"2024-05-05","close":5,"volume":7}`, codec.Options{Fixed: fixed, Columns: map[string]string{"volume": "Voluem"}})
+	if want := map[string]int64{`no line has a field "Voluem", which --columns volume=Voluem names`: 1}; !maps.Equal(d.Warnings(), want) || !slices.Equal(d.Ignored(), []string{"volume"}) {
+		t.Errorf("a mistyped mapping: %v, ignored %q", d.Warnings(), d.Ignored())
+	}
+	bars, rejected, _ := decodeAll[mds.Bar](t, `{"ts":"2024-05-05","close_price":"abc","close":5}
+{"ts":"2024-05-05","close":1,"Close":2}
+{"ts":"2024-05-06","close":1,"symbol":null}
+`, codec.Options{Fixed: fixed})
+	if want := []string{`line 2: close: is there twice, as "close" and "Close"`}; len(bars) != 2 || !slices.Equal(rejected, want) {
+		t.Errorf("%d bars, rejected %q", len(bars), rejected)
+	}
+	var many strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&many, "{\"ts\":\"2024-05-05\",\"close\":5,\"x%d\":1}\n", i)
+	}
+	_, _, d = decodeAll[mds.Bar](t, many.String(), codec.Options{Fixed: fixed})
+	if ignored := d.Ignored(); len(ignored) != 101 || ignored[99] != "x99" || ignored[100] != "… and more" {
+		t.Errorf("%d names are ignored: %q", len(ignored), ignored)
+	}
+}
+
+// TestEpochDates: vendors write dates as epochs of 00:00 UTC, whatever the zone
+// of their times.
+func TestEpochDates(t *testing.T) {
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options, rejected, _ := decodeAll[mds.OptionSnap](t, `{"symbol":"A","expiration":1718928000,"type":"C","strike":1,"ts":"2024-06-01 10:00","bid":1}`, codec.Options{Zone: newYork})
+	if len(options) != 1 || options[0].Expiry.String() != "2024-06-21" || options[0].TS.Format(time.RFC3339) != "2024-06-01T14:00:00Z" {
+		t.Errorf("%+v, rejected %q", options, rejected)
+	}
+}
+
 func TestNDJSONRowsThatAreNone(t *testing.T) {
 	const good = `{"symbol":"A","timeframe":"1d","ts":"2020-11-27","close":1}`
 	for line, want := range map[string]string{
 		`{"symbol":"A","timeframe":"1d","ts":"2020-11-27","close":NaN}`: "NaN and Infinity are no JSON, write null for a missing value",
 		`{"symbol":"A"`:        "line 2: the line is not JSON: it ends too early",
 		`{"symbol":"A" "b":1}`: "line 2: the line is not JSON: ",
+		`"oops"`:               "line 2: the line is not a JSON object",
 		`[1]`:                  "line 2: the line is not a JSON object",
 		`7`:                    "line 2: the line is not a JSON object",
 		`x`:                    "line 2: the line is not JSON: ",
@@ -146,6 +194,7 @@ func TestNotNDJSON(t *testing.T) {
 	}
 	var setup *codec.SetupError
 	for want, opt := range map[string]codec.Options{
+		"--columns close=#4: NDJSON has names, no numbers of columns":         {Columns: map[string]string{"close": "#4"}},
 		"--no-header is for CSV files; NDJSON names its fields in every line": {NoHeader: true},
 		`--columns bid=b: bars have no column "bid"`:                          {Columns: map[string]string{"bid": "b"}},
 		`bars have no column "bid"`:                                           {Fixed: map[string]string{"bid": "b"}},

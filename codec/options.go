@@ -27,7 +27,7 @@ type Options struct {
 	Fixed map[string]string
 
 	// Zone is the time zone of times without an offset, and the one in which
-	// epoch times show their date where a date is wanted. Nil means none is
+	// epoch times of calendar bars show their date. Nil means none is
 	// known: a time without an offset ends the decoding with a [*SetupError],
 	// and epochs show their date in UTC.
 	Zone *time.Location

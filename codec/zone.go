@@ -85,6 +85,13 @@ func ParseTime(text string, location *time.Location) (time.Time, error) {
 	return t.In(location), err
 }
 
+// HasTimeOfDay reports whether a text that ParseTime reads says a time of day,
+// and not a date alone.
+func HasTimeOfDay(text string) bool {
+	s, err := parseStamp(text)
+	return err == nil && (s.hasTime || s.epoch)
+}
+
 // ParseInstant reads a time in any form that files may use as a moment. A time
 // without an offset is of the given zone; where that is nil, it fails with a
 // [*SetupError].

@@ -65,7 +65,6 @@ and {start} and {end}, the dates (UTC) of the first and the last record.`,
 		},
 	}
 	f.register(cmd, true, true)
-	f.registerKnownAt(cmd)
 	cmd.Flags().StringVar(&format, "format", "", "csv or ndjson, where the name does not say")
 	cmd.Flags().StringVar(&template, "template", "", "names for many files, such as '{table}-{vendor}-{start}-{end}.csv.gz'")
 	offer(cmd, "format", string(codec.FormatCSV), string(codec.FormatNDJSON))

@@ -89,8 +89,6 @@ local,SNOW,3M,2023-01-31T00:00:00Z,2023-01-31,1,,,,,,,,,,,
 local,SNOW,FY,2023-03-29T00:00:00Z,2023-01-31,2065659000,,,,,,,,,,,"{""us-gaap:Goodwill/USD"":657370000}"
 local,SNOW,FY,2024-03-26T00:00:00Z,2023-01-31,,,,,,,,,,,,"{""x"":1.5}"
 `, "fundamentals")
-	export("known.jsonl", `{"vendor":"local","symbol":"SNOW","period":"FY","filed_at":"2024-03-26T00:00:00Z","asof":"2023-01-31","revenue":2065659000,"operating_income":null,"net_income":null,"total_assets":null,"total_liabilities":null,"total_equity":null,"eps":null,"shares_outstanding":null,"currency":null,"form":null,"accession":null,"extra":{"us-gaap:Goodwill/USD":657370000,"x":1.5}}
-`, "fundamentals", "--period", "annual", "--known-at", "2024-03-26")
 	export("news.csv", "vendor,id,published_at,title,symbols,url,summary,sentiment_score\n"+
 		"ibkr,1,2020-03-05T23:02:41.65Z,\"A \"\"quoted\"\",\r\nlong headline\",AAPL;MSFT,,,-1\nibkr,2,2020-03-05T00:00:00Z,\"null\",,,,\n", "news")
 	export("msft.ndjson", `{"vendor":"ibkr","id":"1","published_at":"2020-03-05T23:02:41.65Z","title":"A \"quoted\",\r\nlong headline","symbols":["AAPL","MSFT"],"url":null,"summary":null,"sentiment_score":-1}
@@ -182,7 +180,7 @@ func TestWrite(t *testing.T) {
 		{[]string{"bars", "--symbol", "msft", "--timeframe", "1m", "--ts", "2020-11-27 09:30", "--tz", "America/New_York", "--close", "2"}, "bar local MSFT 1m 2020-11-27T14:30:00Z: written\n"},
 		{[]string{"options", "--symbol", "SPX160617C00650000", "--ts", "2014-12-15", "--open-interest", "7"}, "option local SPX 2016-06-17 C 650 2014-12-15T00:00:00Z: written\n"},
 		{[]string{"fundamentals", "--symbol", "SNOW", "--period", "FY", "--asof", "2023-01-31", "--extra", `{"a":1}`}, "fundamental local SNOW FY 2023-01-31T00:00:00Z 2023-01-31: written\n"},
-		{[]string{"news", "--vendor", "ibkr", "--title", "x", "--published-at", "2020-03-05T23:02:41.65Z", "--symbols", "AAPL,MSFT"}, "news item ibkr ~"},
+		{[]string{"news", "--vendor", "ibkr", "--title", "x", "--published-at", "2020-03-05T23:02:41.65Z", "--symbol", "AAPL,MSFT"}, "news item ibkr ~"},
 		{[]string{"news", "-"}, "news item ibkr 7 2020-03-05T00:00:00Z: written\n"},
 	} {
 		c.stdin = strings.NewReader("{\n  \"vendor\": \"ibkr\",\n  \"id\": 7,\n  \"title\": \"y\",\n  \"published_at\": \"2020-03-05\"\n}\n")

@@ -54,6 +54,8 @@ func (f *selectionFlags[R]) register(cmd *cobra.Command, symbols, window bool) {
 			if symbols {
 				flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
 			}
+		case c.Role == mds.Key && c.Parse == nil: // any text, commas and all
+			f.picks[c.Name] = flags.StringArray(flagOf(&f.schema, c), nil, "only this "+c.Name+" ("+c.Doc+"); give it again for several")
 		default:
 			f.picks[c.Name] = flags.StringSlice(flagOf(&f.schema, c), nil, "only this "+strings.ReplaceAll(c.Name, "_", " ")+" ("+c.Doc+"); several separated by commas")
 		}
@@ -172,7 +174,7 @@ func knownAt(text string, zone *time.Location) (time.Time, error) {
 	if err != nil {
 		return t, usagef("--known-at: %w; write a date, a time or now", err)
 	}
-	if _, err := mds.ParseDate(strings.TrimSpace(text)); err == nil {
+	if !codec.HasTimeOfDay(text) {
 		return t.AddDate(0, 0, 1).Add(-time.Microsecond), nil
 	}
 	return t, nil

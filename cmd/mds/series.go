@@ -89,5 +89,11 @@ func runSeries[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 		}
 		t.add(cells...)
 	}
-	return t.writeAs(a.stdout, format, "rows", "strike")
+	numeric := []string{"rows"}
+	for _, c := range identity {
+		if c.Numeric() {
+			numeric = append(numeric, c.Name)
+		}
+	}
+	return t.writeAs(a.stdout, format, numeric...)
 }

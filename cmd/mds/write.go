@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +32,8 @@ func writeKind[R mds.Record[R]](a *app) *cobra.Command {
 		Short: "Write one " + schema.Noun,
 		Long: "Write one " + schema.Noun + `, from flags or from a JSON object with the columns' names (- reads it from
 standard input). A record of the same key is replaced whole.`,
-		Example: fmt.Sprintf("  mds write %[1]s --vendor test --symbol MSFT --%[2]s 2024-03-15T14:30:00Z …\n  mds write %[1]s '{\"vendor\": \"test\", \"symbol\": \"MSFT\", \"%[2]s\": \"2024-03-15T14:30:00Z\", …}'",
-			schema.Kind, schema.TimeColumn().Name),
+		Example: fmt.Sprintf("  mds write %[1]s --symbol MSFT --%[2]s 2024-03-15 --COLUMN VALUE …\n  mds write %[1]s '{\"symbol\": \"MSFT\", \"%[3]s\": \"2024-03-15\", …}'",
+			schema.Kind, flagOf(&schema, schema.TimeColumn()), schema.TimeColumn().Name),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%s takes one JSON object; quote it for the shell", cmd.CommandPath())
@@ -61,7 +62,7 @@ standard input). A record of the same key is replaced whole.`,
 	}
 	for i := range schema.Columns {
 		c := &schema.Columns[i]
-		values[c.Name] = cmd.Flags().String(strings.ReplaceAll(c.Name, "_", "-"), "", c.Doc)
+		values[c.Name] = cmd.Flags().String(flagOf(&schema, c), "", c.Doc)
 	}
 	if schema.Lookup("timeframe") != nil {
 		offer(cmd, "timeframe", timeframes()...)
@@ -74,9 +75,14 @@ standard input). A record of the same key is replaced whole.`,
 func recordText[R any](cmd *cobra.Command, stdin io.Reader, args []string, values map[string]*string, schema *mds.Schema[R]) (string, error) {
 	fields := make(map[string]string)
 	for name, value := range values {
-		if cmd.Flags().Changed(strings.ReplaceAll(name, "_", "-")) {
-			fields[name] = *value
+		flag := flagOf(schema, schema.Lookup(name))
+		if !cmd.Flags().Changed(flag) {
+			continue
 		}
+		if !utf8.ValidString(*value) {
+			return "", usagef("--%s %q is not valid UTF-8", flag, *value)
+		}
+		fields[name] = *value
 	}
 	switch {
 	case len(args) == 1 && len(fields) > 0:

@@ -2,11 +2,14 @@ package vendor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
@@ -17,7 +20,7 @@ import (
 // (https://www.sec.gov/search-filings/edgar-application-programming-interfaces).
 //
 // The facts of one filing about one period become one record, so that no fact
-// replaces another. All of them are in its extra under taxonomy:tag/unit, and
+// replaces another; filings of one day are kept a microsecond apart. All of them are in its extra under taxonomy:tag/unit, and
 // the usual figures in the named columns as well. The symbol is the CIK, such
 // as CIK0001640147, unless a fixed one is given.
 func secCompanyFacts() Format[mds.Fundamentals] {
@@ -35,7 +38,7 @@ type secBody struct {
 }
 
 type secTag struct {
-	Units map[string][]secFact `json:"units"`
+	Units map[string][]json.RawMessage `json:"units"`
 }
 
 type secFact struct {
@@ -68,6 +71,20 @@ var secNamed = []secColumn{
 	{"shares_outstanding", "shares", []string{"dei:EntityCommonStockSharesOutstanding", "us-gaap:CommonStockSharesOutstanding"}},
 }
 
+// nameFault says why facts of a name cannot be kept.
+func nameFault(name string) error {
+	probe := mds.Fundamentals{Extra: map[string]float64{name: 0}}
+	var invalid *mds.InvalidError
+	if err := probe.Validate(); errors.As(err, &invalid) {
+		for _, f := range invalid.Faults {
+			if f.Field == "extra" {
+				return errors.New("is refused: " + f.Reason)
+			}
+		}
+	}
+	return nil
+}
+
 // secFiling is what makes one record of facts.
 type secFiling struct {
 	filed, end mds.Date
@@ -77,8 +94,12 @@ type secFiling struct {
 
 func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Fundamentals], error) {
 	var body secBody
-	if err := json.NewDecoder(r).Decode(&body); err != nil {
+	decoder := json.NewDecoder(r)
+	if err := decoder.Decode(&body); err != nil {
 		return nil, notBody("a companyfacts body of the SEC", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, &codec.HeaderError{Reason: "it goes on after its companyfacts body; load one body a file"}
 	}
 	if body.Facts == nil || body.CIK == "" {
 		return nil, &codec.HeaderError{Reason: "it is not a companyfacts body of the SEC: it lacks cik or facts"}
@@ -89,8 +110,7 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 	if err := apply(&base, opt, "vendor", "symbol"); err != nil {
 		return nil, err
 	}
-	reject := func(field, reason, name string, fact secFact) {
-		raw, _ := json.Marshal(fact) // of plain fields: it cannot fail
+	reject := func(field, reason, name string, raw json.RawMessage) {
 		items = append(items, item[mds.Fundamentals]{line: 1, field: field, fault: field + ": " + name + " " + reason, raw: string(raw)})
 	}
 	for _, taxonomy := range slices.Sorted(maps.Keys(body.Facts)) {
@@ -98,30 +118,42 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 			units := body.Facts[taxonomy][tag].Units
 			for _, unit := range slices.Sorted(maps.Keys(units)) {
 				name := taxonomy + ":" + tag + "/" + unit
-				for _, fact := range units[unit] {
+				if err := nameFault(name); err != nil {
+					for _, raw := range units[unit] {
+						reject("extra", err.Error(), strconv.Quote(name), raw)
+					}
+					continue
+				}
+				for _, raw := range units[unit] {
+					var fact secFact
+					if err := json.Unmarshal(raw, &fact); err != nil {
+						reject("extra", "is no fact: "+strings.TrimPrefix(err.Error(), "json: "), name, raw)
+						continue
+					}
 					if fact.Val == nil {
-						reject("extra", "has no value", name, fact)
+						reject("extra", "has no value", name, raw)
 						continue
 					}
 					value, err := fact.Val.Float64()
 					if err != nil {
-						reject("extra", "is "+fact.Val.String()+", not a number that can be kept", name, fact)
+						reject("extra", "is "+fact.Val.String()+", not a number that can be kept", name, raw)
 						continue
 					}
 					if fact.End.IsZero() || fact.Filed.IsZero() || !fact.Start.IsZero() && fact.End.Compare(fact.Start) < 0 {
-						reject("asof", "lacks the end of its period or its filing's date, or starts after it ends", name, fact)
+						reject("asof", "lacks the end of its period or its filing's date, or starts after it ends", name, raw)
 						continue
 					}
 					if !addFact(filings, &base, name, value, fact) {
-						reject("extra", "has two values in one filing", name, fact)
+						reject("extra", "has two values in one filing", name, raw)
 					}
 				}
 			}
 		}
 	}
+	apart(filings)
 	chosen := chooseTags(&body)
 	keys := slices.SortedFunc(maps.Keys(filings), func(a, b secFiling) int {
-		return strings.Compare(fmt.Sprint(a.filed, a.end, a.period), fmt.Sprint(b.filed, b.end, b.period))
+		return strings.Compare(fmt.Sprint(a.filed, a.accession, a.end, a.period), fmt.Sprint(b.filed, b.accession, b.end, b.period))
 	})
 	for _, key := range keys {
 		record := &filings[key].Fundamentals
@@ -129,6 +161,25 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 		items = append(items, item[mds.Fundamentals]{record: *record, line: 1, raw: key.accession})
 	}
 	return newList(items, []string{"fy", "fp", "frame", "label", "description"}), nil
+}
+
+// apart makes the filings of one day records of their own, which the date alone
+// does not: each counts as filed a microsecond after the one before, in order of
+// their accession numbers.
+func apart(filings map[secFiling]*secRecord) {
+	accessions := make(map[mds.Date][]string)
+	for key := range filings {
+		if !slices.Contains(accessions[key.filed], key.accession) {
+			accessions[key.filed] = append(accessions[key.filed], key.accession)
+		}
+	}
+	for _, list := range accessions {
+		slices.Sort(list)
+	}
+	for key, record := range filings {
+		place := slices.Index(accessions[key.filed], key.accession)
+		record.FiledAt = record.FiledAt.Add(time.Duration(place) * time.Microsecond)
+	}
 }
 
 // secRecord is a record being made, with the starts of its facts' periods.

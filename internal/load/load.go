@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -313,11 +314,7 @@ func (l *load[R]) report(f *codec.File, name string) {
 
 func (l *load[R]) ignore(columns []string) {
 	for _, c := range columns {
-		known := false
-		for _, have := range l.result.Ignored {
-			known = known || have == c
-		}
-		if !known {
+		if !slices.Contains(l.result.Ignored, c) {
 			l.result.Ignored = append(l.result.Ignored, c)
 		}
 	}
