@@ -17,7 +17,7 @@ import (
 // batch is a deduplicated, sorted view of the records of one write. It is the
 // source behind the kind's table function.
 type batch[R any] struct {
-	columns     []*mds.Column[R] // keys, time and values
+	cells       []cell[R] // beside the series id
 	timeIsValue bool
 	records     []R
 	rows        []batchRow
@@ -71,30 +71,112 @@ func registerBatch(conn *sql.Conn, function string) error {
 	})
 }
 
-// ColumnInfos are the series id, then keys, time and values. Times are
-// microseconds in a BIGINT, which is filled without boxing; SQL turns it into
-// a timestamp or a date.
-func (b *batch[R]) ColumnInfos() []duckdb.ColumnInfo {
+// cell is a column of the batch function.
+type cell[R any] struct {
+	name string
+	info duckdb.TypeInfo
+	fill func(to place, record *R, row *batchRow) error
+}
+
+// place is where a value goes.
+type place struct {
+	chunk       duckdb.DataChunk
+	column, row int
+}
+
+func set[T any](to place, value T) error {
+	return duckdb.SetChunkValue(to.chunk, to.column, to.row, value)
+}
+
+// cellsOf describes how columns are handed over. Times and dates are
+// microseconds in a BIGINT, which is filled without boxing; metrics are two
+// lists. batchExpression turns them into the table's types.
+func cellsOf[R any](columns []*mds.Column[R]) []cell[R] {
 	simple := func(t duckdb.Type) duckdb.TypeInfo {
 		info, _ := duckdb.NewTypeInfo(t) // fixed types: no error
 		return info
 	}
-	infos := []duckdb.ColumnInfo{{Name: "series_id", T: simple(duckdb.TYPE_BIGINT)}}
-	for _, c := range b.columns {
-		info := duckdb.ColumnInfo{Name: c.Name, T: simple(duckdb.TYPE_DOUBLE)}
+	listOf := func(t duckdb.Type) duckdb.TypeInfo {
+		info, _ := duckdb.NewListInfo(simple(t))
+		return info
+	}
+	var cells []cell[R]
+	add := func(name string, info duckdb.TypeInfo, fill func(place, *R, *batchRow) error) {
+		cells = append(cells, cell[R]{name, info, fill})
+	}
+	for _, c := range columns {
 		switch {
-		case c.Time != nil, c.Date != nil, c.OptInt != nil:
-			info.T = simple(duckdb.TYPE_BIGINT)
+		case c.Role == mds.Time:
+			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, _ *R, row *batchRow) error { return set(to, row.micros) })
+		case c.OptFloat != nil:
+			add(c.Name, simple(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error { return setOptional(to, *c.OptFloat(r)) })
+		case c.Float != nil:
+			add(c.Name, simple(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error { return set(to, *c.Float(r)) })
+		case c.OptInt != nil:
+			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error { return setOptional(to, *c.OptInt(r)) })
 		case c.Text != nil:
-			info.T = simple(duckdb.TYPE_VARCHAR)
+			add(c.Name, simple(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error {
+				if text := *c.Text(r); text != "" {
+					return set(to, text)
+				}
+				return set[any](to, nil)
+			})
+		case c.Time != nil:
+			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error {
+				if t := c.Time(r); !t.IsZero() {
+					return set(to, t.UnixMicro())
+				}
+				return set[any](to, nil)
+			})
+		case c.Date != nil:
+			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error {
+				if d := *c.Date(r); !d.IsZero() {
+					return set(to, d.Time().UnixMicro())
+				}
+				return set[any](to, nil)
+			})
 		case c.Decimal != nil:
-			info.T, _ = duckdb.NewDecimalInfo(18, 9)
+			info, _ := duckdb.NewDecimalInfo(18, 9)
+			add(c.Name, info, func(to place, r *R, _ *batchRow) error {
+				return set(to, duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(r)))})
+			})
 		case c.List != nil:
-			info.T, _ = duckdb.NewListInfo(simple(duckdb.TYPE_VARCHAR))
-		case c.Metrics != nil:
-			info.T, _ = duckdb.NewMapInfo(simple(duckdb.TYPE_VARCHAR), simple(duckdb.TYPE_DOUBLE))
+			add(c.Name, listOf(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error { return set(to, *c.List(r)) })
+		default:
+			// In order of their names, so that equal metrics are equal maps.
+			add(namesOf(c.Name), listOf(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error {
+				return set(to, slices.Sorted(maps.Keys(*c.Metrics(r))))
+			})
+			add(valuesOf(c.Name), listOf(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error {
+				metrics := *c.Metrics(r)
+				values := make([]float64, 0, len(metrics))
+				for _, name := range slices.Sorted(maps.Keys(metrics)) {
+					values = append(values, metrics[name])
+				}
+				return set(to, values)
+			})
 		}
-		infos = append(infos, info)
+	}
+	return cells
+}
+
+// namesOf and valuesOf are the two lists of a metrics column.
+func namesOf(column string) string  { return column + "_names" }
+func valuesOf(column string) string { return column + "_values" }
+
+func setOptional[T comparable](to place, value mds.Opt[T]) error {
+	if v, ok := value.Value(); ok {
+		return set(to, v)
+	}
+	return set[any](to, nil)
+}
+
+// ColumnInfos are the series id and the cells.
+func (b *batch[R]) ColumnInfos() []duckdb.ColumnInfo {
+	bigint, _ := duckdb.NewTypeInfo(duckdb.TYPE_BIGINT) // a fixed type: no error
+	infos := []duckdb.ColumnInfo{{Name: "series_id", T: bigint}}
+	for _, c := range b.cells {
+		infos = append(infos, duckdb.ColumnInfo{Name: c.name, T: c.info})
 	}
 	return infos
 }
@@ -116,55 +198,13 @@ func (b *batch[R]) FillChunk(chunk duckdb.DataChunk) error {
 			return err
 		}
 	}
-	for c, column := range b.columns {
+	for c := range b.cells {
+		fill := b.cells[c].fill
 		for i := range rows {
-			if err := b.fill(chunk, c+1, i, column, &rows[i]); err != nil {
+			if err := fill(place{chunk, c + 1, i}, &b.records[rows[i].record], &rows[i]); err != nil {
 				return err
 			}
 		}
 	}
 	return chunk.SetSize(len(rows))
-}
-
-// fill hands over one value.
-func (b *batch[R]) fill(chunk duckdb.DataChunk, column, row int, c *mds.Column[R], from *batchRow) error {
-	record := &b.records[from.record]
-	switch {
-	case c.Role == mds.Time:
-		return duckdb.SetChunkValue(chunk, column, row, from.micros)
-	case c.OptFloat != nil:
-		return setOptional(chunk, column, row, *c.OptFloat(record))
-	case c.Float != nil:
-		return duckdb.SetChunkValue(chunk, column, row, *c.Float(record))
-	case c.OptInt != nil:
-		return setOptional(chunk, column, row, *c.OptInt(record))
-	case c.Text != nil && *c.Text(record) == "", c.Time != nil && c.Missing(record), c.Date != nil && c.Missing(record):
-		return duckdb.SetChunkValue[any](chunk, column, row, nil)
-	case c.Text != nil:
-		return duckdb.SetChunkValue(chunk, column, row, *c.Text(record))
-	case c.Time != nil:
-		return duckdb.SetChunkValue(chunk, column, row, c.Time(record).UnixMicro())
-	case c.Date != nil:
-		return duckdb.SetChunkValue(chunk, column, row, c.Date(record).Time().UnixMicro())
-	case c.Decimal != nil:
-		return duckdb.SetChunkValue(chunk, column, row, duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(record)))})
-	case c.List != nil:
-		return duckdb.SetChunkValue(chunk, column, row, *c.List(record))
-	default:
-		// In order of their names, so that equal metrics are equal maps.
-		metrics := *c.Metrics(record)
-		var sorted duckdb.OrderedMap
-		for _, name := range slices.Sorted(maps.Keys(metrics)) {
-			sorted.Set(name, metrics[name])
-		}
-		return duckdb.SetChunkValue(chunk, column, row, sorted)
-	}
-}
-
-func setOptional[T comparable](chunk duckdb.DataChunk, column, row int, value mds.Opt[T]) error {
-	v, ok := value.Value()
-	if !ok {
-		return duckdb.SetChunkValue[any](chunk, column, row, nil)
-	}
-	return duckdb.SetChunkValue(chunk, column, row, v)
 }

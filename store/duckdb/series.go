@@ -139,30 +139,15 @@ func (t *Table[R]) sameIdentity(a, b *R) bool {
 
 // insertSeries stores new identities; the last of them has id last.
 func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, last int64) error {
-	const rowsAStatement = 200
-	id := last - int64(len(added)) + 1
-	for len(added) > 0 {
-		n := min(len(added), rowsAStatement)
-		args := make([]any, 0, n*(len(t.identity)+1))
-		placeholders := make([]string, 0, n)
-		for i := range added[:n] {
-			args = append(args, id)
-			id++
-			row := []string{"?"}
-			for _, c := range t.identity {
-				placeholder, value := argument(c, &added[i])
-				row = append(row, placeholder)
-				args = append(args, value)
-			}
-			placeholders = append(placeholders, "("+strings.Join(row, ", ")+")")
-		}
-		text := t.sql.insertSeries + strings.Join(placeholders, ", ")
-		if _, err := conn.ExecContext(ctx, text, args...); err != nil {
-			return err
-		}
-		added = added[n:]
+	if len(added) == 0 {
+		return nil
 	}
-	return nil
+	b := &batch[R]{cells: t.identityCells, records: added, rows: make([]batchRow, len(added))}
+	for i := range added {
+		b.rows[i] = batchRow{series: last - int64(len(added)-1-i), record: int32(i)} // WriteBatch bounds the batch
+	}
+	_, err := conn.ExecContext(context.WithValue(ctx, batchKey{}, b), t.sql.insertSeries)
+	return err
 }
 
 // selected are the series that a selection picks, and the condition on facts

@@ -24,7 +24,7 @@ type statements struct {
 	columns  string   // what a fact is read by: series id, time, keys, values
 
 	loadSeries   string
-	insertSeries string // without its VALUES rows
+	insertSeries string
 	merge        string // one argument: updated_at in microseconds
 	seriesStats  string // without its WHERE
 	info         string
@@ -54,7 +54,11 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 		identity = append(identity, readExpression(c))
 	}
 	q.loadSeries = fmt.Sprintf("SELECT id, %s FROM %s", strings.Join(identity, ", "), q.series)
-	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) VALUES ", q.series, strings.Join(q.identity, ", "))
+	added := make([]string, 0, len(q.identity))
+	for _, c := range schema.ByRole(mds.Identity) {
+		added = append(added, batchExpression(c))
+	}
+	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) SELECT series_id, %s FROM %s()", q.series, strings.Join(q.identity, ", "), strings.Join(added, ", "), q.function)
 	q.merge = mergeText(&q, &schema)
 	q.seriesStats = fmt.Sprintf("SELECT series_id, count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
 	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
@@ -86,6 +90,8 @@ func batchExpression[R any](c *mds.Column[R]) string {
 		return fmt.Sprintf("make_timestamp(%s) AS %[1]s", quote(c.Name))
 	case c.Date != nil:
 		return fmt.Sprintf("make_timestamp(%s)::DATE AS %[1]s", quote(c.Name))
+	case c.Metrics != nil:
+		return fmt.Sprintf("map(%s, %s) AS %s", quote(namesOf(c.Name)), quote(valuesOf(c.Name)), quote(c.Name))
 	}
 	return quote(c.Name)
 }

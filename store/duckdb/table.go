@@ -21,8 +21,10 @@ type Table[R mds.Record[R]] struct {
 	values   []*mds.Column[R]
 	// plain says that facts are numbers beside their series and time, which
 	// Normalize does not change: records are written from where they are.
-	plain bool
-	sql   statements
+	plain         bool
+	sql           statements
+	identityCells []cell[R]
+	factCells     []cell[R]
 }
 
 // NewTable returns the table of kind R.
@@ -32,6 +34,8 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	t.identity = t.schema.ByRole(mds.Identity)
 	t.keys = slices.Concat(t.schema.ByRole(mds.Key), t.schema.ByRole(mds.Revision))
 	t.values = t.schema.ByRole(mds.Value)
+	t.identityCells = cellsOf(t.identity)
+	t.factCells = cellsOf(t.schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value))
 	t.plain = len(t.keys) == 0 && !slices.ContainsFunc(t.values, func(c *mds.Column[R]) bool { return !c.Numeric() })
 	return t
 }
@@ -97,7 +101,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, records []R) (mds.Receipt
 	}
 	rows, added := t.resolve(known, records)
 	b := &batch[R]{
-		columns:     t.schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value),
+		cells:       t.factCells,
 		timeIsValue: t.schema.TimeIsValue,
 		records:     records,
 		rows:        rows,
