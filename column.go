@@ -99,6 +99,24 @@ func (c *Column[R]) Missing(r *R) bool {
 	return false
 }
 
+// size is the number of bytes that the value takes, roughly.
+func (c *Column[R]) size(r *R) int {
+	n := 8
+	switch {
+	case c.Text != nil:
+		n += len(*c.Text(r))
+	case c.List != nil:
+		for _, item := range *c.List(r) {
+			n += 16 + len(item)
+		}
+	case c.Metrics != nil:
+		for name := range *c.Metrics(r) {
+			n += 32 + len(name)
+		}
+	}
+	return n
+}
+
 // Equal reports whether two records have the same value, or both none.
 func (c *Column[R]) Equal(a, b *R) bool {
 	switch {

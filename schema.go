@@ -144,6 +144,16 @@ func (s *Schema[R]) SetMicros(r *R, micros int64) {
 	*c.Time(r) = t
 }
 
+// Size is the number of bytes that a record takes, roughly: what bounds on
+// memory go by.
+func (s *Schema[R]) Size(r *R) int {
+	n := 0
+	for i := range s.Columns {
+		n += s.Columns[i].size(r)
+	}
+	return n
+}
+
 // Equal reports whether two records in their stored form have equal columns.
 func (s *Schema[R]) Equal(a, b *R) bool {
 	for i := range s.Columns {

@@ -21,6 +21,9 @@ import (
 // DefaultBatchSize is the number of records written in one transaction.
 const DefaultBatchSize = 50_000
 
+// maxBatchBytes is how large the records of a batch may be together, roughly.
+const maxBatchBytes = 32 << 20
+
 // Writer stores a batch, all or none.
 type Writer[R any] interface {
 	Write(ctx context.Context, records []R) (mds.Receipt, error)
@@ -51,8 +54,8 @@ type Config[R any] struct {
 	// Writer stores the records. Required.
 	Writer Writer[R]
 
-	// BatchSize is the most records written at once. Defaults to
-	// DefaultBatchSize.
+	// BatchSize is the most records written at once; large records make smaller
+	// batches. Defaults to DefaultBatchSize.
 	BatchSize int
 
 	// Progress is called now and then. Optional.
@@ -121,7 +124,9 @@ var ErrInterrupted = errors.New("interrupted")
 // load is one run.
 type load[R mds.Record[R]] struct {
 	cfg    Config[R]
+	schema mds.Schema[R]
 	batch  []R
+	bytes  int // of the batch
 	result Result
 
 	bytesBefore  int64 // of the files done
@@ -143,7 +148,7 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 			return codec.NewDecoder[R](r, "", opt)
 		}
 	}
-	l := &load[R]{cfg: cfg, batch: make([]R, 0, min(cfg.BatchSize, 4096))}
+	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R](), batch: make([]R, 0, min(cfg.BatchSize, 4096))}
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
 	err := l.run(ctx)
@@ -249,7 +254,8 @@ func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name strin
 	switch {
 	case err == nil:
 		l.result.Ledger.Read++
-		if len(l.batch) == l.cfg.BatchSize {
+		l.bytes += l.schema.Size(&l.batch[len(l.batch)-1])
+		if len(l.batch) == l.cfg.BatchSize || l.bytes >= maxBatchBytes {
 			return true, l.flush(ctx)
 		}
 		return true, nil
@@ -277,7 +283,9 @@ func (l *load[R]) flush(ctx context.Context) error {
 		return nil
 	}
 	receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), l.batch)
+	clear(l.batch)        // let go what they point to
 	l.batch = l.batch[:0] // written, or named as unwritten in the ledger
+	l.bytes = 0
 	if err != nil {
 		return &writeError{err}
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +13,14 @@ import (
 )
 
 // A page is materialised by the driver, so pages bound the memory of a query.
-// They grow so that a short answer is quick and a long one pays few of them.
+// They grow so that a short answer is quick and a long one pays few of them;
+// those of kinds whose rows may be large begin small, and heed their bytes.
 const (
 	firstPage = 2 << 10
 	maxPage   = 128 << 10
+
+	firstWidePage = 64
+	pageBytes     = 8 << 20
 )
 
 // fact is one row as it was read.
@@ -72,7 +75,8 @@ func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] 
 
 // inTimeOrder reads pages of facts. Those of one instant are held back until
 // the next begins: the database sorts them by series id, and they are due in
-// order of identity.
+// order of identity. An instant of many facts, such as the end of an options
+// day, is read in that order instead.
 func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
 	var instant []fact[R]
 	emit := func() bool {
@@ -85,60 +89,84 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[
 		instant = instant[:0]
 		return true
 	}
-	goOn := true
-	err := t.pages(ctx, conn, s, s.where, s.args, t.sql.timeOrder(), descending, func(row fact[R]) bool {
-		if len(instant) > 0 && instant[0].micros != row.micros {
-			if goOn = emit(); !goOn {
-				return false
-			}
+	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending)
+	for !p.done {
+		facts, err := p.next(ctx, conn)
+		if err != nil {
+			return err
 		}
-		instant = append(instant, row)
-		return true
-	})
-	if err == nil && goOn {
-		emit()
+		for i := range facts {
+			if len(instant) > 0 && instant[0].micros != facts[i].micros && !emit() {
+				return nil
+			}
+			instant = append(instant, facts[i])
+		}
+		if p.done || len(instant) < p.first {
+			continue
+		}
+		goOn := true
+		err = t.inIdentityOrder(ctx, conn, t.at(s, instant[0].micros), descending, func(row *fact[R]) bool {
+			goOn = yield(row)
+			return goOn
+		})
+		if err != nil || !goOn {
+			return err
+		}
+		p.skip(instant[0].micros)
+		instant = instant[:0]
 	}
-	return err
+	emit()
+	return nil
+}
+
+// at narrows a selection to an instant.
+func (t *Table[R]) at(s *selected[R], micros int64) *selected[R] {
+	const condition = " AND %s = make_timestamp(?)"
+	narrow := *s
+	narrow.where += fmt.Sprintf(condition, t.sql.time)
+	narrow.args = append(slices.Clip(s.args), micros)
+	narrow.rest += fmt.Sprintf(condition, t.sql.time)
+	narrow.within = append(slices.Clip(s.within), micros)
+	return &narrow
 }
 
 // inIdentityOrder reads one series after the other, small ones together.
 func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
 	const maxSeries = 5000
-	counts, err := t.rowsOfSeries(ctx, conn, s)
+	most := int64(maxPage)
+	if !t.plain {
+		most = firstPage
+	}
+	list, err := t.rowsOfSeries(ctx, conn, s, descending)
 	if err != nil {
 		return err
 	}
-	ids := slices.SortedFunc(maps.Keys(counts), func(a, b int64) int {
-		if descending {
-			a, b = b, a
-		}
-		return s.rank[a] - s.rank[b]
-	})
 	goOn := true
-	for len(ids) > 0 && goOn && err == nil {
-		n, rows := 1, counts[ids[0]]
-		for n < min(len(ids), maxSeries) && rows+counts[ids[n]] <= maxPage {
-			rows += counts[ids[n]]
-			n++
+	for len(list) > 0 && goOn && err == nil {
+		ids, rows := []int64{list[0].id}, list[0].rows
+		for n := 1; n < min(len(list), maxSeries) && rows+list[n].rows <= most; n++ {
+			ids = append(ids, list[n].id)
+			rows += list[n].rows
 		}
-		where := inSeries(ids[:n]) + " AND " + s.rest
-		if n == 1 {
-			err = t.pages(ctx, conn, s, where, s.within, t.sql.identityOrder(s.known), descending, func(row fact[R]) bool {
-				goOn = yield(&row)
-				return goOn
-			})
-		} else {
+		list = list[len(ids):]
+		where := inSeries(ids) + " AND " + s.rest
+		if len(ids) > 1 {
 			var facts []fact[R]
-			err = t.eachFact(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within, func(row fact[R]) bool {
-				facts = append(facts, row)
-				return true
-			})
+			facts, err = t.facts(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within)
 			t.sortByIdentity(s, facts, descending)
 			for i := 0; i < len(facts) && goOn && err == nil; i++ {
 				goOn = yield(&facts[i])
 			}
+			continue
 		}
-		ids = ids[n:]
+		p := t.newPager(s, where, s.within, t.sql.identityOrder(s.known), descending)
+		for !p.done && goOn && err == nil {
+			var facts []fact[R]
+			facts, err = p.next(ctx, conn)
+			for i := 0; i < len(facts) && goOn && err == nil; i++ {
+				goOn = yield(&facts[i])
+			}
+		}
 	}
 	return err
 }
@@ -151,7 +179,10 @@ func (t *Table[R]) sortByIdentity(s *selected[R], facts []fact[R], descending bo
 		columns = append(columns, t.column(name))
 	}
 	slices.SortFunc(facts, func(a, b fact[R]) int {
-		order := s.rank[a.series] - s.rank[b.series]
+		order := 0
+		if a.series != b.series {
+			order = mds.Compare(t.identity, &a.record, &b.record)
+		}
 		if order == 0 {
 			order = mds.Compare(columns, &a.record, &b.record)
 		}
@@ -162,54 +193,134 @@ func (t *Table[R]) sortByIdentity(s *selected[R], facts []fact[R], descending bo
 	})
 }
 
-// rowsOfSeries counts the facts of each series that has any.
-func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected[R]) (map[int64]int64, error) {
-	rows, err := conn.QueryContext(ctx, "SELECT series_id, count(*) FROM "+t.sql.facts+" WHERE "+s.where+" GROUP BY series_id", s.args...)
+// seriesRows is a series with the number of its facts.
+type seriesRows struct{ id, rows int64 }
+
+// rowsOfSeries counts the facts of each series that has any, in order of
+// identity.
+func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool) ([]seriesRows, error) {
+	rows, err := conn.QueryContext(ctx, t.sql.rowsOfSeries(s.where, descending), s.args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	counts := make(map[int64]int64)
+	var list []seriesRows
 	for rows.Next() {
-		var id, n int64
-		if err := rows.Scan(&id, &n); err != nil {
+		var r seriesRows
+		if err := rows.Scan(&r.id, &r.rows); err != nil {
 			return nil, err
 		}
-		counts[id] = n
+		list = append(list, r)
 	}
-	return counts, rows.Err()
+	return list, rows.Err()
 }
 
-// pages reads facts in an order, page by page.
-func (t *Table[R]) pages(ctx context.Context, conn *sql.Conn, s *selected[R], where string, args []any, order []string, descending bool, yield func(fact[R]) bool) error {
-	var last fact[R]
-	var after []string
-	for page := firstPage; ; page = min(page*4, maxPage) {
-		cursor := args
-		if after != nil {
-			_, first := t.cursor(order[0], &last)
-			cursor = append(slices.Clip(args), first)
-			for _, name := range order {
-				_, value := t.cursor(name, &last)
-				cursor = append(cursor, value)
-			}
-		}
-		read, goOn := 0, true
-		err := t.eachFact(ctx, conn, s, t.sql.page(where, order, descending, after, page), cursor, func(row fact[R]) bool {
-			read++
-			last = row
-			goOn = yield(row)
-			return goOn
-		})
-		if err != nil || !goOn || read < page {
-			return err
-		}
-		after = after[:0]
-		for _, name := range order {
-			placeholder, _ := t.cursor(name, &last)
-			after = append(after, placeholder)
+// pager reads facts in an order, page by page.
+type pager[R mds.Record[R]] struct {
+	table      *Table[R]
+	selected   *selected[R]
+	where      string
+	args       []any
+	order      []string
+	descending bool
+	first      int // rows of the first page
+	page       int // rows of the next one
+
+	after  []string // placeholders of the cursor
+	cursor []any
+	done   bool
+}
+
+func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []string, descending bool) *pager[R] {
+	first := firstPage
+	if !t.plain {
+		first = firstWidePage
+	}
+	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, first: first, page: first}
+}
+
+// next reads a page; done tells that it was the last.
+func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) {
+	t := p.table
+	text := t.sql.page(p.where, p.order, p.descending, p.after, p.page)
+	facts, err := t.facts(ctx, conn, p.selected, text, slices.Concat(p.args, p.cursor))
+	if err != nil {
+		return nil, err
+	}
+	if len(facts) < p.page {
+		p.done = true
+		return facts, nil
+	}
+	bytes := 0
+	for i := range facts {
+		if !t.plain {
+			bytes += t.schema.Size(&facts[i].record)
 		}
 	}
+	last := &facts[len(facts)-1]
+	p.after, p.cursor = p.after[:0], p.cursor[:0]
+	for i, name := range p.order {
+		placeholder, value := t.cursor(name, last)
+		p.after = append(p.after, placeholder)
+		if i == 0 {
+			p.cursor = append(p.cursor, value) // it comes twice; see page
+		}
+		p.cursor = append(p.cursor, value)
+	}
+	p.page = nextPage(p.page, bytes)
+	return facts, nil
+}
+
+// skip goes on after an instant.
+func (p *pager[R]) skip(micros int64) {
+	past := ">"
+	if p.descending {
+		past = "<"
+	}
+	p.where += fmt.Sprintf(" AND %s %s make_timestamp(?)", p.table.sql.time, past)
+	p.args = append(slices.Clip(p.args), micros)
+	p.after, p.cursor = nil, nil
+}
+
+// nextPage is the size of the page after one of so many rows and bytes.
+func nextPage(rows, bytes int) int {
+	next := min(rows*4, maxPage)
+	if bytes > 0 {
+		next = max(min(next, rows*(pageBytes/1024)/(bytes/1024+1)), 1)
+	}
+	return next
+}
+
+// facts runs a statement that yields the columns of facts.
+func (t *Table[R]) facts(ctx context.Context, q queryer, s *selected[R], text string, args []any) ([]fact[R], error) {
+	facts, err := t.scanFacts(ctx, q, text, args)
+	if err != nil {
+		return nil, err
+	}
+	return facts, t.identify(ctx, q, s, facts)
+}
+
+func (t *Table[R]) scanFacts(ctx context.Context, q queryer, text string, args []any) ([]fact[R], error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	var facts []fact[R]
+	var row fact[R]
+	targets, assign := scanTargets(slices.Concat(t.keys, t.values), &row.record)
+	targets = append([]any{&row.series, &row.micros}, targets...)
+	for rows.Next() {
+		if err := rows.Scan(targets...); err != nil {
+			return nil, err
+		}
+		t.schema.SetMicros(&row.record, row.micros)
+		if err := assign(); err != nil {
+			return nil, err
+		}
+		facts = append(facts, row)
+	}
+	return facts, rows.Err()
 }
 
 // cursor is where a page ended, in one column.
@@ -223,36 +334,6 @@ func (t *Table[R]) cursor(name string, at *fact[R]) (placeholder string, value a
 // column finds a column by its identifier.
 func (t *Table[R]) column(identifier string) *mds.Column[R] {
 	return t.schema.Lookup(strings.Trim(identifier, `"`))
-}
-
-// eachFact runs a statement that yields the columns of facts.
-func (t *Table[R]) eachFact(ctx context.Context, q queryer, s *selected[R], text string, args []any, each func(fact[R]) bool) error {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	var row fact[R]
-	targets, assign := scanTargets(slices.Concat(t.keys, t.values), &row.record)
-	targets = append([]any{&row.series, &row.micros}, targets...)
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
-			return err
-		}
-		identity, ok := s.series[row.series]
-		if !ok {
-			return fmt.Errorf("a row of series %d has no series", row.series)
-		}
-		row.record = *identity
-		t.schema.SetMicros(&row.record, row.micros)
-		if err := assign(); err != nil {
-			return err
-		}
-		if !each(row) {
-			return nil
-		}
-	}
-	return rows.Err()
 }
 
 // Count returns the number of records that a selection picks.
@@ -273,10 +354,8 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	var facts []fact[R]
 	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
 		s.known = t.sql.revision != ""
-		err := t.eachFact(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args), func(row fact[R]) bool {
-			facts = append(facts, row)
-			return true
-		})
+		var err error
+		facts, err = t.facts(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args))
 		t.sortByIdentity(s, facts, false)
 		return err
 	})
@@ -308,27 +387,27 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
 	var list []mds.Series[R]
 	err := t.read(ctx, "series of", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		rows, err := conn.QueryContext(ctx, t.sql.seriesStats+" WHERE "+s.where+" GROUP BY series_id", s.args...)
+		rows, err := conn.QueryContext(ctx, t.sql.seriesStats(s.where), s.args...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close() //nolint:errcheck // rows.Err below tells
-		list = make([]mds.Series[R], len(s.rank))
 		for rows.Next() {
-			var id, n, first, last int64
-			if err := rows.Scan(&id, &n, &first, &last); err != nil {
+			var series mds.Series[R]
+			var first, last int64
+			targets, assign := scanTargets(t.identity, &series.Identity)
+			if err := rows.Scan(append([]any{&series.Rows, &first, &last}, targets...)...); err != nil {
 				return err
 			}
-			list[s.rank[id]] = mds.Series[R]{
-				Identity: *s.series[id],
-				Rows:     n,
-				First:    time.UnixMicro(first).UTC(),
-				Last:     time.UnixMicro(last).UTC(),
+			if err := assign(); err != nil {
+				return err
 			}
+			series.First, series.Last = time.UnixMicro(first).UTC(), time.UnixMicro(last).UTC()
+			list = append(list, series)
 		}
 		return rows.Err()
 	})
-	return slices.DeleteFunc(list, func(s mds.Series[R]) bool { return s.Rows == 0 }), err
+	return list, err
 }
 
 // Info sums up the kind.

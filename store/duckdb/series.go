@@ -150,25 +150,24 @@ func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, 
 	return err
 }
 
-// selected are the series that a selection picks, and the condition on facts
-// that goes with them.
+// selected is what a selection picks, as conditions on facts.
 type selected[R any] struct {
-	series map[int64]*R
-	rank   map[int64]int // position in order of identity
-	where  string        // all conditions on facts
+	where  string // all conditions
 	args   []any
 	rest   string // those that are not about the series
 	within []any  // arguments of rest
 	known  bool   // the versions of a fact are to be joined
+
+	identities map[int64]*R // those that were met; see identify
 }
 
-// selectSeries resolves a selection. It returns no series where none matches.
+// selectSeries resolves a selection.
 func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selection) (*selected[R], error) {
 	conditions, err := t.schema.Conditions(sel)
 	if err != nil {
 		return nil, err
 	}
-	s := &selected[R]{series: make(map[int64]*R), rank: make(map[int64]int), known: !sel.KnownAt.IsZero()}
+	s := &selected[R]{known: !sel.KnownAt.IsZero(), identities: make(map[int64]*R)}
 	var ofSeries, ofFacts []string
 	var seriesArgs []any
 	for i := range conditions {
@@ -181,35 +180,100 @@ func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selectio
 			s.within = append(s.within, args...)
 		}
 	}
-	where := ""
-	if ofSeries != nil {
-		where = " WHERE " + strings.Join(ofSeries, " AND ")
-	}
-	var ids []int64
-	err = t.eachSeries(ctx, q, where+" ORDER BY "+strings.Join(t.sql.identity, ", "), seriesArgs, func(id int64, record *R) {
-		ids = append(ids, id)
-		s.rank[id] = len(s.rank)
-		s.series[id] = record
-	})
-	if err != nil {
-		return nil, err
-	}
 	window, windowArgs := t.windowCondition(sel)
 	s.rest = strings.Join(append(append(ofFacts, "true"), window...), " AND ")
 	s.within = append(s.within, windowArgs...)
 	s.where = s.rest
 	if ofSeries != nil {
-		// Literal ids prune row groups; too many of them are a join.
-		const maxLiterals = 1000
-		in := inSeries(ids)
-		if len(ids) > maxLiterals {
-			in = fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where)
-			s.args = append(s.args, seriesArgs...)
+		in, args, err := t.seriesCondition(ctx, q, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
+		if err != nil {
+			return nil, err
 		}
 		s.where = in + " AND " + s.rest
+		s.args = append(s.args, args...)
 	}
 	s.args = append(s.args, s.within...)
 	return s, nil
+}
+
+// seriesCondition restricts facts to series: by literal ids, which prune row
+// groups, or by a join where there are too many.
+func (t *Table[R]) seriesCondition(ctx context.Context, q queryer, where string, args []any) (string, []any, error) {
+	const maxLiterals = 1000
+	rows, err := q.QueryContext(ctx, fmt.Sprintf("SELECT id FROM %s%s LIMIT %d", t.sql.series, where, maxLiterals+1), args...)
+	if err != nil {
+		return "", nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return "", nil, err
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return "", nil, err
+	}
+	if len(ids) > maxLiterals {
+		return fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where), args, nil
+	}
+	return inSeries(ids), nil, nil
+}
+
+// identify gives facts the identities of their series, which are read as they
+// are met and remembered for the query.
+func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], facts []fact[R]) error {
+	const (
+		maxRemembered = 1 << 20
+		maxLiterals   = 5000
+	)
+	if len(s.identities) > maxRemembered {
+		clear(s.identities)
+	}
+	var unknown []int64
+	for i := range facts {
+		if id := facts[i].series; s.identities[id] == nil {
+			s.identities[id] = new(R) // asked for once
+			unknown = append(unknown, id)
+		}
+	}
+	read := 0
+	for ids := range slices.Chunk(unknown, maxLiterals) {
+		where := " WHERE " + strings.Replace(inSeries(ids), "series_id", "id", 1)
+		err := t.eachSeries(ctx, q, where, nil, func(id int64, record *R) {
+			read++
+			s.identities[id] = record
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if read != len(unknown) {
+		return fmt.Errorf("%d rows are of series that are not there", len(unknown)-read)
+	}
+	for i := range facts {
+		identity := s.identities[facts[i].series]
+		for _, c := range t.identity {
+			copyColumn(c, &facts[i].record, identity)
+		}
+	}
+	return nil
+}
+
+// copyColumn copies an identity column.
+func copyColumn[R any](c *mds.Column[R], to, from *R) {
+	switch {
+	case c.Text != nil:
+		*c.Text(to) = *c.Text(from)
+	case c.Time != nil:
+		*c.Time(to) = *c.Time(from)
+	case c.Date != nil:
+		*c.Date(to) = *c.Date(from)
+	case c.Decimal != nil:
+		*c.Decimal(to) = *c.Decimal(from)
+	}
 }
 
 // conditionText is a condition in SQL.

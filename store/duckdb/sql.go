@@ -23,10 +23,12 @@ type statements struct {
 	time     string   // time column
 	columns  string   // what a fact is read by: series id, time, keys, values
 
+	readIdentity string // identity columns as they are read
+	stats        string // count, first and last time of facts
+
 	loadSeries   string
 	insertSeries string
 	merge        string // one argument: updated_at in microseconds
-	seriesStats  string // without its WHERE
 	info         string
 }
 
@@ -60,7 +62,8 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 	}
 	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) SELECT series_id, %s FROM %s()", q.series, strings.Join(q.identity, ", "), strings.Join(added, ", "), q.function)
 	q.merge = mergeText(&q, &schema)
-	q.seriesStats = fmt.Sprintf("SELECT series_id, count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
+	q.readIdentity = strings.Join(identity, ", ")
+	q.stats = fmt.Sprintf("count(*) AS n, min(%[1]s) AS first, max(%[1]s) AS last", micros(schema.TimeColumn().Name))
 	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
 	return q
 }
@@ -194,6 +197,23 @@ func (q *statements) count(where string, known bool) string {
 	}
 	return fmt.Sprintf("SELECT count(*) FROM (SELECT DISTINCT series_id, %s FROM %s WHERE %s)",
 		strings.Join(slices.DeleteFunc(q.identityOrder(true), func(c string) bool { return c == q.revision }), ", "), q.facts, where)
+}
+
+// rowsOfSeries counts the facts of each series, in order of identity.
+func (q *statements) rowsOfSeries(where string, descending bool) string {
+	direction := " ASC"
+	if descending {
+		direction = " DESC"
+	}
+	return fmt.Sprintf("SELECT id, n FROM (SELECT series_id, count(*) AS n FROM %s WHERE %s GROUP BY series_id) JOIN %s ON id = series_id ORDER BY %s",
+		q.facts, where, q.series, strings.Join(q.identity, direction+", ")+direction)
+}
+
+// seriesStats reads count, first and last time of each series, and its
+// identity, in order of identity.
+func (q *statements) seriesStats(where string) string {
+	return fmt.Sprintf("SELECT n, first, last, %s FROM (SELECT series_id, %s FROM %s WHERE %s GROUP BY series_id) JOIN %s ON id = series_id ORDER BY %s",
+		q.readIdentity, q.stats, q.facts, where, q.series, strings.Join(q.identity, ", "))
 }
 
 // inSeries restricts facts to the series of some ids.
