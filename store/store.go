@@ -72,8 +72,8 @@ type Table[R any] interface {
 type Config struct {
 	// ReadOnly opens the store for reading, and refuses to write. With DuckDB
 	// several processes may then read at once. A store that is not there is an
-	// error that wraps [mds.ErrNoStore]; one of an older schema is migrated all
-	// the same. Defaults to false.
+	// error that wraps [mds.ErrNoStore]; one of an older schema is read as it is.
+	// Defaults to false.
 	ReadOnly bool
 
 	// MemoryLimit bounds the memory of an embedded engine per open tenant: a

@@ -105,7 +105,17 @@ local,SNOW,FY,2024-03-26T00:00:00Z,2023-01-31,,,,,,,,,,,,"{""x"":1.5}"
 	if out := c.must("latest", "options", "SPX", "--strike", "700.5", "--format", "csv").stdout; !strings.Contains(out, ",700.5,2014-12-16T21:00:00Z,1,") {
 		t.Errorf("a chain with its moment given:\n%s", out)
 	}
-	if out := c.must("query", "fundamentals", "--period", "FY", "--known-at", "now", "--format", "csv").stdout; strings.Count(out, "\n") != 2 {
+	c.must("write", "fundamentals", "--symbol", "LATE", "--period", "FY", "--asof", "2023-12-31", "--filed-at", "2024-02-01T21:00:00Z", "--eps", "1")
+	for at, want := range map[string]int{"2024-02-01": 2, "20240201": 2, "02/01/2024": 2, "2024/02/01": 2, "2024-01-31": 1, "2024-02-01T20:59:59Z": 1, "2024-02-01 21:00": 2} {
+		if out := c.must("query", "fundamentals", "--symbol", "LATE", "--known-at", at, "--format", "csv").stdout; strings.Count(out, "\n") != want {
+			t.Errorf("known at %s:\n%s", at, out)
+		}
+	}
+	c.must("write", "news", "--id", "tag:x.com,2024:1", "--title", "x", "--published-at", "2024-01-01")
+	if out := c.must("delete", "news", "--id", "tag:x.com,2024:1", "--yes").stdout; out != "1 news item removed\n" {
+		t.Errorf("an id with a comma: %q", out)
+	}
+	if out := c.must("query", "fundamentals", "--symbol", "SNOW", "--period", "FY", "--known-at", "now", "--format", "csv").stdout; strings.Count(out, "\n") != 2 {
 		t.Errorf("known now:\n%s", out)
 	}
 	if out := c.must("export", "news", "-", "--format", "ndjson"); strings.Count(out.stdout, "\n") != 2 || out.stderr != "" {

@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -254,6 +255,64 @@ func TestReadOnly(t *testing.T) {
 	}
 	if _, err := s.CreateTenant(ctx, "acme"); err == nil {
 		t.Error("a tenant was made")
+	}
+}
+
+// TestOlderSchemaIsRead: reading a file of version 1 leaves it as it is, and
+// several may do so at once; writing migrates it.
+func TestOlderSchemaIsRead(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	write(t, s, bars(10, 1))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := raw(t, dir, `
+		DROP VIEW options; DROP TABLE option_facts; DROP TABLE option_series;
+		DROP VIEW fundamentals; DROP TABLE fundamental_facts; DROP TABLE fundamental_series;
+		DROP VIEW news; DROP TABLE news_item_facts; DROP TABLE news_item_series;
+		DELETE FROM mds_migrations WHERE version > 1`).Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "default.duckdb")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := open(t, dir, Config{ReadOnly: true})
+	if n, err := NewTable[mds.Bar](reader).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 10 {
+		t.Errorf("%d bars, %v", n, err)
+	}
+	news := NewTable[mds.News](reader)
+	if n, err := news.Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 0 {
+		t.Errorf("%d news, %v", n, err)
+	}
+	if info, err := news.Info(ctx, mds.DefaultTenant()); err != nil || info != (mds.KindInfo{Kind: "news"}) {
+		t.Errorf("info %+v, %v", info, err)
+	}
+	for _, err := range news.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+		t.Errorf("query: %v", err)
+	}
+	if version, err := reader.SchemaVersion(ctx, mds.DefaultTenant()); err != nil || version != 1 {
+		t.Errorf("schema version %d, %v", version, err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("reading changed the file: %v", err)
+	}
+	writer := open(t, dir, Config{})
+	if n, err := NewTable[mds.News](writer).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 0 {
+		t.Errorf("%d news, %v", n, err)
+	}
+	if version, err := writer.SchemaVersion(ctx, mds.DefaultTenant()); err != nil || version != SchemaVersion() {
+		t.Errorf("schema version %d, %v", version, err)
+	}
+	if n, err := NewTable[mds.Bar](writer).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 10 {
+		t.Errorf("%d bars after the migration, %v", n, err)
 	}
 }
 

@@ -76,7 +76,7 @@ func openError(ctx context.Context, path string, err error) error {
 	var version *VersionError
 	text := err.Error()
 	switch {
-	case errors.As(err, &version), errors.Is(err, errNeedsMigration):
+	case errors.As(err, &version):
 		return err
 	case strings.Contains(text, "Could not set lock"):
 		locked := &LockedError{Path: path}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +37,10 @@ type file struct {
 
 	readers readers
 
+	// version is the schema version. A file open for reading may have an older
+	// one than this program's, and lack tables.
+	version atomic.Int64
+
 	// writer serialises writes: whoever holds its one token has what follows
 	// to itself.
 	writer chan struct{}
@@ -51,7 +56,8 @@ type file struct {
 // the only one.
 var openPaths sync.Map
 
-// openFile opens or makes path and brings it to the current schema.
+// openFile opens or makes path and brings it to the current schema, unless it is
+// for reading: that needs no leave to write, and keeps no other reader out.
 func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (*file, error) {
 	// One name for a folder, however many links lead to it.
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
@@ -67,12 +73,7 @@ func openFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (
 		}
 	}
 	f := newFile(path, tenant, cfg)
-	err := f.connect(ctx)
-	if errors.Is(err, errNeedsMigration) {
-		f.readOnly = false
-		err = f.connect(ctx)
-	}
-	if err != nil {
+	if err := f.connect(ctx); err != nil {
 		openPaths.Delete(path)
 		return nil, err
 	}
@@ -95,8 +96,6 @@ func newFile(path string, tenant mds.Tenant, cfg Config) *file {
 
 var errFailed = &Error{Op: "open", Err: errors.New("the file failed and opens again when the queries under way have ended"), retry: true}
 
-var errNeedsMigration = errors.New("the file needs a migration and is open for reading only")
-
 // connect opens the instance and its connections, and migrates the file. The
 // caller holds the writer's token, or is the only one to know f.
 //
@@ -107,7 +106,12 @@ func (f *file) connect(ctx context.Context) (err error) {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	options := url.Values{"memory_limit": {f.cfg.MemoryLimit}}
+	options := url.Values{
+		"memory_limit": {f.cfg.MemoryLimit},
+		// The order of a page is found by its keys alone, and its rows are read
+		// after that: with large rows, several times faster and smaller.
+		"late_materialization_max_rows": {strconv.Itoa(maxPage)},
+	}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
 	}
@@ -166,10 +170,26 @@ func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
 		return err
 	}
 	steps = slices.DeleteFunc(steps, func(m migration) bool { return slices.Contains(applied, m.version) })
-	if len(steps) > 0 && f.readOnly {
-		return errNeedsMigration
+	if f.readOnly {
+		for _, version := range applied {
+			if version < ownMigrations {
+				f.version.Store(max(f.version.Load(), int64(version)))
+			}
+		}
+		return nil
 	}
+	f.version.Store(int64(SchemaVersion()))
 	return f.migrate(ctx, conn, steps, fresh)
+}
+
+// hasTable reports whether the file has a table, which one of an older schema
+// that is open for reading may not.
+func (f *file) hasTable(ctx context.Context, conn *sql.Conn, name string) (there bool, err error) {
+	if !f.readOnly || f.version.Load() == int64(SchemaVersion()) && f.cfg.Migrations == nil {
+		return true, nil
+	}
+	err = conn.QueryRowContext(ctx, "SELECT count(*) > 0 FROM duckdb_tables() WHERE table_name = ?", name).Scan(&there)
+	return there, err
 }
 
 // close waits for the write under way and closes the file, which checkpoints
@@ -312,7 +332,7 @@ func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
 		Location:      f.path,
 		Tenant:        f.tenant.Slug,
 		TenantID:      f.tenant.ID,
-		SchemaVersion: SchemaVersion(), // what opening brought it to
+		SchemaVersion: int(f.version.Load()),
 	}
 	for _, path := range []string{f.path, f.path + ".wal"} {
 		if stat, err := os.Stat(path); err == nil {

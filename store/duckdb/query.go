@@ -433,6 +433,9 @@ func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel m
 		return err
 	}
 	err = f.snapshot(ctx, func(conn *sql.Conn) error {
+		if there, err := f.hasTable(ctx, conn, t.sql.facts); err != nil || !there {
+			return err
+		}
 		s, err := t.selectSeries(ctx, conn, sel)
 		if err != nil {
 			return err

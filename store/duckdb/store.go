@@ -24,8 +24,8 @@ const extension = ".duckdb"
 type Config struct {
 	// ReadOnly opens files for reading, which several processes may do at
 	// once, and makes none: a store that is not there is an error that wraps
-	// [mds.ErrNoStore]. A file of an older schema is opened for writing all the
-	// same, to migrate it. Defaults to false.
+	// [mds.ErrNoStore]. A file of an older schema is not migrated: kinds that it
+	// does not have yet are empty. Defaults to false.
 	ReadOnly bool
 
 	// MemoryLimit bounds DuckDB's own memory per open tenant: a number and one
@@ -292,10 +292,11 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 
 // SchemaVersion returns the schema version of the tenant's file.
 func (s *Store) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error) {
-	if _, err := s.file(ctx, tenant); err != nil {
+	f, err := s.file(ctx, tenant)
+	if err != nil {
 		return 0, err
 	}
-	return SchemaVersion(), nil // opening the file brought it there
+	return int(f.version.Load()), nil
 }
 
 // Info describes the tenant's file and what it holds of each kind.

@@ -24,6 +24,9 @@ type Kind[R mds.Record[R]] struct {
 	// Extremes are valid records in their stored form, at the edges of what the
 	// kind can hold; no two have one key.
 	Extremes []R
+	// Numbered returns a valid record in its stored form, another for each n, at
+	// an instant, or a date, that is later for each k.
+	Numbered func(n, k int) R
 	// Invalid are records that must be refused.
 	Invalid map[string]R
 	// Spelled are valid records that are not in their stored form.
@@ -43,6 +46,7 @@ func RunKind[R mds.Record[R]](t *testing.T, fresh func(t testing.TB) (dsn string
 		{"InvalidRecordsAreRefused", (*kindHarness[R]).testInvalid},
 		{"SpellingsAreNormalised", (*kindHarness[R]).testSpelled},
 		{"TenantsAreApart", (*kindHarness[R]).testTenants},
+		{"Pages", (*kindHarness[R]).testPages},
 		{"Model", (*kindHarness[R]).testModel},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -208,6 +212,46 @@ func (h *kindHarness[R]) testSpelled() {
 	}
 	h.write(h.Spelled, 0, n, 0)
 	h.write(want, 0, n, 0)
+}
+
+// testPages reads more records than a backend is likely to fetch at once: few
+// of one instant, then very many of one, then few again.
+func (h *kindHarness[R]) testPages() {
+	var records []R
+	for n := range 3000 {
+		records = append(records, h.Numbered(n, n/3))
+	}
+	for n := range 5000 {
+		records = append(records, h.Numbered(9999-n, 1000))
+	}
+	for n := range 1000 {
+		records = append(records, h.Numbered(20_000+n, 1001+n/3))
+	}
+	h.write(records, int64(len(records)), 0, 0)
+	reversed := func(list []R) []R {
+		list = slices.Clone(list)
+		slices.Reverse(list)
+		return list
+	}
+	for _, byIdentity := range []bool{false, true} {
+		order := h.byTime
+		if byIdentity {
+			order = h.byIdentity
+		}
+		want := slices.SortedFunc(slices.Values(records), order)
+		for _, limit := range []int{0, 1, 3001, 8500} {
+			n := len(want)
+			if limit > 0 {
+				n = limit
+			}
+			if got := h.query(mds.Query{ByIdentity: byIdentity, Limit: limit}); !h.equal(got, want[:n]) {
+				h.Errorf("by identity %v, limit %d: the %d records differ", byIdentity, limit, len(got))
+			}
+			if got := h.query(mds.Query{ByIdentity: byIdentity, Limit: limit, Descending: true}); !h.equal(got, reversed(want)[:n]) {
+				h.Errorf("by identity %v, limit %d, descending: the %d records differ", byIdentity, limit, len(got))
+			}
+		}
+	}
 }
 
 func (h *kindHarness[R]) testTenants() {

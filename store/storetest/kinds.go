@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ func barKind() Kind[mds.Bar] {
 	nan := bar("A", at(9, 0), math.NaN())
 	return Kind[mds.Bar]{
 		Draw:     drawBar,
+		Numbered: func(n, k int) mds.Bar { return bar(fmt.Sprint("S", n), at(0, k), 1) },
 		Extremes: []mds.Bar{bar("A", at(9, 0), 1), extreme},
 		Spelled:  []mds.Bar{spelled},
 		Invalid:  map[string]mds.Bar{"nothing": {}, "NaN": nan},
@@ -55,6 +57,9 @@ func optionKind() Kind[mds.OptionSnap] {
 		o.OpenInterest, o.Volume, o.Spot = mds.Some(4e15), mds.Some(0.5), mds.Some(1989.63)
 	})
 	return Kind[mds.OptionSnap]{
+		Numbered: func(n, k int) mds.OptionSnap {
+			return with(func(o *mds.OptionSnap) { o.Strike, o.TS = mds.Decimal(n+1), at(0, k) })
+		},
 		Draw: func(t *rapid.T) mds.OptionSnap {
 			o := good
 			o.Vendor = rapid.SampledFrom([]string{"test", "other"}).Draw(t, "vendor")
@@ -109,6 +114,12 @@ func fundamentalsKind() Kind[mds.Fundamentals] {
 		many["x:"+strings.Repeat("n", i%200)+string(rune('a'+i%26))+string(rune(0x4e00+i))] = float64(i)
 	}
 	return Kind[mds.Fundamentals]{
+		Numbered: func(n, k int) mds.Fundamentals {
+			return with(func(f *mds.Fundamentals) {
+				f.Symbol = fmt.Sprint("S", n%7) // the rest of n tells the filings apart
+				f.FiledAt, f.AsOf = filed.Add(time.Duration(n)*time.Hour), mds.DateOf(at(0, 0).AddDate(0, 0, k))
+			})
+		},
 		Draw: func(t *rapid.T) mds.Fundamentals {
 			f := good
 			f.Symbol = drawSymbol(t)
@@ -166,6 +177,9 @@ func newsKind() Kind[mds.News] {
 		return n
 	}
 	return Kind[mds.News]{
+		Numbered: func(n, k int) mds.News {
+			return with(func(i *mds.News) { i.ID, i.PublishedAt = fmt.Sprint(n), at(0, k) })
+		},
 		Draw: func(t *rapid.T) mds.News {
 			n := good
 			n.Vendor = rapid.SampledFrom([]string{"test", "other"}).Draw(t, "vendor")
