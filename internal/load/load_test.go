@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +49,33 @@ func rows(n int) []string {
 		out[i] = fmt.Sprintf("2020-11-27T14:30:%02dZ,%d", i, i)
 	}
 	return out
+}
+
+// TestLargeRecordsMakeSmallBatches: a batch is bounded in bytes, too.
+func TestLargeRecordsMakeSmallBatches(t *testing.T) {
+	summary := strings.Repeat("x", 200<<10)
+	var text strings.Builder
+	for i := range 400 { // 80 MB
+		fmt.Fprintf(&text, `{"id":"%d","published_at":"2024-01-02","title":"t","summary":"%s"}`+"\n", i, summary)
+	}
+	var batches []int
+	result, err := load.Run(context.Background(), load.Config[mds.News]{
+		Files: []string{"-"}, Stdin: strings.NewReader(text.String()), Rejects: load.NewRejects(filepath.Join(t.TempDir(), "rejects")),
+		Writer: writerFunc[mds.News](func(records []mds.News) mds.Receipt {
+			batches = append(batches, len(records))
+			return mds.Receipt{Written: int64(len(records))}
+		}),
+	})
+	if err != nil || result.Ledger.Written != 400 || len(batches) < 3 || slices.Max(batches) > 200 {
+		t.Errorf("%+v in batches of %v, %v", result.Ledger, batches, err)
+	}
+}
+
+// writerFunc is a Writer that cannot fail.
+type writerFunc[R any] func([]R) mds.Receipt
+
+func (f writerFunc[R]) Write(_ context.Context, records []R) (mds.Receipt, error) {
+	return f(records), nil
 }
 
 func run(ctx context.Context, t *testing.T, w *memory, change func(*load.Config[mds.Bar]), files ...string) (load.Result, *load.Rejects, error) {

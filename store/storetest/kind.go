@@ -251,6 +251,21 @@ func (h *kindHarness[R]) testPages() {
 				h.Errorf("by identity %v, limit %d, descending: the %d records differ", byIdentity, limit, len(got))
 			}
 		}
+		// From the large instant on, and back from it.
+		large := h.Numbered(0, 1000)
+		start := time.UnixMicro(h.schema.Micros(&large)).UTC()
+		late := slices.DeleteFunc(slices.Clone(want), func(r R) bool { return h.schema.Micros(&r) < start.UnixMicro() })
+		if got := h.query(mds.Query{Selection: mds.Selection{Start: start}, ByIdentity: byIdentity}); !h.equal(got, late) {
+			h.Errorf("by identity %v, from the large instant on: the %d records differ from the %d written", byIdentity, len(got), len(late))
+		}
+		early := slices.DeleteFunc(slices.Clone(want), func(r R) bool { return h.schema.Micros(&r) > start.UnixMicro() })
+		end := start.Add(time.Microsecond)
+		if h.schema.Dated() {
+			end = start.AddDate(0, 0, 1)
+		}
+		if got := h.query(mds.Query{Selection: mds.Selection{End: end}, ByIdentity: byIdentity, Descending: true}); !h.equal(got, reversed(early)) {
+			h.Errorf("by identity %v, back from the large instant: the %d records differ from the %d written", byIdentity, len(got), len(early))
+		}
 	}
 }
 
