@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -87,7 +88,7 @@ func TestOwnKindConforms(t *testing.T) {
 			r.Conditions = rapid.SampledFrom([][]string{nil, {"@"}, {"@", "T"}}).Draw(t, "conditions")
 			return r
 		},
-		Numbered: func(n, k int) Trade { return trade(fmt.Sprint("S", n%5), fmt.Sprint(n), k, 1) },
+		Numbered: func(n, k int) Trade { return trade(fmt.Sprint("S", n%5), strconv.Itoa(n), k, 1) },
 		Extremes: []Trade{trade("A", "1", 0, 1), trade("A", "2", 0, 0), trade("A", "1", 1, 999_999_999_999_999_999), full},
 		Spelled:  []Trade{{Vendor: "X", Symbol: " a", ID: "1", TS: time.Date(2024, 3, 5, 9, 30, 0, 999, time.FixedZone("", -5*3600)), Price: 5}},
 		Invalid:  map[string]Trade{"nothing": {}, "no id": trade("A", "", 0, 1)},

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,7 +179,7 @@ func newsKind() Kind[mds.News] {
 	}
 	return Kind[mds.News]{
 		Numbered: func(n, k int) mds.News {
-			return with(func(i *mds.News) { i.ID, i.PublishedAt = fmt.Sprint(n), at(0, k) })
+			return with(func(i *mds.News) { i.ID, i.PublishedAt = strconv.Itoa(n), at(0, k) })
 		},
 		Draw: func(t *rapid.T) mds.News {
 			n := good
