@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
 
@@ -20,6 +21,7 @@ type batch[R any] struct {
 	cells       []cell[R] // beside the series id
 	timeIsValue bool
 	records     []R
+	keys        []string // of the key columns, by record; nil for kinds without
 	rows        []batchRow
 	next        int // first row of the next chunk
 }
@@ -27,28 +29,38 @@ type batch[R any] struct {
 type batchRow struct {
 	series int64
 	micros int64
-	key    string // of the key columns, in an order of its own
-	record int32  // index into records
+	record int32 // index into records
 }
 
 // dedupe sorts the rows by key and keeps the last record of each.
 func (b *batch[R]) dedupe() {
-	key := func(x, y *batchRow) int {
-		if order := cmp.Or(cmp.Compare(x.series, y.series), cmp.Compare(x.key, y.key)); order != 0 || b.timeIsValue {
-			return order
+	byKey := func(x, y batchRow) int {
+		if x.series != y.series {
+			return cmp.Compare(x.series, y.series)
 		}
-		return cmp.Compare(x.micros, y.micros)
+		return cmp.Or(cmp.Compare(x.micros, y.micros), cmp.Compare(x.record, y.record))
 	}
-	byKey := func(x, y batchRow) int { return cmp.Or(key(&x, &y), cmp.Compare(x.record, y.record)) }
+	same := func(x, y *batchRow) bool { return x.series == y.series && x.micros == y.micros }
+	if b.keys != nil {
+		key := func(x, y *batchRow) int {
+			order := cmp.Or(cmp.Compare(x.series, y.series), strings.Compare(b.keys[x.record], b.keys[y.record]))
+			if order != 0 || b.timeIsValue {
+				return order
+			}
+			return cmp.Compare(x.micros, y.micros)
+		}
+		byKey = func(x, y batchRow) int { return cmp.Or(key(&x, &y), cmp.Compare(x.record, y.record)) }
+		same = func(x, y *batchRow) bool { return key(x, y) == 0 }
+	}
 	if !slices.IsSortedFunc(b.rows, byKey) {
 		slices.SortFunc(b.rows, byKey)
 	}
 	kept := b.rows[:0]
-	for i, row := range b.rows {
-		if i+1 < len(b.rows) && key(&row, &b.rows[i+1]) == 0 {
+	for i := range b.rows {
+		if i+1 < len(b.rows) && same(&b.rows[i], &b.rows[i+1]) {
 			continue
 		}
-		kept = append(kept, row)
+		kept = append(kept, b.rows[i])
 	}
 	b.rows = kept
 }
@@ -75,17 +87,47 @@ func registerBatch(conn *sql.Conn, function string) error {
 type cell[R any] struct {
 	name string
 	info duckdb.TypeInfo
-	fill func(to place, record *R, row *batchRow) error
+	// fill sets the values of some rows in a column of a chunk.
+	fill func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) error
 }
 
-// place is where a value goes.
-type place struct {
-	chunk       duckdb.DataChunk
-	column, row int
+// each fills a column by a value a row.
+func each[R, T any](value func(*R) T) func(duckdb.DataChunk, int, []R, []batchRow) error {
+	return func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) error {
+		for i := range rows {
+			if err := duckdb.SetChunkValue(chunk, column, i, value(&records[rows[i].record])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
-func set[T any](to place, value T) error {
-	return duckdb.SetChunkValue(to.chunk, to.column, to.row, value)
+// eachOptional is each for values that may be missing.
+func eachOptional[R, T any](value func(*R) (T, bool)) func(duckdb.DataChunk, int, []R, []batchRow) error {
+	return func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) (err error) {
+		for i := range rows {
+			if v, ok := value(&records[rows[i].record]); ok {
+				err = duckdb.SetChunkValue(chunk, column, i, v)
+			} else {
+				err = duckdb.SetChunkValue[any](chunk, column, i, nil)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// fillMicros fills the time column.
+func fillMicros[R any](chunk duckdb.DataChunk, column int, _ []R, rows []batchRow) error {
+	for i := range rows {
+		if err := duckdb.SetChunkValue(chunk, column, i, rows[i].micros); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cellsOf describes how columns are handed over. Times and dates are
@@ -101,60 +143,43 @@ func cellsOf[R any](columns []*mds.Column[R]) []cell[R] {
 		return info
 	}
 	var cells []cell[R]
-	add := func(name string, info duckdb.TypeInfo, fill func(place, *R, *batchRow) error) {
+	add := func(name string, info duckdb.TypeInfo, fill func(duckdb.DataChunk, int, []R, []batchRow) error) {
 		cells = append(cells, cell[R]{name, info, fill})
 	}
 	for _, c := range columns {
 		switch {
 		case c.Role == mds.Time:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, _ *R, row *batchRow) error { return set(to, row.micros) })
+			add(c.Name, simple(duckdb.TYPE_BIGINT), fillMicros[R])
 		case c.OptFloat != nil:
-			add(c.Name, simple(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error { return setOptional(to, *c.OptFloat(r)) })
+			add(c.Name, simple(duckdb.TYPE_DOUBLE), eachOptional(func(r *R) (float64, bool) { return c.OptFloat(r).Value() }))
 		case c.Float != nil:
-			add(c.Name, simple(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error { return set(to, *c.Float(r)) })
+			add(c.Name, simple(duckdb.TYPE_DOUBLE), each(func(r *R) float64 { return *c.Float(r) }))
 		case c.OptInt != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error { return setOptional(to, *c.OptInt(r)) })
+			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.OptInt(r).Value() }))
 		case c.Text != nil:
-			add(c.Name, simple(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error {
-				if text := *c.Text(r); text != "" {
-					return set(to, text)
-				}
-				return set[any](to, nil)
-			})
+			add(c.Name, simple(duckdb.TYPE_VARCHAR), eachOptional(func(r *R) (string, bool) { return *c.Text(r), *c.Text(r) != "" }))
 		case c.Time != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error {
-				if t := c.Time(r); !t.IsZero() {
-					return set(to, t.UnixMicro())
-				}
-				return set[any](to, nil)
-			})
+			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.Time(r).UnixMicro(), !c.Time(r).IsZero() }))
 		case c.Date != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), func(to place, r *R, _ *batchRow) error {
-				if d := *c.Date(r); !d.IsZero() {
-					return set(to, d.Time().UnixMicro())
-				}
-				return set[any](to, nil)
-			})
+			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.Date(r).Time().UnixMicro(), !c.Date(r).IsZero() }))
 		case c.Decimal != nil:
 			info, _ := duckdb.NewDecimalInfo(18, 9)
-			add(c.Name, info, func(to place, r *R, _ *batchRow) error {
-				return set(to, duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(r)))})
-			})
+			add(c.Name, info, each(func(r *R) duckdb.Decimal {
+				return duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(r)))}
+			}))
 		case c.List != nil:
-			add(c.Name, listOf(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error { return set(to, *c.List(r)) })
+			add(c.Name, listOf(duckdb.TYPE_VARCHAR), each(func(r *R) []string { return *c.List(r) }))
 		default:
 			// In order of their names, so that equal metrics are equal maps.
-			add(namesOf(c.Name), listOf(duckdb.TYPE_VARCHAR), func(to place, r *R, _ *batchRow) error {
-				return set(to, slices.Sorted(maps.Keys(*c.Metrics(r))))
-			})
-			add(valuesOf(c.Name), listOf(duckdb.TYPE_DOUBLE), func(to place, r *R, _ *batchRow) error {
+			add(namesOf(c.Name), listOf(duckdb.TYPE_VARCHAR), each(func(r *R) []string { return slices.Sorted(maps.Keys(*c.Metrics(r))) }))
+			add(valuesOf(c.Name), listOf(duckdb.TYPE_DOUBLE), each(func(r *R) []float64 {
 				metrics := *c.Metrics(r)
 				values := make([]float64, 0, len(metrics))
 				for _, name := range slices.Sorted(maps.Keys(metrics)) {
 					values = append(values, metrics[name])
 				}
-				return set(to, values)
-			})
+				return values
+			}))
 		}
 	}
 	return cells
@@ -163,13 +188,6 @@ func cellsOf[R any](columns []*mds.Column[R]) []cell[R] {
 // namesOf and valuesOf are the two lists of a metrics column.
 func namesOf(column string) string  { return column + "_names" }
 func valuesOf(column string) string { return column + "_values" }
-
-func setOptional[T comparable](to place, value mds.Opt[T]) error {
-	if v, ok := value.Value(); ok {
-		return set(to, v)
-	}
-	return set[any](to, nil)
-}
 
 // ColumnInfos are the series id and the cells.
 func (b *batch[R]) ColumnInfos() []duckdb.ColumnInfo {
@@ -199,11 +217,8 @@ func (b *batch[R]) FillChunk(chunk duckdb.DataChunk) error {
 		}
 	}
 	for c := range b.cells {
-		fill := b.cells[c].fill
-		for i := range rows {
-			if err := fill(place{chunk, c + 1, i}, &b.records[rows[i].record], &rows[i]); err != nil {
-				return err
-			}
+		if err := b.cells[c].fill(chunk, c+1, b.records, rows); err != nil {
+			return err
 		}
 	}
 	return chunk.SetSize(len(rows))

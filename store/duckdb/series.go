@@ -91,8 +91,11 @@ func appendKey[R any](key []byte, columns []*mds.Column[R], record *R) []byte {
 
 // resolve gives every record of the batch its series id and stored time. New
 // identities get ids, which are returned for the caller to store.
-func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, added []R) {
+func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, keys []string, added []R) {
 	rows = make([]batchRow, len(records))
+	if len(t.keys) > 0 {
+		keys = make([]string, len(records))
+	}
 	var key []byte
 	for i := range records {
 		record := &records[i]
@@ -100,7 +103,7 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 		rows[i].micros = t.schema.Micros(record)
 		if len(t.keys) > 0 {
 			key = appendKey(key[:0], t.keys, record)
-			rows[i].key = string(key)
+			keys[i] = string(key)
 		}
 		if i > 0 && t.sameIdentity(record, &records[i-1]) {
 			rows[i].series = rows[i-1].series
@@ -125,7 +128,7 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, adde
 		}
 		rows[i].series = id
 	}
-	return rows, added
+	return rows, keys, added
 }
 
 func (t *Table[R]) sameIdentity(a, b *R) bool {

@@ -99,11 +99,12 @@ func (t *Table[R]) write(ctx context.Context, f *file, records []R) (mds.Receipt
 			t.schema.Normalize(&records[i])
 		}
 	}
-	rows, added := t.resolve(known, records)
+	rows, keys, added := t.resolve(known, records)
 	b := &batch[R]{
 		cells:       t.factCells,
 		timeIsValue: t.schema.TimeIsValue,
 		records:     records,
+		keys:        keys,
 		rows:        rows,
 	}
 	b.dedupe()
