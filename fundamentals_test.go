@@ -160,18 +160,26 @@ func TestAsKnown(t *testing.T) {
 	}
 }
 
-// TestAsKnownKeepsCurrenciesApart: yen do not become dollars.
+// TestAsKnownKeepsCurrenciesApart: yen do not become dollars, in either order.
 func TestAsKnownKeepsCurrenciesApart(t *testing.T) {
-	yen, dollars, unsaid := goodFundamentals(), goodFundamentals(), goodFundamentals()
-	yen.NetIncome, yen.Currency, yen.Extra = mds.Some(100.0), "JPY", map[string]float64{"x:y/JPY": 100}
-	dollars.FiledAt, dollars.Currency = dollars.FiledAt.AddDate(1, 0, 0), "USD"
-	unsaid.FiledAt, unsaid.EPS = unsaid.FiledAt.AddDate(2, 0, 0), mds.Some(1.0)
-	var got []mds.Fundamentals
-	for r := range mds.AsKnown(sequence([]mds.Fundamentals{yen, dollars, unsaid}), false) {
-		got = append(got, r)
-	}
-	if _, ok := got[0].NetIncome.Value(); ok || got[0].Currency != "USD" || got[0].EPS.Or(0) != 1 || got[0].Extra["x:y/JPY"] != 100 {
-		t.Errorf("%+v", got)
+	yen, dollars, unsaid, last := goodFundamentals(), goodFundamentals(), goodFundamentals(), goodFundamentals()
+	yen.NetIncome, yen.Currency, yen.Extra = mds.Some(100.0), "JPY", map[string]float64{"x:y/JPY": 100, "z": 1}
+	dollars.FiledAt, dollars.Currency, dollars.Revenue = dollars.FiledAt.AddDate(1, 0, 0), "USD", mds.Some(2.0)
+	unsaid.FiledAt, unsaid.TotalAssets, unsaid.Revenue = unsaid.FiledAt.AddDate(2, 0, 0), mds.Some(3.0), mds.None[float64]()
+	last.FiledAt, last.EPS, last.Revenue = last.FiledAt.AddDate(3, 0, 0), mds.Some(1.0), mds.None[float64]()
+	want := last
+	want.Currency, want.Revenue, want.TotalAssets, want.Extra = "USD", mds.Some(2.0), mds.Some(3.0), map[string]float64{"x:y/JPY": 100}
+	schema := mds.SchemaOf[mds.Fundamentals]()
+	for _, descending := range []bool{false, true} {
+		versions := []mds.Fundamentals{yen, dollars, unsaid, last}
+		if descending {
+			slices.Reverse(versions)
+		}
+		for r := range mds.AsKnown(sequence(versions), descending) {
+			if !schema.Equal(&r, &want) {
+				t.Errorf("descending %v: %+v, want %+v", descending, r, want)
+			}
+		}
 	}
 }
 

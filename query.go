@@ -2,7 +2,9 @@ package mds
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -71,6 +73,10 @@ type Condition[R any] struct {
 // columns in their stored form. It refuses a column that the kind does not
 // have, and a value that no record could have.
 func (s *Schema[R]) Conditions(sel Selection) ([]Condition[R], error) {
+	sel, err := s.Expand(sel)
+	if err != nil {
+		return nil, err
+	}
 	if sel.Timeframe != "" && !sel.Timeframe.Valid() {
 		_, err := ParseTimeframe(string(sel.Timeframe))
 		if err == nil {
@@ -97,7 +103,6 @@ func (s *Schema[R]) Conditions(sel Selection) ([]Condition[R], error) {
 			where[name] = append(where[name], NormalizeSymbol(symbol))
 		}
 	}
-	s.expandSymbol(where)
 	given := len(where)
 	for name, values := range sel.Where {
 		if _, twice := where[name]; twice {
@@ -173,24 +178,43 @@ func Bound(t time.Time, calendar bool) int64 {
 	return micros
 }
 
-// expandSymbol adds what a single symbol says of other identity columns, as an
-// OCC symbol says its contract.
-func (s *Schema[R]) expandSymbol(where map[string][]string) {
+// Expand resolves a symbol that stands for more, as an OCC symbol does for its
+// contract, into conditions on the columns it tells of. It refuses several such
+// symbols, which no one condition picks.
+func (s *Schema[R]) Expand(sel Selection) (Selection, error) {
 	symbol := s.Lookup("symbol")
-	derived := s.ByRole(Identity)
-	derived = slices.DeleteFunc(derived, func(c *Column[R]) bool { return !c.Derived })
-	if symbol == nil || len(derived) == 0 || len(where[symbol.Name]) != 1 {
-		return
+	derived := slices.DeleteFunc(s.ByRole(Identity), func(c *Column[R]) bool { return !c.Derived })
+	if symbol == nil || len(derived) == 0 {
+		return sel, nil
 	}
-	var r, zero R
-	*symbol.Text(&r) = where[symbol.Name][0]
-	s.Normalize(&r)
-	where[symbol.Name] = []string{*symbol.Text(&r)}
-	for _, c := range derived {
-		if !c.Equal(&r, &zero) {
-			where[c.Name] = []string{string(c.AppendText(nil, &r))}
+	var nothing R
+	s.Normalize(&nothing)
+	for _, given := range sel.Symbols {
+		var r R
+		*symbol.Text(&r) = NormalizeSymbol(given)
+		s.Normalize(&r)
+		told := slices.DeleteFunc(slices.Clone(derived), func(c *Column[R]) bool { return c.Equal(&r, &nothing) })
+		if len(told) == 0 {
+			continue
 		}
+		if len(sel.Symbols) > 1 {
+			return sel, fmt.Errorf("%s stands for one of the %s: pick it alone, or several by their columns", NormalizeSymbol(given), s.Kind)
+		}
+		where := maps.Clone(sel.Where)
+		if where == nil {
+			where = make(map[string][]string)
+		}
+		sel.Symbols = []string{*symbol.Text(&r)}
+		for _, c := range told {
+			value := string(c.AppendText(nil, &r))
+			if have := where[c.Name]; len(have) > 0 && !slices.Contains(have, value) {
+				return sel, fmt.Errorf("%s has the %s %s, and another is asked for", NormalizeSymbol(given), strings.ReplaceAll(c.Name, "_", " "), value)
+			}
+			where[c.Name] = []string{value}
+		}
+		sel.Where = where
 	}
+	return sel, nil
 }
 
 // Query is a windowed read. Records come in order of time; those of one

@@ -77,6 +77,9 @@ func (b *builder[R]) fix(fed func(column string) bool) error {
 			continue
 		}
 		if i == b.timeAt {
+			if _, err := parseStamp(value); err != nil {
+				return &SetupError{Reason: "--" + flagName(c.Name) + ": " + err.Error()}
+			}
 			b.fixedTime = value
 		} else if err := c.SetText(&b.fixed, value); err != nil {
 			return &SetupError{Reason: "--" + flagName(c.Name) + ": " + err.Error()}

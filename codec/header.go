@@ -103,7 +103,7 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt Options) (*mapping, 
 	if err := checkMapping(m, h, schema, opt); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(schema.ByRole(mds.Value), func(c *mds.Column[R]) bool { return m.has(c.Name) || opt.Fixed[c.Name] != "" }) {
+	if values := schema.ByRole(mds.Value); len(values) > 0 && !slices.ContainsFunc(values, func(c *mds.Column[R]) bool { return m.has(c.Name) || opt.Fixed[c.Name] != "" }) {
 		return nil, &SetupError{Reason: fmt.Sprintf("no column holds a value of %s, such as %s: the file has %s; map some with --columns NAME=NAME",
 			schema.Kind, strings.Join(columnNamesOf(schema.ByRole(mds.Value))[:min(3, len(schema.ByRole(mds.Value)))], ", "), h.list())}
 	}
@@ -171,6 +171,8 @@ func checkMapping[R any](m *mapping, h header, schema *mds.Schema[R], opt Option
 		switch {
 		case mapped && fixed:
 			return givenTwice(h.names[cell], c.Name)
+		case fixed && c.Role == mds.Time && m.has(dateColumn):
+			return givenTwice(h.names[m.cells[dateColumn]], c.Name)
 		case mapped, fixed, c.Default != "", c.Optional():
 		case c.Role == mds.Time && m.has(dateColumn):
 		default:

@@ -351,6 +351,11 @@ func (d *NDJSON[R]) index(column string) int {
 // member keeps a value for the columns that it feeds, the best name of each.
 func (d *NDJSON[R]) member(f *field, value jsontext.Value) error {
 	for _, t := range f.targets {
+		if name := d.schema.Columns[d.timeAt].Name; t.column < 0 && d.opt.Fixed[name] != "" {
+			setup := givenTwice(f.name, name)
+			setup.Line, setup.Field = d.line, name
+			return setup
+		}
 		switch t.column {
 		case fieldDate:
 			d.date = d.string(value)

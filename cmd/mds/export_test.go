@@ -98,6 +98,22 @@ local,SNOW,FY,2024-03-26T00:00:00Z,2023-01-31,,,,,,,,,,,,"{""x"":1.5}"
 	if out := c.must("query", "options", "--symbol", "spx160617c00700500", "--format", "csv").stdout; strings.Count(out, "\n") != 2 || !strings.Contains(out, ",C,700.5,") {
 		t.Errorf("an OCC symbol picks\n%s", out)
 	}
+	if out := c.must("query", "options", "--symbol", "SPX160617C00700500", "--expiry", "2016-06-17", "--format", "csv").stdout; strings.Count(out, "\n") != 2 {
+		t.Errorf("an OCC symbol with its expiry picks\n%s", out)
+	}
+	for args, want := range map[string]string{
+		"SPX160617C00700500,SPX160617P00650000":  "SPX160617C00700500 stands for one of the options: pick it alone, or several by their columns",
+		"SPX160617C00700500 --expiry=2016-06-18": "SPX160617C00700500 has the expiry 2016-06-17, and another is asked for",
+	} {
+		if out := c.run(append([]string{"query", "options", "--symbol"}, strings.Fields(args)...)...); out.exit != exitUsage || out.stderr != "mds: --symbol: "+want+"\n" {
+			t.Errorf("%s: exit %d, %s", args, out.exit, out.stderr)
+		}
+	}
+	templated := filepath.Join(t.TempDir(), "one")
+	c.must("export", "options", templated, "--symbol", "SPX160617C00700500", "--template", "{symbol}.csv")
+	if text, err := os.ReadFile(filepath.Join(templated, "SPX.csv")); err != nil || strings.Count(string(text), "\n") != 2 {
+		t.Errorf("the contract's file is %q, %v", text, err)
+	}
 	if out := c.must("latest", "options", "SPX160617P00650000", "--format", "csv").stdout; !strings.Contains(out, "\nlocal,SPX,2016-06-17,P,650,") {
 		t.Errorf("the latest of an OCC symbol is\n%s", out)
 	}

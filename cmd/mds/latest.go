@@ -54,6 +54,9 @@ func latestKind[R mds.Record[R]](a *app) *cobra.Command {
 					sel.Symbols = append(sel.Symbols, symbol)
 				}
 			}
+			if sel, err = f.expand(sel); err != nil {
+				return err
+			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
 				return runLatest[R](cmd.Context(), a, s, sel, f.format)
 			})
@@ -83,9 +86,6 @@ func runLatest[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 	}
 	var none []string
 	for _, symbol := range sel.Symbols {
-		if len(sel.Symbols) == 1 && len(records) > 0 {
-			break // it may stand for another, as an OCC symbol does
-		}
 		symbol = mds.NormalizeSymbol(symbol)
 		if !slices.ContainsFunc(records, func(r R) bool { return *schema.SymbolColumn().Text(&r) == symbol }) {
 			none = append(none, symbol)

@@ -127,6 +127,15 @@ func (f *selectionFlags[R]) selection(cmd *cobra.Command) (sel mds.Selection, er
 	if !sel.Start.IsZero() && !sel.End.IsZero() && !sel.Start.Before(sel.End) {
 		return sel, usagef("--start %s is not before --end %s", f.start, f.end)
 	}
+	return f.expand(sel)
+}
+
+// expand resolves symbols that stand for more.
+func (f *selectionFlags[R]) expand(sel mds.Selection) (mds.Selection, error) {
+	sel, err := f.schema.Expand(sel)
+	if err != nil {
+		return sel, usagef("--symbol: %w", err)
+	}
 	return sel, nil
 }
 

@@ -51,9 +51,12 @@ standard input). A record of the same key is replaced whole.`,
 					return err
 				}
 			}
-			record, err := oneRecord[R](text, opt)
+			record, warnings, err := oneRecord[R](text, opt)
 			if err != nil {
 				return err
+			}
+			for warning := range warnings {
+				fmt.Fprintf(a.stderr, "warning: %s\n", warning)
 			}
 			return a.withStore(cmd.Context(), writing, func(s *session) error {
 				return runWrite(cmd.Context(), a, s, record)
@@ -118,31 +121,31 @@ func compactJSON(text string) string {
 }
 
 // oneRecord decodes a JSON object.
-func oneRecord[R mds.Record[R]](text string, opt codec.Options) (record R, err error) {
+func oneRecord[R mds.Record[R]](text string, opt codec.Options) (record R, warnings map[string]int64, err error) {
 	decoder, err := codec.NewNDJSON[R](strings.NewReader(text), opt)
 	if err != nil {
-		return record, usageError{err}
+		return record, nil, usageError{err}
 	}
 	err = decoder.Next(&record)
 	var row *codec.RowError
 	var setup *codec.SetupError
 	switch {
 	case errors.As(err, &row):
-		return record, usageError{errors.New(row.Reason)}
+		return record, nil, usageError{errors.New(row.Reason)}
 	case errors.As(err, &setup):
-		return record, usagef("%s: %s", setup.Field, setup.Reason)
+		return record, nil, usagef("%s: %s", setup.Field, setup.Reason)
 	case err != nil:
-		return record, err
+		return record, nil, err
 	}
 	var another R
 	if err := decoder.Next(&another); !errors.Is(err, io.EOF) {
-		return record, usagef("there is more than one record; load many with mds ingest")
+		return record, nil, usagef("there is more than one record; load many with mds ingest")
 	}
 	if ignored := decoder.Ignored(); len(ignored) > 0 {
 		schema := mds.SchemaOf[R]()
-		return record, usagef("%s have no column %s", schema.Kind, strings.Join(ignored, ", "))
+		return record, nil, usagef("%s have no column %s", schema.Kind, strings.Join(ignored, ", "))
 	}
-	return record, nil
+	return record, decoder.Warnings(), nil
 }
 
 func runWrite[R mds.Record[R]](ctx context.Context, a *app, s *session, record R) error {
@@ -154,11 +157,6 @@ func runWrite[R mds.Record[R]](ctx context.Context, a *app, s *session, record R
 	what := "written"
 	if receipt.Unchanged > 0 {
 		what = "unchanged: the store holds the same"
-	}
-	if schema.Warning != nil {
-		if warning := schema.Warning(&record); warning != "" {
-			fmt.Fprintf(a.stderr, "warning: %s\n", warning)
-		}
 	}
 	var key []string
 	for _, c := range slices.Concat(schema.ByRole(mds.Identity, mds.Key, mds.Revision), schema.ByRole(mds.Time)) {

@@ -1,6 +1,7 @@
 package vendor
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,9 +88,9 @@ func nameFault(name string) error {
 
 // secFiling is what makes one record of facts.
 type secFiling struct {
-	filed, end mds.Date
-	period     mds.Period
-	accession  string
+	filed, start, end mds.Date
+	accession         string
+	period            mds.Period // of a group of spans only
 }
 
 func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Fundamentals], error) {
@@ -151,9 +152,10 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 		}
 	}
 	apart(filings)
+	nameSpans(filings)
 	chosen := chooseTags(&body)
 	keys := slices.SortedFunc(maps.Keys(filings), func(a, b secFiling) int {
-		return strings.Compare(fmt.Sprint(a.filed, a.accession, a.end, a.period), fmt.Sprint(b.filed, b.accession, b.end, b.period))
+		return strings.Compare(fmt.Sprint(a.filed, a.accession, a.end, a.start), fmt.Sprint(b.filed, b.accession, b.end, b.start))
 	})
 	for _, key := range keys {
 		record := &filings[key].Fundamentals
@@ -182,27 +184,20 @@ func apart(filings map[secFiling]*secRecord) {
 	}
 }
 
-// secRecord is a record being made, with the starts of its facts' periods.
+// secRecord is a record being made.
 type secRecord struct {
 	mds.Fundamentals
-	starts map[string]mds.Date
+	renamed bool // its span is called by its days
 }
 
-// addFact puts a fact into the record of its filing and period. A fact of the
-// same name whose span is of as many months but of other days goes into the
-// record of its days. It reports false for a fact that contradicts one.
+// addFact puts a fact into the record of its filing and its days. It reports
+// false for a fact that contradicts one.
 func addFact(filings map[secFiling]*secRecord, base *mds.Fundamentals, name string, value float64, fact secFact) bool {
-	key := secFiling{filed: fact.Filed, end: fact.End, period: mds.PeriodOf(fact.Start, fact.End), accession: fact.Accn}
-	if record := filings[key]; record != nil {
-		if start, ok := record.starts[name]; ok && start != fact.Start {
-			days := int(fact.End.Time().Sub(fact.Start.Time()).Hours()/24) + 1
-			key.period = mds.Period(fmt.Sprintf("%dD", days))
-		}
-	}
+	key := secFiling{filed: fact.Filed, start: fact.Start, end: fact.End, accession: fact.Accn}
 	record := filings[key]
 	if record == nil {
-		record = &secRecord{Fundamentals: *base, starts: make(map[string]mds.Date)}
-		record.Period, record.AsOf = key.period, key.end
+		record = &secRecord{Fundamentals: *base}
+		record.Period, record.AsOf = mds.PeriodOf(fact.Start, fact.End), fact.End
 		record.FiledAt = fact.Filed.Time()
 		record.Form, record.Accession = fact.Form, fact.Accn
 		record.Extra = make(map[string]float64)
@@ -212,8 +207,34 @@ func addFact(filings map[secFiling]*secRecord, base *mds.Fundamentals, name stri
 		return have == value
 	}
 	record.Extra[name] = value
-	record.starts[name] = fact.Start
 	return true
+}
+
+// nameSpans settles spans of as many months but of other days, which end on one
+// day in one filing: that of most facts, and of these the latest, is called by
+// its months, the others by their days.
+func nameSpans(filings map[secFiling]*secRecord) {
+	winners := make(map[secFiling]secFiling)
+	group := func(key secFiling) secFiling {
+		return secFiling{filed: key.filed, end: key.end, accession: key.accession, period: filings[key].Period}
+	}
+	for key, record := range filings {
+		have, ok := winners[group(key)]
+		if !ok || cmp.Or(cmp.Compare(len(record.Extra), len(filings[have].Extra)), key.start.Compare(have.start)) > 0 {
+			winners[group(key)] = key
+		}
+	}
+	for key, record := range filings {
+		if winners[group(key)] != key {
+			record.renamed = true
+		}
+	}
+	for key, record := range filings {
+		if record.renamed {
+			days := int(key.end.Time().Sub(key.start.Time()).Hours()/24) + 1
+			record.Period = mds.Period(fmt.Sprintf("%dD", days))
+		}
+	}
 }
 
 // chooseTags finds the name in extra that each named column is fed by.

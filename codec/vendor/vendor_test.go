@@ -79,10 +79,10 @@ func TestCompanyFactsAreApart(t *testing.T) {
 		got = append(got, strings.Join([]string{r.Symbol, string(r.Period), r.FiledAt.Format("2006-01-02T15:04:05.999999"), r.AsOf.String(), r.Accession, string(extra.AppendText(nil, &r))}, " "))
 	}
 	want := []string{
-		`CIK0001640147 362D 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":4}`,
-		`CIK0001640147 3M 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":5}`,
-		`CIK0001640147 FY 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":3}`,
 		`CIK0001640147 instant 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":1}`,
+		`CIK0001640147 366D 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":3}`,
+		`CIK0001640147 FY 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":4}`, // of two spans with one fact the later
+		`CIK0001640147 3M 2021-02-01T00:00:00 2020-12-31 A-1 {"us-gaap:X/USD":5}`,
 		`CIK0001640147 instant 2021-02-01T00:00:00.000001 2020-12-31 A-2 {"us-gaap:X/USD":2}`,
 		`CIK0001640147 FY 2022-02-01T00:00:00 2020-12-31 B-1 {"us-gaap:X/USD":7}`,
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -558,5 +559,80 @@ func TestErrorClasses(t *testing.T) {
 	locked := openError(context.Background(), "/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe`))
 	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end or stop it"; locked.Error() != want {
 		t.Errorf("%v", locked)
+	}
+}
+
+// TestLargeRowsInLittleMemory reads items of very different sizes with less
+// memory than they take: many small ones, then large ones, then small ones.
+func TestLargeRowsInLittleMemory(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, Config{})
+	news := NewTable[mds.News](s)
+	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	n := 0
+	write := func(items, bytes int) {
+		t.Helper()
+		batch := make([]mds.News, items)
+		for i := range batch {
+			batch[i] = mds.News{
+				Vendor: fmt.Sprint("v", n%3), ID: strconv.Itoa(n), Title: "t", Summary: strings.Repeat(string(rune('a'+n%26)), bytes),
+				PublishedAt: start.Add(time.Duration(n/500) * time.Minute), // large instants, too
+			}
+			n++
+		}
+		if _, err := news.WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(10_000, 10)
+	for range 20 { // 200 MB
+		write(100, 100_000)
+	}
+	write(10_000, 10)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		query mds.Query
+		limit string
+	}{
+		{mds.Query{}, "128MB"}, {mds.Query{Descending: true}, "128MB"},
+		{mds.Query{ByIdentity: true}, "256MB"}, // ids are not in the order of rows
+	} {
+		store := open(t, dir, Config{ReadOnly: true, MemoryLimit: c.limit})
+		read, bytes := 0, 0
+		for item, err := range NewTable[mds.News](store).Query(ctx, mds.DefaultTenant(), c.query) {
+			if err != nil {
+				t.Fatalf("%+v, after %d items: %v", c.query, read, err)
+			}
+			read++
+			bytes += len(item.Summary)
+		}
+		if read != n || bytes != 2000*100_000+20_000*10 {
+			t.Errorf("%+v: %d items of %d bytes", c.query, read, bytes)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAReaderThatPanics leaves no transaction to the next one.
+func TestAReaderThatPanics(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{})
+	write(t, s, bars(10, 1))
+	table := NewTable[mds.Bar](s)
+	for range 10 { // more often than there are connections to spoil
+		func() {
+			defer func() { _ = recover() }()
+			for range table.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+				panic("the caller's")
+			}
+		}()
+		if n, err := table.Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 10 {
+			t.Fatalf("%d bars, %v", n, err)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -106,12 +105,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	options := url.Values{
-		"memory_limit": {f.cfg.MemoryLimit},
-		// The order of a page is found by its keys alone, and its rows are read
-		// after that: with large rows, several times faster and smaller.
-		"late_materialization_max_rows": {strconv.Itoa(maxPage)},
-	}
+	options := url.Values{"memory_limit": {f.cfg.MemoryLimit}}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
 	}

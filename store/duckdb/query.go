@@ -13,20 +13,24 @@ import (
 )
 
 // A page is materialised by the driver, so pages bound the memory of a query.
-// They grow so that a short answer is quick and a long one pays few of them;
-// those of kinds whose rows may be large begin small, and heed their bytes.
+// They grow so that a short answer is quick and a long one pays few of them. Of
+// kinds whose rows may be large a page has the keys only, and the rest is read
+// when it is due, in parts of about wideBytes.
 const (
 	firstPage = 2 << 10
 	maxPage   = 128 << 10
 
-	firstWidePage = 64
-	pageBytes     = 8 << 20
+	firstWide = 64
+	maxWide   = 512
+	wideBytes = 8 << 20
+	smallRow  = 8 << 10 // bytes
 )
 
 // fact is one row as it was read.
 type fact[R any] struct {
 	series int64
 	micros int64
+	row    int64 // rowid, of kinds whose rows may be large
 	record R
 }
 
@@ -37,14 +41,17 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	records := func(yield func(R, error) bool) {
 		goOn := true
 		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
-			each := func(row *fact[R]) bool {
-				goOn = yield(row.record, nil)
-				return goOn
+			emit := func(facts []fact[R]) (bool, error) {
+				return t.emit(ctx, conn, facts, func(r R) bool {
+					goOn = yield(r, nil)
+					return goOn
+				})
 			}
 			if query.ByIdentity {
-				return t.inIdentityOrder(ctx, conn, s, query.Descending, each)
+				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, emit)
+				return err
 			}
-			return t.inTimeOrder(ctx, conn, s, query.Descending, each)
+			return t.inTimeOrder(ctx, conn, s, query.Descending, emit)
 		})
 		if err != nil && goOn {
 			var none R
@@ -77,17 +84,19 @@ func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] 
 // the next begins: the database sorts them by series id, and they are due in
 // order of identity. An instant of many facts, such as the end of an options
 // day, is read in that order instead.
-func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
-	var instant []fact[R]
-	emit := func() bool {
+func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, emit func([]fact[R]) (bool, error)) error {
+	var instant, due []fact[R]
+	// flush hands the instant on, with others unless it has to be now.
+	flush := func(now bool) (bool, error) {
 		t.sortByIdentity(s, instant, descending)
-		for i := range instant {
-			if !yield(&instant[i]) {
-				return false
-			}
-		}
+		due = append(due, instant...)
 		instant = instant[:0]
-		return true
+		if len(due) < maxWide && !now {
+			return true, nil
+		}
+		goOn, err := emit(due)
+		due = due[:0]
+		return goOn, err
 	}
 	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending)
 	for !p.done {
@@ -96,27 +105,129 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[
 			return err
 		}
 		for i := range facts {
-			if len(instant) > 0 && instant[0].micros != facts[i].micros && !emit() {
-				return nil
+			if len(instant) > 0 && instant[0].micros != facts[i].micros {
+				if goOn, err := flush(false); err != nil || !goOn {
+					return err
+				}
 			}
 			instant = append(instant, facts[i])
 		}
-		if p.done || len(instant) < p.first {
+		if p.done || len(instant) < firstPage {
 			continue
 		}
-		goOn := true
-		err = t.inIdentityOrder(ctx, conn, t.at(s, instant[0].micros), descending, func(row *fact[R]) bool {
-			goOn = yield(row)
-			return goOn
-		})
-		if err != nil || !goOn {
+		micros := instant[0].micros
+		instant = instant[:0]
+		if goOn, err := flush(true); err != nil || !goOn {
 			return err
 		}
-		p.skip(instant[0].micros)
-		instant = instant[:0]
+		if goOn, err := t.inIdentityOrder(ctx, conn, t.at(s, micros), descending, emit); err != nil || !goOn {
+			return err
+		}
+		p.skip(micros)
 	}
-	emit()
+	_, err := flush(true)
+	return err
+}
+
+// emit hands records on, and tells whether more are wanted.
+func (t *Table[R]) emit(ctx context.Context, conn *sql.Conn, facts []fact[R], yield func(R) bool) (goOn bool, err error) {
+	rows, small := len(facts), false
+	if !t.plain {
+		rows = firstWide
+	}
+	for len(facts) > 0 {
+		part := facts[:min(rows, len(facts))]
+		facts = facts[len(part):]
+		if !t.plain {
+			if err := t.widen(ctx, conn, part, small); err != nil {
+				return false, err
+			}
+			rows, small = nextWide(part, &t.schema)
+		}
+		for i := range part {
+			if !yield(part[i].record) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// nextWide is how many rows to read after some, so that they are of about
+// wideBytes; and whether these were small.
+func nextWide[R any](part []fact[R], schema *mds.Schema[R]) (rows int, small bool) {
+	bytes := 1
+	for i := range part {
+		bytes += schema.Size(&part[i].record)
+	}
+	rows = max(1, min(len(part)*4, maxWide, len(part)*(wideBytes/1024)/(bytes/1024+1)))
+	return rows, bytes/len(part) < smallRow
+}
+
+// widen reads the values of facts of which the keys are known. Ranges of rows
+// are read exactly, and a few of them are fastest; a join is one statement for
+// any number, but holds what lies between its ends in memory, too.
+func (t *Table[R]) widen(ctx context.Context, q queryer, facts []fact[R], small bool) error {
+	at := make(map[int64]*R, len(facts))
+	ids := make([]int64, len(facts))
+	for i := range facts {
+		ids[i] = facts[i].row
+		at[facts[i].row] = &facts[i].record
+	}
+	slices.Sort(ids)
+	const near, few = 16, 16
+	ranges := rangesOf(ids, near)
+	if small && len(ranges) > few {
+		return t.widenRows(ctx, q, at, t.sql.wideJoin(ids))
+	}
+	for _, r := range ranges {
+		if err := t.widenRows(ctx, q, at, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// rangesOf joins sorted ids that are near each other.
+func rangesOf(ids []int64, near int64) [][2]int64 {
+	var ranges [][2]int64
+	for _, id := range ids {
+		if n := len(ranges); n > 0 && id-ranges[n-1][1] <= near {
+			ranges[n-1][1] = id
+			continue
+		}
+		ranges = append(ranges, [2]int64{id, id})
+	}
+	return ranges
+}
+
+// widenRows runs a statement that yields row ids and values.
+func (t *Table[R]) widenRows(ctx context.Context, q queryer, at map[int64]*R, text string) error {
+	rows, err := q.QueryContext(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	var id int64
+	var values R
+	targets, assign := scanTargets(t.values, &values)
+	targets = append([]any{&id}, targets...)
+	for rows.Next() {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+		record, asked := at[id]
+		if !asked {
+			continue
+		}
+		if err := assign(); err != nil {
+			return err
+		}
+		for _, c := range t.values {
+			copyColumn(c, record, &values)
+		}
+	}
+	return rows.Err()
 }
 
 // at narrows a selection to an instant.
@@ -130,45 +241,45 @@ func (t *Table[R]) at(s *selected[R], micros int64) *selected[R] {
 	return &narrow
 }
 
-// inIdentityOrder reads one series after the other, small ones together.
-func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, yield func(*fact[R]) bool) error {
+// inIdentityOrder reads one series after the other, small ones together. It
+// tells whether more are wanted.
+func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, emit func([]fact[R]) (bool, error)) (goOn bool, err error) {
 	const maxSeries = 5000
-	most := int64(maxPage)
-	if !t.plain {
-		most = firstPage
-	}
 	list, err := t.rowsOfSeries(ctx, conn, s, descending)
 	if err != nil {
-		return err
+		return false, err
 	}
-	goOn := true
-	for len(list) > 0 && goOn && err == nil {
+	for len(list) > 0 {
 		ids, rows := []int64{list[0].id}, list[0].rows
-		for n := 1; n < min(len(list), maxSeries) && rows+list[n].rows <= most; n++ {
+		for n := 1; n < min(len(list), maxSeries) && rows+list[n].rows <= maxPage; n++ {
 			ids = append(ids, list[n].id)
 			rows += list[n].rows
 		}
 		list = list[len(ids):]
 		where := inSeries(ids) + " AND " + s.rest
 		if len(ids) > 1 {
-			var facts []fact[R]
-			facts, err = t.facts(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within)
+			facts, err := t.facts(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within)
+			if err != nil {
+				return false, err
+			}
 			t.sortByIdentity(s, facts, descending)
-			for i := 0; i < len(facts) && goOn && err == nil; i++ {
-				goOn = yield(&facts[i])
+			if goOn, err := emit(facts); err != nil || !goOn {
+				return false, err
 			}
 			continue
 		}
 		p := t.newPager(s, where, s.within, t.sql.identityOrder(s.known), descending)
-		for !p.done && goOn && err == nil {
-			var facts []fact[R]
-			facts, err = p.next(ctx, conn)
-			for i := 0; i < len(facts) && goOn && err == nil; i++ {
-				goOn = yield(&facts[i])
+		for !p.done {
+			facts, err := p.next(ctx, conn)
+			if err != nil {
+				return false, err
+			}
+			if goOn, err := emit(facts); err != nil || !goOn {
+				return false, err
 			}
 		}
 	}
-	return err
+	return true, nil
 }
 
 // sortByIdentity sorts facts by their identity, then time; those of what was
@@ -223,8 +334,7 @@ type pager[R mds.Record[R]] struct {
 	args       []any
 	order      []string
 	descending bool
-	first      int // rows of the first page
-	page       int // rows of the next one
+	page       int // rows of the next page
 
 	after  []string // placeholders of the cursor
 	cursor []any
@@ -232,11 +342,7 @@ type pager[R mds.Record[R]] struct {
 }
 
 func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []string, descending bool) *pager[R] {
-	first := firstPage
-	if !t.plain {
-		first = firstWidePage
-	}
-	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, first: first, page: first}
+	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, page: firstPage}
 }
 
 // next reads a page; done tells that it was the last.
@@ -251,12 +357,6 @@ func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) 
 		p.done = true
 		return facts, nil
 	}
-	bytes := 0
-	for i := range facts {
-		if !t.plain {
-			bytes += t.schema.Size(&facts[i].record)
-		}
-	}
 	last := &facts[len(facts)-1]
 	p.after, p.cursor = p.after[:0], p.cursor[:0]
 	for i, name := range p.order {
@@ -267,7 +367,7 @@ func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) 
 		}
 		p.cursor = append(p.cursor, value)
 	}
-	p.page = nextPage(p.page, bytes)
+	p.page = min(p.page*4, maxPage)
 	return facts, nil
 }
 
@@ -280,15 +380,6 @@ func (p *pager[R]) skip(micros int64) {
 	p.where += fmt.Sprintf(" AND %s %s make_timestamp(?)", p.table.sql.time, past)
 	p.args = append(slices.Clip(p.args), micros)
 	p.after, p.cursor = nil, nil
-}
-
-// nextPage is the size of the page after one of so many rows and bytes.
-func nextPage(rows, bytes int) int {
-	next := min(rows*4, maxPage)
-	if bytes > 0 {
-		next = max(min(next, rows*(pageBytes/1024)/(bytes/1024+1)), 1)
-	}
-	return next
 }
 
 // facts runs a statement that yields the columns of facts.
@@ -308,8 +399,14 @@ func (t *Table[R]) scanFacts(ctx context.Context, q queryer, text string, args [
 	defer rows.Close() //nolint:errcheck // rows.Err below tells
 	var facts []fact[R]
 	var row fact[R]
-	targets, assign := scanTargets(slices.Concat(t.keys, t.values), &row.record)
-	targets = append([]any{&row.series, &row.micros}, targets...)
+	columns := slices.Concat(t.keys, t.values)
+	ids := []any{&row.series, &row.micros}
+	if !t.plain {
+		columns = t.keys
+		ids = append(ids, &row.row)
+	}
+	targets, assign := scanTargets(columns, &row.record)
+	targets = append(ids, targets...)
 	for rows.Next() {
 		if err := rows.Scan(targets...); err != nil {
 			return nil, err
@@ -351,20 +448,26 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if t.schema.TimeIsValue {
 		return nil, &Error{Op: "latest " + t.sql.kind, Err: fmt.Errorf("%s have no series of which one is the latest; query them newest first, with a limit", t.sql.kind)}
 	}
-	var facts []fact[R]
+	var newest []R
 	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
 		s.known = t.sql.revision != ""
-		var err error
-		facts, err = t.facts(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args))
+		facts, err := t.facts(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args))
+		if err != nil {
+			return err
+		}
 		t.sortByIdentity(s, facts, false)
+		_, err = t.emit(ctx, conn, facts, func(r R) bool {
+			newest = append(newest, r)
+			return true
+		})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	found := func(yield func(R, error) bool) {
-		for i := range facts {
-			if !yield(facts[i].record, nil) {
+		for _, r := range newest {
+			if !yield(r, nil) {
 				return
 			}
 		}
@@ -372,7 +475,7 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if t.sql.revision != "" {
 		found = mds.AsKnown(found, false)
 	}
-	records := make([]R, 0, len(facts))
+	records := make([]R, 0, len(newest))
 	for record, err := range found {
 		if err != nil {
 			return nil, err

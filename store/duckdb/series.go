@@ -265,7 +265,7 @@ func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], fact
 	return nil
 }
 
-// copyColumn copies an identity column.
+// copyColumn copies a column.
 func copyColumn[R any](c *mds.Column[R], to, from *R) {
 	switch {
 	case c.Text != nil:
@@ -276,6 +276,16 @@ func copyColumn[R any](c *mds.Column[R], to, from *R) {
 		*c.Date(to) = *c.Date(from)
 	case c.Decimal != nil:
 		*c.Decimal(to) = *c.Decimal(from)
+	case c.Float != nil:
+		*c.Float(to) = *c.Float(from)
+	case c.OptFloat != nil:
+		*c.OptFloat(to) = *c.OptFloat(from)
+	case c.OptInt != nil:
+		*c.OptInt(to) = *c.OptInt(from)
+	case c.List != nil:
+		*c.List(to) = *c.List(from)
+	case c.Metrics != nil:
+		*c.Metrics(to) = *c.Metrics(from)
 	}
 }
 

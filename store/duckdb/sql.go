@@ -21,7 +21,8 @@ type statements struct {
 	keys     []string // key columns, the revision last
 	revision string   // the revision column, "" for kinds without
 	time     string   // time column
-	columns  string   // what a fact is read by: series id, time, keys, values
+	columns  string   // what a fact is read by: series id, time, keys, and values or the row's id
+	wide     string   // reads the values of rows; without its condition
 
 	readIdentity string // identity columns as they are read
 	stats        string // count, first and last time of facts
@@ -47,10 +48,21 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 		q.revision = quote(c.Name)
 	}
 	read := []string{"series_id", micros(schema.TimeColumn().Name)}
-	for _, c := range schema.ByRole(mds.Key, mds.Revision, mds.Value) {
+	wide := []string{"rowid"}
+	for _, c := range schema.ByRole(mds.Value) {
+		wide = append(wide, readExpression(c))
+	}
+	if !plain(&schema) {
+		read = append(read, "rowid")
+	}
+	for _, c := range schema.ByRole(mds.Key, mds.Revision) {
 		read = append(read, readExpression(c))
 	}
+	if plain(&schema) {
+		read = append(read, wide[1:]...)
+	}
 	q.columns = strings.Join(read, ", ")
+	q.wide = fmt.Sprintf("SELECT %s FROM %s", strings.Join(wide, ", "), q.facts)
 	identity := make([]string, 0, len(q.identity))
 	for _, c := range schema.ByRole(mds.Identity) {
 		identity = append(identity, readExpression(c))
@@ -66,6 +78,14 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 	q.stats = fmt.Sprintf("count(*) AS n, min(%[1]s) AS first, max(%[1]s) AS last", micros(schema.TimeColumn().Name))
 	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
 	return q
+}
+
+// plain says that facts are numbers beside their series and time: rows are
+// small, and Normalize does not change them.
+func plain[R any](schema *mds.Schema[R]) bool {
+	return !slices.ContainsFunc(schema.ByRole(mds.Key, mds.Revision, mds.Value), func(c *mds.Column[R]) bool {
+		return c.Role != mds.Value || !c.Numeric()
+	})
 }
 
 // micros reads a TIMESTAMP or DATE column as microseconds since 1970.
@@ -214,6 +234,15 @@ func (q *statements) rowsOfSeries(where string, descending bool) string {
 func (q *statements) seriesStats(where string) string {
 	return fmt.Sprintf("SELECT n, first, last, %s FROM (SELECT series_id, %s FROM %s WHERE %s GROUP BY series_id) JOIN %s ON id = series_id ORDER BY %s",
 		q.readIdentity, q.stats, q.facts, where, q.series, strings.Join(q.identity, ", "))
+}
+
+// wideJoin reads the values of rows by their ids.
+func (q *statements) wideJoin(ids []int64) string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = strconv.FormatInt(id, 10)
+	}
+	return q.wide + " SEMI JOIN (SELECT unnest([" + strings.Join(list, ", ") + "]::BIGINT[]) AS rowid) wanted USING (rowid)"
 }
 
 // inSeries restricts facts to the series of some ids.

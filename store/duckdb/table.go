@@ -19,8 +19,7 @@ type Table[R mds.Record[R]] struct {
 	identity []*mds.Column[R]
 	keys     []*mds.Column[R] // the revision last
 	values   []*mds.Column[R]
-	// plain says that facts are numbers beside their series and time, which
-	// Normalize does not change: records are written from where they are.
+	// plain facts are written from where they are, and read whole; see plain.
 	plain         bool
 	sql           statements
 	identityCells []cell[R]
@@ -36,7 +35,7 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	t.values = t.schema.ByRole(mds.Value)
 	t.identityCells = cellsOf(t.identity)
 	t.factCells = cellsOf(t.schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value))
-	t.plain = len(t.keys) == 0 && !slices.ContainsFunc(t.values, func(c *mds.Column[R]) bool { return !c.Numeric() })
+	t.plain = plain(&t.schema)
 	return t
 }
 

@@ -34,7 +34,15 @@ func bracket(ctx context.Context, conn *sql.Conn, begin, end string, fn func() e
 	if _, err := conn.ExecContext(detached, begin); err != nil {
 		return errors.Join(err, rollback(detached, conn))
 	}
-	if err = fn(); err == nil {
+	returned := false
+	defer func() {
+		if !returned { // fn panicked: the next one must not find its transaction
+			_ = rollback(detached, conn)
+		}
+	}()
+	err = fn()
+	returned = true
+	if err == nil {
 		err = ctx.Err()
 	}
 	if err == nil {
