@@ -39,7 +39,7 @@ func ParseOCC(s string) (root string, expiry Date, optionType OptionType, strike
 	if kind != string(Call) && kind != string(Put) {
 		return fail()
 	}
-	if strike, err = ParseDecimal(digits[:5] + "." + digits[5:]); err != nil {
+	if strike, err = ParseDecimal(digits[:5] + "." + digits[5:]); err != nil || strike == 0 {
 		return fail()
 	}
 	return root, expiry, OptionType(kind), strike, nil
