@@ -53,9 +53,9 @@ func (s *Schema[R]) join(versions []R, descending bool) R {
 }
 
 // fillFrom gives a record the figures that it lacks and an older version has in
-// the same unit, which is that of the newest version that says one. Of metrics, those whose names hold their unit
-// ("tag/unit") are taken in any case. Texts, which describe the version, stay as
-// they are.
+// the same unit, which is that of the newest version that says one. Of metrics,
+// those whose names hold their unit ("tag/unit") are taken in any case. Texts,
+// which describe the version, stay as they are.
 func (s *Schema[R]) fillFrom(joined, older *R) {
 	values := s.ByRole(Value)
 	sameUnit := !slices.ContainsFunc(values, func(c *Column[R]) bool {

@@ -14,14 +14,14 @@ import (
 )
 
 // builder makes records of the fields of rows: what the formats share. A row
-// goes through begin, set for each field, setTime and finish.
+// goes through begin, setText for each field and finish.
 type builder[R mds.Record[R]] struct {
 	schema    mds.Schema[R]
 	opt       Options
-	fixed     R      // what options and defaults give to every record
-	given     []bool // columns that fixed has
-	timeAt    int    // index of the time column
-	fixedTime string
+	fixed     R       // what options and defaults give to every record
+	given     []bool  // columns that fixed has
+	timeAt    int     // index of the time column
+	fixedTime string  // of the time column, which hangs on the timeframe
 	words     []words // by column
 	zone      *zone
 	number    numbers

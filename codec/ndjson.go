@@ -129,10 +129,10 @@ func notNDJSON(head []byte) string {
 func (d *NDJSON[R]) Ignored() []string { return d.ignored }
 
 // Warnings counts the rows that became records but had something odd about
-// them, by what it was.
+// them, by what it was; 0 is of what is odd about the file.
 func (d *NDJSON[R]) Warnings() map[string]int64 { return d.warnings }
 
-// fault is an error of the row being read.
+// rowError is an error of the row being read.
 func (d *NDJSON[R]) rowError(field, reason string) error {
 	return &RowError{Line: d.line, Field: field, Reason: reason, Raw: strings.ToValidUTF8(string(d.raw), "\ufffd")}
 }
@@ -287,7 +287,7 @@ func (d *NDJSON[R]) unmet() {
 	for _, column := range sortedKeys(d.opt.Columns) {
 		from := strings.TrimSpace(d.opt.Columns[column])
 		if met, ok := d.mapped[strings.ToLower(from)]; ok && !met && from != "" {
-			d.warnings[fmt.Sprintf("no line has a field %q, which --columns %s=%s names", from, column, from)] = 1
+			d.warnings[fmt.Sprintf("no line has a field %q, which --columns %s=%s names", from, column, from)] = 0
 		}
 	}
 }

@@ -48,7 +48,7 @@ type Decoder[R any] interface {
 	// order, each once. It is complete when Next has returned io.EOF.
 	Ignored() []string
 	// Warnings counts the rows that became records but had something odd about
-	// them, by what it was.
+	// them, by what it was; 0 is of what is odd about the file.
 	Warnings() map[string]int64
 }
 

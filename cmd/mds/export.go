@@ -138,7 +138,7 @@ func (e *export[R]) run(ctx context.Context, s *session) error {
 	if e.template == "" {
 		n, err := e.file(ctx, s, records, e.sel, e.out)
 		if err == nil && n == 0 {
-			fmt.Fprintf(e.app.stderr, "no %s match; %s lists what there is\n", e.schema.Kind, listing(e.schema.Kind))
+			e.noMatch()
 		}
 		if err == nil && e.out != "-" {
 			fmt.Fprintf(e.app.stdout, "%s to %s\n", plural(n, e.schema.Noun), e.out)
@@ -164,8 +164,15 @@ func (e *export[R]) run(ctx context.Context, s *session) error {
 		}
 		total += n
 	}
+	if total == 0 {
+		e.noMatch()
+	}
 	fmt.Fprintf(e.app.stdout, "%s to %s in %s\n", plural(total, e.schema.Noun), plural(int64(len(parts)), "file"), e.out)
 	return nil
+}
+
+func (e *export[R]) noMatch() {
+	fmt.Fprintf(e.app.stderr, "no %s match; %s lists what there is\n", e.schema.Kind, listing(e.schema.Kind))
 }
 
 // file writes one file and returns the number of its records. A file that is

@@ -237,7 +237,10 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 	}
 	warnings := make([]string, 0, len(result.Warnings))
 	for what, n := range result.Warnings {
-		warnings = append(warnings, fmt.Sprintf("warning: %s: %s", plural(n, "row"), what))
+		if n > 0 {
+			what = plural(n, "row") + ": " + what
+		}
+		warnings = append(warnings, "warning: "+what)
 	}
 	slices.Sort(warnings)
 	for _, w := range warnings {

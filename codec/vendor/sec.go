@@ -21,9 +21,10 @@ import (
 // (https://www.sec.gov/search-filings/edgar-application-programming-interfaces).
 //
 // The facts of one filing about one period become one record, so that no fact
-// replaces another; filings of one day are kept a microsecond apart. All of them are in its extra under taxonomy:tag/unit, and
-// the usual figures in the named columns as well. The symbol is the CIK, such
-// as CIK0001640147, unless a fixed one is given.
+// replaces another; filings of one day are kept a microsecond apart. All of them
+// are in its extra under taxonomy:tag/unit, and the usual figures in the named
+// columns as well. The symbol is the CIK, such as CIK0001640147, unless a fixed
+// one is given.
 func secCompanyFacts() Format[mds.Fundamentals] {
 	return Format[mds.Fundamentals]{
 		Name: "sec-companyfacts",
@@ -90,7 +91,6 @@ func nameFault(name string) error {
 type secFiling struct {
 	filed, start, end mds.Date
 	accession         string
-	period            mds.Period // of a group of spans only
 }
 
 func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Fundamentals], error) {
@@ -105,7 +105,7 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 	if body.Facts == nil || body.CIK == "" {
 		return nil, &codec.HeaderError{Reason: "it is not a companyfacts body of the SEC: it lacks cik or facts"}
 	}
-	filings := make(map[secFiling]*secRecord)
+	filings := make(map[secFiling]*mds.Fundamentals)
 	var items []item[mds.Fundamentals]
 	base := mds.Fundamentals{Vendor: "sec", Symbol: fmt.Sprintf("CIK%010s", body.CIK)}
 	if err := apply(&base, opt, "vendor", "symbol"); err != nil {
@@ -158,7 +158,7 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 		return strings.Compare(fmt.Sprint(a.filed, a.accession, a.end, a.start), fmt.Sprint(b.filed, b.accession, b.end, b.start))
 	})
 	for _, key := range keys {
-		record := &filings[key].Fundamentals
+		record := filings[key]
 		fillNamed(record, chosen)
 		items = append(items, item[mds.Fundamentals]{record: *record, line: 1, raw: key.accession})
 	}
@@ -168,7 +168,7 @@ func newSECCompanyFacts(r io.Reader, opt codec.Options) (codec.Decoder[mds.Funda
 // apart makes the filings of one day records of their own, which the date alone
 // does not: each counts as filed a microsecond after the one before, in order of
 // their accession numbers.
-func apart(filings map[secFiling]*secRecord) {
+func apart(filings map[secFiling]*mds.Fundamentals) {
 	accessions := make(map[mds.Date][]string)
 	for key := range filings {
 		if !slices.Contains(accessions[key.filed], key.accession) {
@@ -184,19 +184,14 @@ func apart(filings map[secFiling]*secRecord) {
 	}
 }
 
-// secRecord is a record being made.
-type secRecord struct {
-	mds.Fundamentals
-	renamed bool // its span is called by its days
-}
-
 // addFact puts a fact into the record of its filing and its days. It reports
 // false for a fact that contradicts one.
-func addFact(filings map[secFiling]*secRecord, base *mds.Fundamentals, name string, value float64, fact secFact) bool {
+func addFact(filings map[secFiling]*mds.Fundamentals, base *mds.Fundamentals, name string, value float64, fact secFact) bool {
 	key := secFiling{filed: fact.Filed, start: fact.Start, end: fact.End, accession: fact.Accn}
 	record := filings[key]
 	if record == nil {
-		record = &secRecord{Fundamentals: *base}
+		copied := *base
+		record = &copied
 		record.Period, record.AsOf = mds.PeriodOf(fact.Start, fact.End), fact.End
 		record.FiledAt = fact.Filed.Time()
 		record.Form, record.Accession = fact.Form, fact.Accn
@@ -213,27 +208,30 @@ func addFact(filings map[secFiling]*secRecord, base *mds.Fundamentals, name stri
 // nameSpans settles spans of as many months but of other days, which end on one
 // day in one filing: that of most facts, and of these the latest, is called by
 // its months, the others by their days.
-func nameSpans(filings map[secFiling]*secRecord) {
-	winners := make(map[secFiling]secFiling)
-	group := func(key secFiling) secFiling {
-		return secFiling{filed: key.filed, end: key.end, accession: key.accession, period: filings[key].Period}
+func nameSpans(filings map[secFiling]*mds.Fundamentals) {
+	type group struct {
+		filed, end mds.Date
+		accession  string
+		period     mds.Period
 	}
+	winners := make(map[group]secFiling)
+	var others []secFiling
 	for key, record := range filings {
-		have, ok := winners[group(key)]
-		if !ok || cmp.Or(cmp.Compare(len(record.Extra), len(filings[have].Extra)), key.start.Compare(have.start)) > 0 {
-			winners[group(key)] = key
+		g := group{key.filed, key.end, key.accession, record.Period}
+		have, ok := winners[g]
+		switch {
+		case !ok:
+			winners[g] = key
+		case cmp.Or(cmp.Compare(len(record.Extra), len(filings[have].Extra)), key.start.Compare(have.start)) > 0:
+			winners[g] = key
+			others = append(others, have)
+		default:
+			others = append(others, key)
 		}
 	}
-	for key, record := range filings {
-		if winners[group(key)] != key {
-			record.renamed = true
-		}
-	}
-	for key, record := range filings {
-		if record.renamed {
-			days := int(key.end.Time().Sub(key.start.Time()).Hours()/24) + 1
-			record.Period = mds.Period(fmt.Sprintf("%dD", days))
-		}
+	for _, key := range others {
+		days := int(key.end.Time().Sub(key.start.Time()).Hours()/24) + 1
+		filings[key].Period = mds.Period(strconv.Itoa(days) + "D")
 	}
 }
 

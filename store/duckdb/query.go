@@ -6,33 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
 )
-
-// A page is materialised by the driver, so pages bound the memory of a query.
-// They grow so that a short answer is quick and a long one pays few of them. Of
-// kinds whose rows may be large a page has the keys only, and the rest is read
-// when it is due, in parts of about wideBytes.
-const (
-	firstPage = 2 << 10
-	maxPage   = 128 << 10
-
-	firstWide = 64
-	maxWide   = 512
-	wideBytes = 8 << 20
-	smallRow  = 8 << 10 // bytes
-)
-
-// fact is one row as it was read.
-type fact[R any] struct {
-	series int64
-	micros int64
-	row    int64 // rowid, of kinds whose rows may be large
-	record R
-}
 
 // Query reads the records of a window in one snapshot, in the order that
 // [mds.Query] defines. The sequence ends after the first error. Memory does
@@ -41,17 +18,15 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	records := func(yield func(R, error) bool) {
 		goOn := true
 		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
-			emit := func(facts []fact[R]) (bool, error) {
-				return t.emit(ctx, conn, facts, func(r R) bool {
-					goOn = yield(r, nil)
-					return goOn
-				})
-			}
+			out := t.newEmitter(conn, func(r R) bool {
+				goOn = yield(r, nil)
+				return goOn
+			})
 			if query.ByIdentity {
-				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, emit)
+				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, out)
 				return err
 			}
-			return t.inTimeOrder(ctx, conn, s, query.Descending, emit)
+			return t.inTimeOrder(ctx, conn, s, query.Descending, out)
 		})
 		if err != nil && goOn {
 			var none R
@@ -84,7 +59,7 @@ func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] 
 // the next begins: the database sorts them by series id, and they are due in
 // order of identity. An instant of many facts, such as the end of an options
 // day, is read in that order instead.
-func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, emit func([]fact[R]) (bool, error)) error {
+func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, out *emitter[R]) error {
 	var instant, due []fact[R]
 	// flush hands the instant on, with others unless it has to be now.
 	flush := func(now bool) (bool, error) {
@@ -94,7 +69,7 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[
 		if len(due) < maxWide && !now {
 			return true, nil
 		}
-		goOn, err := emit(due)
+		goOn, err := out.emit(ctx, due)
 		due = due[:0]
 		return goOn, err
 	}
@@ -120,114 +95,13 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[
 		if goOn, err := flush(true); err != nil || !goOn {
 			return err
 		}
-		if goOn, err := t.inIdentityOrder(ctx, conn, t.at(s, micros), descending, emit); err != nil || !goOn {
+		if goOn, err := t.inIdentityOrder(ctx, conn, t.at(s, micros), descending, out); err != nil || !goOn {
 			return err
 		}
 		p.skip(micros)
 	}
 	_, err := flush(true)
 	return err
-}
-
-// emit hands records on, and tells whether more are wanted.
-func (t *Table[R]) emit(ctx context.Context, conn *sql.Conn, facts []fact[R], yield func(R) bool) (goOn bool, err error) {
-	rows, small := len(facts), false
-	if !t.plain {
-		rows = firstWide
-	}
-	for len(facts) > 0 {
-		part := facts[:min(rows, len(facts))]
-		facts = facts[len(part):]
-		if !t.plain {
-			if err := t.widen(ctx, conn, part, small); err != nil {
-				return false, err
-			}
-			rows, small = nextWide(part, &t.schema)
-		}
-		for i := range part {
-			if !yield(part[i].record) {
-				return false, nil
-			}
-		}
-	}
-	return true, nil
-}
-
-// nextWide is how many rows to read after some, so that they are of about
-// wideBytes; and whether these were small.
-func nextWide[R any](part []fact[R], schema *mds.Schema[R]) (rows int, small bool) {
-	bytes := 1
-	for i := range part {
-		bytes += schema.Size(&part[i].record)
-	}
-	rows = max(1, min(len(part)*4, maxWide, len(part)*(wideBytes/1024)/(bytes/1024+1)))
-	return rows, bytes/len(part) < smallRow
-}
-
-// widen reads the values of facts of which the keys are known. Ranges of rows
-// are read exactly, and a few of them are fastest; a join is one statement for
-// any number, but holds what lies between its ends in memory, too.
-func (t *Table[R]) widen(ctx context.Context, q queryer, facts []fact[R], small bool) error {
-	at := make(map[int64]*R, len(facts))
-	ids := make([]int64, len(facts))
-	for i := range facts {
-		ids[i] = facts[i].row
-		at[facts[i].row] = &facts[i].record
-	}
-	slices.Sort(ids)
-	const near, few = 16, 16
-	ranges := rangesOf(ids, near)
-	if small && len(ranges) > few {
-		return t.widenRows(ctx, q, at, t.sql.wideJoin(ids))
-	}
-	for _, r := range ranges {
-		if err := t.widenRows(ctx, q, at, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// rangesOf joins sorted ids that are near each other.
-func rangesOf(ids []int64, near int64) [][2]int64 {
-	var ranges [][2]int64
-	for _, id := range ids {
-		if n := len(ranges); n > 0 && id-ranges[n-1][1] <= near {
-			ranges[n-1][1] = id
-			continue
-		}
-		ranges = append(ranges, [2]int64{id, id})
-	}
-	return ranges
-}
-
-// widenRows runs a statement that yields row ids and values.
-func (t *Table[R]) widenRows(ctx context.Context, q queryer, at map[int64]*R, text string) error {
-	rows, err := q.QueryContext(ctx, text)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	var id int64
-	var values R
-	targets, assign := scanTargets(t.values, &values)
-	targets = append([]any{&id}, targets...)
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
-			return err
-		}
-		record, asked := at[id]
-		if !asked {
-			continue
-		}
-		if err := assign(); err != nil {
-			return err
-		}
-		for _, c := range t.values {
-			copyColumn(c, record, &values)
-		}
-	}
-	return rows.Err()
 }
 
 // at narrows a selection to an instant.
@@ -243,7 +117,7 @@ func (t *Table[R]) at(s *selected[R], micros int64) *selected[R] {
 
 // inIdentityOrder reads one series after the other, small ones together. It
 // tells whether more are wanted.
-func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, emit func([]fact[R]) (bool, error)) (goOn bool, err error) {
+func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, out *emitter[R]) (goOn bool, err error) {
 	const maxSeries = 5000
 	list, err := t.rowsOfSeries(ctx, conn, s, descending)
 	if err != nil {
@@ -263,7 +137,7 @@ func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selec
 				return false, err
 			}
 			t.sortByIdentity(s, facts, descending)
-			if goOn, err := emit(facts); err != nil || !goOn {
+			if goOn, err := out.emit(ctx, facts); err != nil || !goOn {
 				return false, err
 			}
 			continue
@@ -274,7 +148,7 @@ func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selec
 			if err != nil {
 				return false, err
 			}
-			if goOn, err := emit(facts); err != nil || !goOn {
+			if goOn, err := out.emit(ctx, facts); err != nil || !goOn {
 				return false, err
 			}
 		}
@@ -326,113 +200,6 @@ func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected
 	return list, rows.Err()
 }
 
-// pager reads facts in an order, page by page.
-type pager[R mds.Record[R]] struct {
-	table      *Table[R]
-	selected   *selected[R]
-	where      string
-	args       []any
-	order      []string
-	descending bool
-	page       int // rows of the next page
-
-	after  []string // placeholders of the cursor
-	cursor []any
-	done   bool
-}
-
-func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []string, descending bool) *pager[R] {
-	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, page: firstPage}
-}
-
-// next reads a page; done tells that it was the last.
-func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) {
-	t := p.table
-	text := t.sql.page(p.where, p.order, p.descending, p.after, p.page)
-	facts, err := t.facts(ctx, conn, p.selected, text, slices.Concat(p.args, p.cursor))
-	if err != nil {
-		return nil, err
-	}
-	if len(facts) < p.page {
-		p.done = true
-		return facts, nil
-	}
-	last := &facts[len(facts)-1]
-	p.after, p.cursor = p.after[:0], p.cursor[:0]
-	for i, name := range p.order {
-		placeholder, value := t.cursor(name, last)
-		p.after = append(p.after, placeholder)
-		if i == 0 {
-			p.cursor = append(p.cursor, value) // it comes twice; see page
-		}
-		p.cursor = append(p.cursor, value)
-	}
-	p.page = min(p.page*4, maxPage)
-	return facts, nil
-}
-
-// skip goes on after an instant.
-func (p *pager[R]) skip(micros int64) {
-	past := ">"
-	if p.descending {
-		past = "<"
-	}
-	p.where += fmt.Sprintf(" AND %s %s make_timestamp(?)", p.table.sql.time, past)
-	p.args = append(slices.Clip(p.args), micros)
-	p.after, p.cursor = nil, nil
-}
-
-// facts runs a statement that yields the columns of facts.
-func (t *Table[R]) facts(ctx context.Context, q queryer, s *selected[R], text string, args []any) ([]fact[R], error) {
-	facts, err := t.scanFacts(ctx, q, text, args)
-	if err != nil {
-		return nil, err
-	}
-	return facts, t.identify(ctx, q, s, facts)
-}
-
-func (t *Table[R]) scanFacts(ctx context.Context, q queryer, text string, args []any) ([]fact[R], error) {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	var facts []fact[R]
-	var row fact[R]
-	columns := slices.Concat(t.keys, t.values)
-	ids := []any{&row.series, &row.micros}
-	if !t.plain {
-		columns = t.keys
-		ids = append(ids, &row.row)
-	}
-	targets, assign := scanTargets(columns, &row.record)
-	targets = append(ids, targets...)
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
-			return nil, err
-		}
-		t.schema.SetMicros(&row.record, row.micros)
-		if err := assign(); err != nil {
-			return nil, err
-		}
-		facts = append(facts, row)
-	}
-	return facts, rows.Err()
-}
-
-// cursor is where a page ended, in one column.
-func (t *Table[R]) cursor(name string, at *fact[R]) (placeholder string, value any) {
-	if name == "series_id" {
-		return "?", at.series
-	}
-	return argument(t.column(name), &at.record)
-}
-
-// column finds a column by its identifier.
-func (t *Table[R]) column(identifier string) *mds.Column[R] {
-	return t.schema.Lookup(strings.Trim(identifier, `"`))
-}
-
 // Count returns the number of records that a selection picks.
 func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (n int64, err error) {
 	err = t.read(ctx, "count", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
@@ -456,10 +223,10 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 			return err
 		}
 		t.sortByIdentity(s, facts, false)
-		_, err = t.emit(ctx, conn, facts, func(r R) bool {
+		_, err = t.newEmitter(conn, func(r R) bool {
 			newest = append(newest, r)
 			return true
-		})
+		}).emit(ctx, facts)
 		return err
 	})
 	if err != nil {
