@@ -106,6 +106,11 @@ func (b *builder[R]) fault(field, reason string) {
 	}
 }
 
+// faulty reports a field of the row that has a fault already.
+func (b *builder[R]) faulty(field string) bool {
+	return slices.ContainsFunc(b.faults, func(have mds.Fault) bool { return have.Field == field })
+}
+
 // setText gives a column its value as it was written. A literal text, one that
 // was quoted, is not taken for a missing value.
 func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
@@ -257,7 +262,7 @@ func (b *builder[R]) validate(record *R) error {
 		if b.set[i] || c.Optional() || c.Float == nil && c.Decimal == nil {
 			continue
 		}
-		if !slices.ContainsFunc(b.faults, func(have mds.Fault) bool { return have.Field == c.Name }) {
+		if !b.faulty(c.Name) {
 			b.fault(c.Name, "is missing")
 		}
 	}
@@ -307,7 +312,9 @@ const year1970 = 365 * 24 * 3600
 func (b *builder[R]) finishTime(record *R) error {
 	c := &b.schema.Columns[b.timeAt]
 	if b.timeText == "" {
-		b.fault(c.Name, "is missing")
+		if !b.faulty(c.Name) {
+			b.fault(c.Name, "is missing")
+		}
 		return nil
 	}
 	s, err := parseStamp(b.timeText)

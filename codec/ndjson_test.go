@@ -159,6 +159,7 @@ func TestNDJSONRowsThatAreNone(t *testing.T) {
 		`{"symbol":"A","symbol":"B","timeframe":"1d","ts":"2020-11-27","close":1}`: "line 2: the line names a field twice: ",
 		`{"symbol":"A","timeframe":"1d","ts":"2020-11-27","close":007}`:            "line 2: the line is not JSON: ",
 		`{"symbol":"A","timeframe":"1d","ts":"2020-11-27","close":true}`:           "line 2: close: true is a truth value, which it cannot be",
+		`{"symbol":"A","timeframe":"1d","ts":true,"close":1}`:                      "line 2: ts: true is a truth value, which it cannot be",
 		`{"symbol":["A"],"timeframe":"1d","ts":"2020-11-27","close":1}`:            `line 2: symbol: ["A"] is an array, which it cannot be`,
 		`{"symbol":{"a":1},"timeframe":"1d","ts":"2020-11-27","close":1}`:          `line 2: symbol: {"a":1} is an object, which it cannot be`,
 		`{"symbol":"A","timeframe":"1d","ts":"2020-11-27"}`:                        "line 2: close: is missing",
@@ -170,7 +171,7 @@ func TestNDJSONRowsThatAreNone(t *testing.T) {
 		`{"symbol":"` + strings.Repeat("x", 5<<20) + `"}`: "line 2: the line is longer than 4 MiB",
 	} {
 		bars, rejected, _ := decodeAll[mds.Bar](t, good+"\n"+line+"\n"+good+"\n", codec.Options{})
-		if len(bars) != 2 || len(rejected) != 1 || !strings.Contains(rejected[0], want) {
+		if len(bars) != 2 || len(rejected) != 1 || !strings.Contains(rejected[0], want) || strings.Contains(rejected[0], "cannot be; ") {
 			t.Errorf("%.100s\ngave %d bars, rejected %.200q; want %s", line, len(bars), rejected, want)
 		}
 	}

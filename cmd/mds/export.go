@@ -182,20 +182,19 @@ func (e *export[R]) file(ctx context.Context, s *session, records store.Table[R]
 	if err != nil {
 		return 0, err
 	}
-	out := e.app.stdout
-	if name != "-" {
-		created, err := codec.Create(name)
-		if err != nil {
-			return 0, fileError(name, err)
-		}
-		defer func() {
-			if closeErr := created.Close(err == nil); err == nil && closeErr != nil {
-				err = fileError(name, closeErr)
-			}
-		}()
-		out = created
+	found := records.Query(ctx, s.tenant, mds.Query{Selection: sel, ByIdentity: true})
+	if name == "-" {
+		return writeRecords(e.app.stdout, string(format), found)
 	}
-	n, err = writeRecords(out, string(format), records.Query(ctx, s.tenant, mds.Query{Selection: sel, ByIdentity: true}))
+	out, err := codec.Create(name)
+	if err != nil {
+		return 0, fileError(name, err)
+	}
+	n, err = writeRecords(out, string(format), found)
+	complete := err == nil
+	if closeErr := out.Close(complete); complete && closeErr != nil {
+		err = fileError(name, closeErr)
+	}
 	return n, err
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,6 +152,54 @@ local,SNOW,FY,2024-03-26T00:00:00Z,2023-01-31,,,,,,,,,,,,"{""x"":1.5}"
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }) {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// failing is a table whose queries end with an error after their first record.
+type failing struct{ store.Table[mds.Bar] }
+
+func (f failing) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[mds.Bar, error] {
+	return func(yield func(mds.Bar, error) bool) {
+		for bar, err := range f.Table.Query(ctx, tenant, query) {
+			if !yield(bar, err) {
+				return
+			}
+			yield(mds.Bar{}, context.Canceled)
+			return
+		}
+	}
+}
+
+// TestExportCutShort: a file that an error cuts short gets no name, and leaves the
+// one that has it.
+func TestExportCutShort(t *testing.T) {
+	c := loaded(t)
+	ctx := context.Background()
+	st, err := store.Open(ctx, c.dsn, store.Config{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	dir := t.TempDir()
+	schema := mds.SchemaOf[mds.Bar]()
+	e := &export[mds.Bar]{app: &app{}, schema: &schema}
+	s := &session{Store: st, tenant: mds.DefaultTenant()}
+	for name, before := range map[string]string{"fresh.csv": "", "there.csv.gz": "what was there"} {
+		path := filepath.Join(dir, name)
+		if before != "" {
+			if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := e.file(ctx, s, failing{store.Bars(st)}, mds.Selection{}, path); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after, err := os.ReadFile(path); before == "" && !errors.Is(err, os.ErrNotExist) || string(after) != before {
+			t.Errorf("%s holds %q, %v; want %q", name, after, err, before)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
