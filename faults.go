@@ -3,7 +3,6 @@ package mds
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -33,14 +32,20 @@ func timeFault(t time.Time) string {
 		return "is missing"
 	}
 	// Four-digit years: every database, file format and client can hold them.
-	if year := t.UTC().Year(); year < 1 || year > 9999 {
-		return "year " + strconv.Itoa(year) + " is outside 1 to 9999"
+	if seconds := t.Unix(); seconds < firstSecond || seconds > lastSecond {
+		return "year " + strconv.Itoa(t.UTC().Year()) + " is outside 1 to 9999"
 	}
 	return ""
 }
 
+// The first second of year 1 and the last of year 9999.
+const (
+	firstSecond = -62135596800
+	lastSecond  = 253402300799
+)
+
 func floatFault(v float64) string {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
+	if v-v != 0 { // NaN and the infinities, and no other
 		return fmt.Sprintf("%v is not a number that can be kept; leave a missing value out", v)
 	}
 	return ""

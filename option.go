@@ -135,7 +135,14 @@ func (OptionSnap) Schema() Schema[OptionSnap] {
 func (o *OptionSnap) contract() (OptionSnap, faults) {
 	c := OptionSnap{Symbol: NormalizeSymbol(o.Symbol), Expiry: o.Expiry, OptionType: o.OptionType, Strike: o.Strike}
 	var f faults
-	root, expiry, optionType, strike, err := ParseOCC(c.Symbol)
+	err := errOCC
+	var root string
+	var expiry Date
+	var optionType OptionType
+	var strike Decimal
+	if len(c.Symbol) > occTail { // most symbols are shorter, and the refusal has its price
+		root, expiry, optionType, strike, err = ParseOCC(c.Symbol)
+	}
 	if err != nil {
 		f.add("expiry", dateFault(o.Expiry))
 		if t, err := ParseOptionType(string(o.OptionType)); err == nil {

@@ -29,8 +29,8 @@ func vendorFault(s string) string {
 	if len(s) > maxVendorBytes {
 		return "is longer than 63 characters"
 	}
-	for _, c := range []byte(s) {
-		switch {
+	for i := range len(s) {
+		switch c := s[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
 		default:
 			return quoted(s) + " holds a character other than letters, digits, '-', '_' and '.'"
@@ -41,6 +41,9 @@ func vendorFault(s string) string {
 
 // symbolFault says what is wrong with a symbol, or "".
 func symbolFault(s string) string {
+	if plainSymbol(s) {
+		return ""
+	}
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return "is missing"
@@ -57,6 +60,20 @@ func symbolFault(s string) string {
 		}
 	}
 	return ""
+}
+
+// plainSymbol reports a symbol of printable ASCII without spaces, as nearly all
+// are: it has no fault.
+func plainSymbol(s string) bool {
+	if s == "" || len(s) > maxSymbolRunes {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // DefaultVendor is the vendor of files that name none.
