@@ -15,8 +15,8 @@ type Receipt struct {
 	Written int64 `json:"written"`
 	// Unchanged records equal what the store held already; nothing was written.
 	Unchanged int64 `json:"unchanged"`
-	// Superseded records were followed, in the same batch, by one with the
-	// same key.
+	// Superseded records were followed by one with the same key, in the same batch
+	// or in one of another writer that was stored with it.
 	Superseded int64 `json:"superseded"`
 }
 

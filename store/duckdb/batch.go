@@ -5,64 +5,124 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"maps"
-	"math/big"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/duckdb/duckdb-go/v2"
-
-	"github.com/marketdatastore/mds"
 )
 
-// batch is a deduplicated, sorted view of the records of one write. It is the
-// source behind the kind's table function.
-type batch[R any] struct {
-	cells       []cell[R] // beside the series id
-	timeIsValue bool
-	records     []R
-	keys        []string // of the key columns, by record; nil for kinds without
-	rows        []batchRow
-	next        int // first row of the next chunk
-}
-
+// batchRow is a record of a batch: what it is sorted and found by.
 type batchRow struct {
 	series int64
 	micros int64
-	record int32 // index into records
+	record int32 // index into the records
 }
 
-// dedupe sorts the rows by key and keeps the last record of each.
-func (b *batch[R]) dedupe() {
-	byKey := func(x, y batchRow) int {
-		if x.series != y.series {
-			return cmp.Compare(x.series, y.series)
-		}
-		return cmp.Or(cmp.Compare(x.micros, y.micros), cmp.Compare(x.record, y.record))
+// arranger sorts the rows of batches by key and keeps the last of each. Its
+// memory is used again. It belongs to the holder of the writer's token.
+type arranger struct {
+	rows, sorted     []batchRow
+	appended, merged []batchRow
+	keys             []string // of the key columns, by record; nil for kinds without
+	timeIsValue      bool
+
+	touched []int64 // series of the batch
+	tallies []tally // by series; zero between batches
+}
+
+// tally is what is known of one series in a batch.
+type tally struct {
+	rows  int32 // their number; then where the next goes
+	after int32 // index of the record after the series' last
+}
+
+// add notes that row i is of a series. It returns the index of the record that
+// followed the series' row before, 0 where there was none.
+func (a *arranger) add(i int, series int64) (after int) {
+	a.rows[i].series = series
+	if short := int(series) + 1 - len(a.tallies); short > 0 {
+		a.tallies = append(a.tallies, make([]tally, max(short, len(a.tallies)))...)
 	}
-	same := func(x, y *batchRow) bool { return x.series == y.series && x.micros == y.micros }
-	if b.keys != nil {
-		key := func(x, y *batchRow) int {
-			order := cmp.Or(cmp.Compare(x.series, y.series), strings.Compare(b.keys[x.record], b.keys[y.record]))
-			if order != 0 || b.timeIsValue {
-				return order
+	t := &a.tallies[series]
+	if t.rows == 0 {
+		a.touched = append(a.touched, series)
+	}
+	t.rows++
+	after, t.after = int(t.after), int32(i)+1 // WriteBatch bounds the batch
+	return after
+}
+
+// arrange returns the rows sorted by series, then by key or time, without those
+// that a later record supersedes. They are good until the next batch.
+//
+// Rows are dealt out by series, whose ids are small integers, and what comes in
+// order of time within each is sorted by then.
+func (a *arranger) arrange() []batchRow {
+	slices.Sort(a.touched)
+	a.sorted = slices.Grow(a.sorted[:0], len(a.rows))[:len(a.rows)]
+	at := int32(0)
+	for _, series := range a.touched {
+		at, a.tallies[series].rows = at+a.tallies[series].rows, at
+	}
+	for i := range a.rows {
+		place := &a.tallies[a.rows[i].series].rows
+		a.sorted[*place] = a.rows[i]
+		*place++
+	}
+	kept, start := a.sorted[:0], int32(0)
+	for _, series := range a.touched {
+		end := a.tallies[series].rows
+		kept = a.unique(kept, a.sorted[start:end])
+		start, a.tallies[series] = end, tally{}
+	}
+	a.touched = a.touched[:0]
+	return kept
+}
+
+// unique sorts the rows of one series and appends the last of each key.
+func (a *arranger) unique(kept, rows []batchRow) []batchRow {
+	order := func(x, y batchRow) int { return cmp.Compare(x.micros, y.micros) }
+	if a.keys != nil {
+		order = func(x, y batchRow) int {
+			by := strings.Compare(a.keys[x.record], a.keys[y.record])
+			if by != 0 || a.timeIsValue {
+				return by
 			}
 			return cmp.Compare(x.micros, y.micros)
 		}
-		byKey = func(x, y batchRow) int { return cmp.Or(key(&x, &y), cmp.Compare(x.record, y.record)) }
-		same = func(x, y *batchRow) bool { return key(x, y) == 0 }
 	}
-	if !slices.IsSortedFunc(b.rows, byKey) {
-		slices.SortFunc(b.rows, byKey)
+	if !slices.IsSortedFunc(rows, order) {
+		slices.SortStableFunc(rows, order)
 	}
-	kept := b.rows[:0]
-	for i := range b.rows {
-		if i+1 < len(b.rows) && same(&b.rows[i], &b.rows[i+1]) {
+	for i := range rows {
+		if i+1 < len(rows) && order(rows[i], rows[i+1]) == 0 {
 			continue
 		}
-		kept = append(kept, b.rows[i])
+		kept = append(kept, rows[i])
 	}
-	b.rows = kept
+	return kept
+}
+
+// batch is what a statement's batch function yields: some rows of sorted ones.
+type batch[R any] struct {
+	cells   []cell[R] // beside the series id
+	records []R
+	rows    []batchRow
+
+	shares int          // the rows are dealt out to so many threads
+	taken  atomic.Int64 // shares that a thread has
+}
+
+// rowGroup is the number of rows that DuckDB keeps and compresses together.
+// Transactions write whole groups straight into the file, past the log.
+const rowGroup = 122_880
+
+// newBatch deals large batches out to several threads, a row group at least to
+// each. Small ones are done before a second thread has begun.
+func newBatch[R any](cells []cell[R], records []R, rows []batchRow) *batch[R] {
+	return &batch[R]{cells: cells, records: records, rows: rows, shares: max(1, min(len(rows)/rowGroup, runtime.GOMAXPROCS(0)))}
 }
 
 // batchKey finds the batch of the statement being run in its context, so that
@@ -72,9 +132,9 @@ type batchKey struct{}
 
 // registerBatch makes the kind's table function known to the instance.
 func registerBatch(conn *sql.Conn, function string) error {
-	return duckdb.RegisterTableUDF(conn, function, duckdb.ChunkTableFunction{
-		BindArgumentsContext: func(ctx context.Context, _ map[string]any, _ ...any) (duckdb.ChunkTableSource, error) {
-			source, ok := ctx.Value(batchKey{}).(duckdb.ChunkTableSource)
+	return duckdb.RegisterTableUDF(conn, function, duckdb.ParallelChunkTableFunction{
+		BindArgumentsContext: func(ctx context.Context, _ map[string]any, _ ...any) (duckdb.ParallelChunkTableSource, error) {
+			source, ok := ctx.Value(batchKey{}).(duckdb.ParallelChunkTableSource)
 			if !ok {
 				return nil, fmt.Errorf("%s yields rows to the writer only", function)
 			}
@@ -82,112 +142,6 @@ func registerBatch(conn *sql.Conn, function string) error {
 		},
 	})
 }
-
-// cell is a column of the batch function.
-type cell[R any] struct {
-	name string
-	info duckdb.TypeInfo
-	// fill sets the values of some rows in a column of a chunk.
-	fill func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) error
-}
-
-// each fills a column by a value a row.
-func each[R, T any](value func(*R) T) func(duckdb.DataChunk, int, []R, []batchRow) error {
-	return func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) error {
-		for i := range rows {
-			if err := duckdb.SetChunkValue(chunk, column, i, value(&records[rows[i].record])); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-// eachOptional is each for values that may be missing.
-func eachOptional[R, T any](value func(*R) (T, bool)) func(duckdb.DataChunk, int, []R, []batchRow) error {
-	return func(chunk duckdb.DataChunk, column int, records []R, rows []batchRow) (err error) {
-		for i := range rows {
-			if v, ok := value(&records[rows[i].record]); ok {
-				err = duckdb.SetChunkValue(chunk, column, i, v)
-			} else {
-				err = duckdb.SetChunkValue[any](chunk, column, i, nil)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-// fillMicros fills the time column.
-func fillMicros[R any](chunk duckdb.DataChunk, column int, _ []R, rows []batchRow) error {
-	for i := range rows {
-		if err := duckdb.SetChunkValue(chunk, column, i, rows[i].micros); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// cellsOf describes how columns are handed over. Times and dates are
-// microseconds in a BIGINT, which is filled without boxing; metrics are two
-// lists. batchExpression turns them into the table's types.
-func cellsOf[R any](columns []*mds.Column[R]) []cell[R] {
-	simple := func(t duckdb.Type) duckdb.TypeInfo {
-		info, _ := duckdb.NewTypeInfo(t) // fixed types: no error
-		return info
-	}
-	listOf := func(t duckdb.Type) duckdb.TypeInfo {
-		info, _ := duckdb.NewListInfo(simple(t))
-		return info
-	}
-	var cells []cell[R]
-	add := func(name string, info duckdb.TypeInfo, fill func(duckdb.DataChunk, int, []R, []batchRow) error) {
-		cells = append(cells, cell[R]{name, info, fill})
-	}
-	for _, c := range columns {
-		switch {
-		case c.Role == mds.Time:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), fillMicros[R])
-		case c.OptFloat != nil:
-			add(c.Name, simple(duckdb.TYPE_DOUBLE), eachOptional(func(r *R) (float64, bool) { return c.OptFloat(r).Value() }))
-		case c.Float != nil:
-			add(c.Name, simple(duckdb.TYPE_DOUBLE), each(func(r *R) float64 { return *c.Float(r) }))
-		case c.OptInt != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.OptInt(r).Value() }))
-		case c.Text != nil:
-			add(c.Name, simple(duckdb.TYPE_VARCHAR), eachOptional(func(r *R) (string, bool) { return *c.Text(r), *c.Text(r) != "" }))
-		case c.Time != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.Time(r).UnixMicro(), !c.Time(r).IsZero() }))
-		case c.Date != nil:
-			add(c.Name, simple(duckdb.TYPE_BIGINT), eachOptional(func(r *R) (int64, bool) { return c.Date(r).Time().UnixMicro(), !c.Date(r).IsZero() }))
-		case c.Decimal != nil:
-			info, _ := duckdb.NewDecimalInfo(18, 9)
-			add(c.Name, info, each(func(r *R) duckdb.Decimal {
-				return duckdb.Decimal{Width: 18, Scale: 9, Value: big.NewInt(int64(*c.Decimal(r)))}
-			}))
-		case c.List != nil:
-			add(c.Name, listOf(duckdb.TYPE_VARCHAR), each(func(r *R) []string { return *c.List(r) }))
-		default:
-			// In order of their names, so that equal metrics are equal maps.
-			add(namesOf(c.Name), listOf(duckdb.TYPE_VARCHAR), each(func(r *R) []string { return slices.Sorted(maps.Keys(*c.Metrics(r))) }))
-			add(valuesOf(c.Name), listOf(duckdb.TYPE_DOUBLE), each(func(r *R) []float64 {
-				metrics := *c.Metrics(r)
-				values := make([]float64, 0, len(metrics))
-				for _, name := range slices.Sorted(maps.Keys(metrics)) {
-					values = append(values, metrics[name])
-				}
-				return values
-			}))
-		}
-	}
-	return cells
-}
-
-// namesOf and valuesOf are the two lists of a metrics column.
-func namesOf(column string) string  { return column + "_names" }
-func valuesOf(column string) string { return column + "_values" }
 
 // ColumnInfos are the series id and the cells.
 func (b *batch[R]) ColumnInfos() []duckdb.ColumnInfo {
@@ -204,13 +158,37 @@ func (b *batch[R]) Cardinality() *duckdb.CardinalityInfo {
 	return &duckdb.CardinalityInfo{Cardinality: uint(len(b.rows)), Exact: true}
 }
 
-// Init rewinds the batch.
-func (b *batch[R]) Init() { b.next = 0 }
+// Init begins a reading of the batch.
+func (b *batch[R]) Init() duckdb.ParallelTableSourceInfo {
+	b.taken.Store(0)
+	return duckdb.ParallelTableSourceInfo{MaxThreads: b.shares}
+}
 
-// FillChunk hands over the next rows, column by column.
-func (b *batch[R]) FillChunk(chunk duckdb.DataChunk) error {
-	rows := b.rows[b.next:min(b.next+duckdb.GetDataChunkCapacity(), len(b.rows))]
-	b.next += len(rows)
+// share is what a thread is reading.
+type share struct{ rows []batchRow }
+
+// NewLocalState is a thread's. How many threads there will be is DuckDB's
+// business: each takes shares until none is left.
+func (b *batch[R]) NewLocalState() any { return &share{} }
+
+// take returns the next share that no thread has, none after the last. Each is a
+// range of the sorted rows, so that what a thread writes is sorted.
+func (b *batch[R]) take() []batchRow {
+	n := int(b.taken.Add(1))
+	if n > b.shares {
+		return nil
+	}
+	return b.rows[(n-1)*len(b.rows)/b.shares : n*len(b.rows)/b.shares]
+}
+
+// FillChunk hands over the next rows of a share, column by column.
+func (b *batch[R]) FillChunk(state any, chunk duckdb.DataChunk) error {
+	s := state.(*share)
+	if len(s.rows) == 0 {
+		s.rows = b.take()
+	}
+	rows := s.rows[:min(duckdb.GetDataChunkCapacity(), len(s.rows))]
+	s.rows = s.rows[len(rows):]
 	for i := range rows {
 		if err := duckdb.SetChunkValue(chunk, 0, i, rows[i].series); err != nil {
 			return err

@@ -46,6 +46,8 @@ type file struct {
 	closed chan struct{} // closed when the file begins to close
 	conn   *sql.Conn
 	series map[string]*seriesIDs // by kind
+	// queues have the batches that wait for the token, by kind: *queue[R].
+	queues sync.Map
 	// functions are the batch table functions registered on this instance.
 	functions map[string]bool
 }
@@ -105,7 +107,15 @@ func (f *file) connect(ctx context.Context) (err error) {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	options := url.Values{"memory_limit": {f.cfg.MemoryLimit}}
+	options := url.Values{
+		"memory_limit": {f.cfg.MemoryLimit},
+		// Every query says its order. Without one of its own the database may let
+		// several threads append.
+		"preserve_insertion_order": {"false"},
+		// Each checkpoint compresses what the log holds: in larger pieces it costs
+		// less, and a log of this size is read again within a second.
+		"checkpoint_threshold": {"64MB"},
+	}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
 	}
@@ -220,6 +230,15 @@ func (f *file) disconnect() error {
 // lockWriter waits for the writer's token, and opens the instance again if it
 // failed. The caller gives the token back with unlockWriter.
 func (f *file) lockWriter(ctx context.Context) error {
+	return f.lockWriterUnless(ctx, nil)
+}
+
+// errDone ends the waiting for the token of one who needs it no more.
+var errDone = errors.New("done by another")
+
+// lockWriterUnless is lockWriter for one who may not need the token in the end:
+// when done is closed first, it fails with errDone.
+func (f *file) lockWriterUnless(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-f.closed:
 		return errClosed
@@ -227,6 +246,8 @@ func (f *file) lockWriter(ctx context.Context) error {
 	}
 	select {
 	case f.writer <- struct{}{}:
+	case <-done:
+		return errDone
 	case <-f.closed:
 		return errClosed
 	case <-ctx.Done():

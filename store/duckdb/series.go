@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -17,21 +18,85 @@ import (
 // dropped and filled again.
 const maxSpellings = 1 << 20
 
-// seriesIDs maps the identities of one kind to their ids. It belongs to the
-// holder of the file's writer token.
+// seriesIDs maps the identities of one kind to their ids, and knows how far the
+// facts of each go. It belongs to the holder of the file's writer token.
 type seriesIDs struct {
 	ids       map[string]int64
 	next      int64
 	spellings int // of ids, those that are no stored form
+
+	marks    []mark // by id; nil where they have to be read
+	arranger arranger
+}
+
+// mark is the span of the facts of a series: what lies outside of it is not
+// stored. It may be wider than the facts, never narrower.
+type mark struct{ first, last int64 }
+
+// empty is the mark of a series without facts.
+var empty = mark{math.MaxInt64, math.MinInt64}
+
+// loadMarks reads the marks of a kind where they are not known: at the first write,
+// and after a deletion, which may have narrowed them.
+func (t *Table[R]) loadMarks(ctx context.Context, f *file, known *seriesIDs) error {
+	if known.marks != nil {
+		return nil
+	}
+	rows, err := f.conn.QueryContext(ctx, t.sql.marks)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err below tells
+	marks := slices.Repeat([]mark{empty}, int(known.next))
+	for rows.Next() {
+		var id int64
+		var m mark
+		if err := rows.Scan(&id, &m.first, &m.last); err != nil {
+			return err
+		}
+		if id < 0 || id >= int64(len(marks)) {
+			return fmt.Errorf("rows are of series %d, which is not there", id)
+		}
+		marks[id] = m
+	}
+	known.marks = marks
+	return rows.Err()
+}
+
+// fresh reports a row whose key the table cannot hold yet.
+func (k *seriesIDs) fresh(row *batchRow, timeIsValue bool) bool {
+	if row.series >= int64(len(k.marks)) {
+		return true
+	}
+	m := &k.marks[row.series]
+	if timeIsValue {
+		return *m == empty
+	}
+	return row.micros > m.last || row.micros < m.first
+}
+
+// note widens the marks by rows that were written.
+func (k *seriesIDs) note(rows []batchRow) {
+	if short := int(k.next) - len(k.marks); short > 0 {
+		k.marks = append(k.marks, slices.Repeat([]mark{empty}, short)...)
+	}
+	for i := range rows {
+		m := &k.marks[rows[i].series]
+		m.first, m.last = min(m.first, rows[i].micros), max(m.last, rows[i].micros)
+	}
 }
 
 // loadSeries returns the ids of a kind, read from the file at first use and
 // after a write whose outcome is not known.
 func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) {
 	if known := f.series[t.sql.kind]; known != nil && known.spellings < maxSpellings {
-		return known, nil
+		return known, t.loadMarks(ctx, f, known)
 	}
-	known := &seriesIDs{ids: make(map[string]int64), next: 1}
+	known := f.series[t.sql.kind]
+	if known == nil {
+		known = &seriesIDs{}
+	}
+	known.ids, known.next, known.spellings = make(map[string]int64), 1, 0
 	err := t.eachSeries(ctx, f.conn, "", nil, func(id int64, record *R) {
 		known.ids[string(appendKey(nil, t.identity, record))] = id
 		known.next = max(known.next, id+1)
@@ -40,7 +105,7 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 		return nil, err
 	}
 	f.series[t.sql.kind] = known
-	return known, nil
+	return known, t.loadMarks(ctx, f, known)
 }
 
 // queryer is what a connection and a pool have in common.
@@ -89,46 +154,75 @@ func appendKey[R any](key []byte, columns []*mds.Column[R], record *R) []byte {
 	return key
 }
 
-// resolve gives every record of the batch its series id and stored time. New
-// identities get ids, which are returned for the caller to store.
-func (t *Table[R]) resolve(known *seriesIDs, records []R) (rows []batchRow, keys []string, added []R) {
-	rows = make([]batchRow, len(records))
+// resolve gives every record of the batch its series id and stored time, in
+// known's arranger. New identities get ids, which are returned for the caller to
+// store.
+func (t *Table[R]) resolve(known *seriesIDs, records []R) (added []R) {
+	a := &known.arranger
+	a.timeIsValue = t.schema.TimeIsValue
+	a.rows = slices.Grow(a.rows[:0], len(records))[:len(records)]
 	if len(t.keys) > 0 {
-		keys = make([]string, len(records))
+		a.keys = slices.Grow(a.keys[:0], len(records))[:len(records)]
+	}
+	calendar := func(*R) bool { return false }
+	if t.schema.Timeframe != nil {
+		calendar = func(r *R) bool { return t.schema.Timeframe(r).Calendar() }
 	}
 	var key []byte
+	// Batches go through their series in turn, or dwell on one: most often a record
+	// is of the series that followed the one before it the last time, too.
+	before := 0
 	for i := range records {
 		record := &records[i]
-		rows[i].record = int32(i) // WriteBatch bounds the batch
-		rows[i].micros = t.schema.Micros(record)
+		a.rows[i].record = int32(i) // WriteBatch bounds the batch
+		if t.instant != nil && !calendar(record) {
+			a.rows[i].micros = t.instant(record).UnixMicro()
+		} else {
+			a.rows[i].micros = t.schema.Micros(record)
+		}
 		if len(t.keys) > 0 {
 			key = appendKey(key[:0], t.keys, record)
-			keys[i] = string(key)
+			a.keys[i] = string(key)
 		}
-		if i > 0 && t.sameIdentity(record, &records[i-1]) {
-			rows[i].series = rows[i-1].series
-			continue
-		}
-		key = appendKey(key[:0], t.identity, record)
-		id, ok := known.ids[string(key)]
-		if !ok {
-			normal := *record
-			t.schema.Normalize(&normal)
-			canonical := string(appendKey(nil, t.identity, &normal))
-			if id, ok = known.ids[canonical]; !ok {
-				id = known.next
-				known.next++
-				known.ids[canonical] = id
-				added = append(added, normal)
-			}
-			if canonical != string(key) {
-				known.ids[string(key)] = id
-				known.spellings++
+		var id int64
+		switch {
+		case i > 0 && t.sameIdentity(record, &records[before]):
+			id = a.rows[before].series
+		case i > 0 && t.sameIdentity(record, &records[i-1]):
+			id = a.rows[i-1].series
+		default:
+			key = appendKey(key[:0], t.identity, record)
+			var ok bool
+			if id, ok = known.ids[string(key)]; !ok {
+				var unseen bool
+				if id, unseen = t.identityID(known, record, string(key)); unseen {
+					normal := *record
+					t.schema.Normalize(&normal)
+					added = append(added, normal)
+				}
 			}
 		}
-		rows[i].series = id
+		before = a.add(i, id)
 	}
-	return rows, keys, added
+	return added
+}
+
+// identityID returns the id of an identity that is not known in this spelling.
+func (t *Table[R]) identityID(known *seriesIDs, record *R, spelled string) (id int64, added bool) {
+	normal := *record
+	t.schema.Normalize(&normal)
+	canonical := string(appendKey(nil, t.identity, &normal))
+	id, ok := known.ids[canonical]
+	if !ok {
+		id = known.next
+		known.next++
+		known.ids[canonical] = id
+	}
+	if canonical != spelled {
+		known.ids[spelled] = id
+		known.spellings++
+	}
+	return id, !ok
 }
 
 func (t *Table[R]) sameIdentity(a, b *R) bool {
@@ -145,10 +239,11 @@ func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, 
 	if len(added) == 0 {
 		return nil
 	}
-	b := &batch[R]{cells: t.identityCells, records: added, rows: make([]batchRow, len(added))}
+	rows := make([]batchRow, len(added))
 	for i := range added {
-		b.rows[i] = batchRow{series: last - int64(len(added)-1-i), record: int32(i)} // WriteBatch bounds the batch
+		rows[i] = batchRow{series: last - int64(len(added)-1-i), record: int32(i)} // WriteBatch bounds the batch
 	}
+	b := newBatch(t.identityCells, added, rows)
 	_, err := conn.ExecContext(context.WithValue(ctx, batchKey{}, b), t.sql.insertSeries)
 	return err
 }

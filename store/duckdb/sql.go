@@ -29,7 +29,7 @@ type statements struct {
 
 	loadSeries   string
 	insertSeries string
-	merge        string // one argument: updated_at in microseconds
+	marks        string // series id, first and last time of each series' facts
 	info         string
 }
 
@@ -73,7 +73,7 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 		added = append(added, batchExpression(c))
 	}
 	q.insertSeries = fmt.Sprintf("INSERT INTO %s (id, %s) SELECT series_id, %s FROM %s()", q.series, strings.Join(q.identity, ", "), strings.Join(added, ", "), q.function)
-	q.merge = mergeText(&q, &schema)
+	q.marks = fmt.Sprintf("SELECT series_id, min(%[1]s), max(%[1]s) FROM %[2]s GROUP BY series_id", micros(schema.TimeColumn().Name), q.facts)
 	q.readIdentity = strings.Join(identity, ", ")
 	q.stats = fmt.Sprintf("count(*) AS n, min(%[1]s) AS first, max(%[1]s) AS last", micros(schema.TimeColumn().Name))
 	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
@@ -134,8 +134,16 @@ func argument[R any](c *mds.Column[R], r *R) (placeholder string, value any) {
 	return "?", *c.Text(r)
 }
 
-// mergeText is the diff-aware upsert of a batch: an equal row is not touched.
-func mergeText[R any](q *statements, schema *mds.Schema[R]) string {
+// writeTexts are the two ways of writing a batch. Both take one argument,
+// updated_at in microseconds.
+type writeTexts struct {
+	insert string // rows of which none is stored
+	merge  string // the diff-aware upsert: an equal row is not touched
+}
+
+// writeTexts are those for batches of some cells; the other columns are missing in
+// every record.
+func newWriteTexts[R any](q *statements, schema *mds.Schema[R], cells []cell[R]) writeTexts {
 	key := slices.Concat([]string{"series_id"}, q.keys)
 	replaced := names(schema.ByRole(mds.Value))
 	if schema.TimeIsValue {
@@ -145,6 +153,10 @@ func mergeText[R any](q *statements, schema *mds.Schema[R]) string {
 	}
 	read := []string{"series_id"}
 	for _, c := range schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value) {
+		if c.Metrics == nil && !slices.ContainsFunc(cells, func(have cell[R]) bool { return have.name == c.Name }) {
+			read = append(read, "NULL AS "+quote(c.Name))
+			continue
+		}
 		read = append(read, batchExpression(c))
 	}
 	each := func(columns []string, format, separator string) string {
@@ -155,17 +167,20 @@ func mergeText[R any](q *statements, schema *mds.Schema[R]) string {
 		return strings.Join(parts, separator)
 	}
 	all := slices.Concat(key, replaced, []string{"updated_at"})
-	return fmt.Sprintf(`
+	source := fmt.Sprintf("(SELECT %s, make_timestamp(?) AS updated_at FROM %s()) b", strings.Join(read, ", "), q.function)
+	return writeTexts{
+		insert: fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s", q.facts, strings.Join(all, ", "), source),
+		merge: fmt.Sprintf(`
 		MERGE INTO %s f
-		USING (SELECT %s, make_timestamp(?) AS updated_at FROM %s()) b
+		USING %s
 		ON %s
 		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
 		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
-		q.facts,
-		strings.Join(read, ", "), q.function,
-		each(key, "f.%[1]s = b.%[1]s", " AND "),
-		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
-		strings.Join(all, ", "), each(all, "b.%s", ", "))
+			q.facts, source,
+			each(key, "f.%[1]s = b.%[1]s", " AND "),
+			each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
+			strings.Join(all, ", "), each(all, "b.%s", ", ")),
+	}
 }
 
 // timeOrder is the order of queries, as far as facts know it: the database

@@ -1,0 +1,354 @@
+package duckdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// WriteBatch upserts records in one transaction, all or none: when it returns
+// without an error they are on the disk. Of records with one key the last
+// wins. A record that differs from the stored row replaces it whole, also
+// where it has no value; an equal one changes nothing.
+//
+// Batches of one kind that wait for their turn together are written together, in
+// the order in which they came; of records with one key in several of them the
+// last is written, and the others are superseded. A batch whose context ends while
+// it is being written is written, and says so.
+//
+// It refuses the batch with an [*mds.RecordError] that wraps an
+// [*mds.InvalidError] for a record that does not validate, with an error
+// wrapping [mds.ErrUnknownTenant] for a tenant that the store does not hold.
+func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
+	if len(records) == 0 {
+		return mds.Receipt{}, nil
+	}
+	if len(records) > math.MaxInt32/2 {
+		return mds.Receipt{}, fmt.Errorf("a batch of %d records is too large", len(records))
+	}
+	for i := range records {
+		if err := t.schema.Validate(&records[i]); err != nil {
+			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
+		}
+	}
+	if t.store.cfg.ReadOnly {
+		return mds.Receipt{}, errReadOnly
+	}
+	f, err := t.store.file(ctx, tenant)
+	if err != nil {
+		return mds.Receipt{}, err
+	}
+	if !t.plain {
+		records = slices.Clone(records)
+		for i := range records {
+			t.schema.Normalize(&records[i])
+		}
+	}
+	w := &pending[R]{ctx: ctx, records: records, done: make(chan struct{})}
+	op := "write " + t.sql.kind
+	queue := queueOf[R](f, t.sql.kind)
+	queue.push(w)
+	if err := f.lockWriterUnless(ctx, w.done); err != nil {
+		if queue.remove(w) {
+			return mds.Receipt{}, wrap(ctx, op, err)
+		}
+		<-w.done // another one is writing it, and knows how it ends
+		return w.receipt, wrap(ctx, op, w.err)
+	}
+	select {
+	case <-w.done:
+	default:
+		t.writeQueue(f, queue, w)
+		f.unlockWriter()
+	}
+	return w.receipt, wrap(ctx, op, w.err)
+}
+
+// pending is a batch on its way.
+type pending[R any] struct {
+	ctx     context.Context
+	records []R
+
+	done    chan struct{} // closed when the rest is known
+	receipt mds.Receipt
+	err     error
+}
+
+func (w *pending[R]) finish(receipt mds.Receipt, err error) {
+	w.receipt, w.err = receipt, err
+	close(w.done)
+}
+
+// queue has the batches of one kind that wait for the writer's token. Whoever gets
+// it writes those of the others, too.
+type queue[R any] struct {
+	mu      sync.Mutex
+	waiting []*pending[R]
+}
+
+// queueOf returns the queue of a kind.
+func queueOf[R any](f *file, kind string) *queue[R] {
+	if q, ok := f.queues.Load(kind); ok {
+		return q.(*queue[R])
+	}
+	q, _ := f.queues.LoadOrStore(kind, &queue[R]{})
+	return q.(*queue[R])
+}
+
+func (q *queue[R]) push(w *pending[R]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, w)
+}
+
+// remove takes back a batch that nobody has begun to write.
+func (q *queue[R]) remove(w *pending[R]) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at := slices.Index(q.waiting, w)
+	if at < 0 {
+		return false
+	}
+	q.waiting = slices.Delete(q.waiting, at, at+1)
+	return true
+}
+
+// maxTogether is the most records that are written together, unless one batch has
+// more.
+const maxTogether = 50_000
+
+// take removes the batches that are written together next.
+func (q *queue[R]) take() []*pending[R] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, records := 0, 0
+	for n < len(q.waiting) && (n == 0 || records+len(q.waiting[n].records) <= maxTogether) {
+		records += len(q.waiting[n].records)
+		n++
+	}
+	together := slices.Clone(q.waiting[:n])
+	q.waiting = slices.Delete(q.waiting, 0, n)
+	return together
+}
+
+// writeQueue writes what waits until own is written. The caller holds the writer's
+// token.
+func (t *Table[R]) writeQueue(f *file, q *queue[R], own *pending[R]) {
+	for {
+		select {
+		case <-own.done:
+			return
+		default:
+			t.writeTogether(f, q.take())
+		}
+	}
+}
+
+// writeTogether writes batches in one transaction. What the database refuses is
+// written alone, so that one batch costs the others nothing.
+func (t *Table[R]) writeTogether(f *file, batches []*pending[R]) {
+	batches = slices.DeleteFunc(batches, func(w *pending[R]) bool {
+		err := w.ctx.Err()
+		if err != nil {
+			w.finish(mds.Receipt{}, err)
+		}
+		return err != nil
+	})
+	if len(batches) == 0 {
+		return
+	}
+	finished := 0
+	defer func() { // nobody waits for ever, not even for one that panicked
+		for _, w := range batches[finished:] {
+			w.finish(mds.Receipt{}, errors.New("the write was abandoned"))
+		}
+	}()
+	ctx, cancel := together(batches)
+	defer cancel()
+	receipts, err := t.write(ctx, f, batches)
+	if err != nil {
+		// Whether anything was stored is not known: read it again.
+		delete(f.series, t.sql.kind)
+		f.noteWrite(err)
+		if len(batches) > 1 && ctx.Err() == nil && !mds.Retryable(wrap(ctx, "write", err)) {
+			for finished < len(batches) {
+				alone := batches[finished : finished+1]
+				finished++
+				t.writeTogether(f, alone)
+			}
+			return
+		}
+	}
+	for i, w := range batches {
+		finished++
+		if err != nil {
+			w.finish(mds.Receipt{}, err)
+			continue
+		}
+		w.finish(receipts[i], nil)
+	}
+}
+
+// together is a context that ends when those of all batches have.
+func together[R any](batches []*pending[R]) (context.Context, context.CancelFunc) {
+	if len(batches) == 1 {
+		return context.WithCancel(batches[0].ctx)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(batches[0].ctx))
+	var left atomic.Int64
+	left.Store(int64(len(batches)))
+	stops := make([]func() bool, len(batches))
+	for i, w := range batches {
+		stops[i] = context.AfterFunc(w.ctx, func() {
+			if left.Add(-1) == 0 {
+				cancel()
+			}
+		})
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
+// write writes batches in one transaction. Rows that lie outside of what a series
+// has are appended, the others merged: that the table does not hold a key need not
+// be looked up where the marks tell it.
+func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([]mds.Receipt, error) {
+	if !f.functions[t.sql.function] {
+		if err := registerBatch(f.conn, t.sql.function); err != nil {
+			return nil, err
+		}
+		f.functions[t.sql.function] = true
+	}
+	known, err := t.loadSeries(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	records := batches[0].records
+	if len(batches) > 1 {
+		records = nil
+		for _, w := range batches {
+			records = append(records, w.records...)
+		}
+	}
+	added := t.resolve(known, records)
+	rows := known.arranger.arrange()
+	cells, mask := given(t.factCells, records)
+	texts := t.writeTexts(cells, mask)
+	receipts := make([]mds.Receipt, len(batches))
+	of := owners(batches)
+	for i, w := range batches {
+		receipts[i].Superseded = int64(len(w.records))
+	}
+	appended, merged := known.split(rows, t.schema.TimeIsValue, len(batches), of)
+	for i := range appended {
+		r := &receipts[of(&appended[i])]
+		r.Written++
+		r.Superseded--
+	}
+	err = inTransaction(ctx, f.conn, func() error {
+		if err := t.insertSeries(ctx, f.conn, added, known.next-1); err != nil {
+			return err
+		}
+		now := time.Now().UnixMicro()
+		if len(appended) > 0 {
+			n, err := t.exec(ctx, f, texts.insert, newBatch(cells, records, appended), now)
+			if err == nil && n != int64(len(appended)) {
+				err = fmt.Errorf("%d of %d rows were appended", n, len(appended))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for i, rows := range merged {
+			if len(rows) == 0 {
+				continue
+			}
+			n, err := t.exec(ctx, f, texts.merge, newBatch(cells, records, rows), now)
+			if err != nil {
+				return err
+			}
+			receipts[i].Superseded -= int64(len(rows))
+			receipts[i].Written += n
+			receipts[i].Unchanged += int64(len(rows)) - n
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	known.note(rows)
+	return receipts, nil
+}
+
+// exec runs a statement over a batch.
+func (t *Table[R]) exec(ctx context.Context, f *file, text string, b *batch[R], now int64) (int64, error) {
+	result, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), text, now)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// writeTexts returns the statements for batches of some cells.
+func (t *Table[R]) writeTexts(cells []cell[R], mask uint64) writeTexts {
+	if texts, ok := t.texts.Load(mask); ok {
+		return texts.(writeTexts)
+	}
+	texts := newWriteTexts(&t.sql, &t.schema, cells)
+	t.texts.Store(mask, texts)
+	return texts
+}
+
+// owners tells the batch that a row is of.
+func owners[R any](batches []*pending[R]) func(*batchRow) int {
+	if len(batches) == 1 {
+		return func(*batchRow) int { return 0 }
+	}
+	ends := make([]int32, len(batches))
+	end := int32(0)
+	for i, w := range batches {
+		end += int32(len(w.records)) // take bounds their sum
+		ends[i] = end
+	}
+	return func(r *batchRow) int {
+		at, found := slices.BinarySearch(ends, r.record)
+		if found { // ends are the first indices after
+			at++
+		}
+		return at
+	}
+}
+
+// split tells rows to be appended from those to be merged, which are kept apart by
+// their owners.
+func (k *seriesIDs) split(rows []batchRow, timeIsValue bool, n int, of func(*batchRow) int) (appended []batchRow, merged [][]batchRow) {
+	merged = make([][]batchRow, n)
+	a := &k.arranger
+	a.appended, a.merged = a.appended[:0], a.merged[:0]
+	for i := range rows {
+		switch {
+		case k.fresh(&rows[i], timeIsValue):
+			a.appended = append(a.appended, rows[i])
+		case n == 1:
+			a.merged = append(a.merged, rows[i])
+		default:
+			owner := of(&rows[i])
+			merged[owner] = append(merged[owner], rows[i])
+		}
+	}
+	if n == 1 {
+		merged[0] = a.merged
+	}
+	return a.appended, merged
+}
