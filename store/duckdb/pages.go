@@ -3,9 +3,13 @@ package duckdb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/marketdatastore/mds"
 )
@@ -13,7 +17,7 @@ import (
 // A page is materialised by the driver, so pages bound the memory of a query.
 // They grow so that a short answer is quick and a long one pays few of them.
 const (
-	firstPage = 2 << 10
+	firstPage = 16 << 10
 	maxPage   = 128 << 10
 )
 
@@ -25,7 +29,7 @@ type fact[R any] struct {
 	record R
 }
 
-// pager reads facts in an order, page by page.
+// pager reads facts in an order, page by page, and hands pages on in parts.
 type pager[R mds.Record[R]] struct {
 	table      *Table[R]
 	selected   *selected[R]
@@ -35,26 +39,61 @@ type pager[R mds.Record[R]] struct {
 	descending bool
 	page       int // rows of the next page
 
+	rows   driver.Rows // of the page being read; nil between pages
+	values []driver.Value
+	left   int // rows of the page that were not read yet, at most
+
 	after  []string // placeholders of the cursor
 	cursor []any
 	done   bool
 }
 
-func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []string, descending bool) *pager[R] {
-	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, page: firstPage}
+// partRows is how many facts are handed on at a time.
+const partRows = 2 << 10
+
+// newPager begins a reading. Of more than limit records, where it is not 0, the
+// rest may never be asked for. It has to be closed.
+func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []string, descending bool, limit int) *pager[R] {
+	page := firstPage
+	if limit > 0 {
+		page = min(page, limit+1) // one more tells where an instant ends
+	}
+	return &pager[R]{table: t, selected: s, where: where, args: args, order: order, descending: descending, page: page}
 }
 
-// next reads a page; done tells that it was the last.
-func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) {
+// next reads a part and appends it to facts; done tells that it was the last.
+func (p *pager[R]) next(ctx context.Context, conn *sql.Conn, facts []fact[R]) (_ []fact[R], err error) {
 	t := p.table
-	text := t.sql.page(p.where, p.order, p.descending, p.after, p.page)
-	facts, err := t.facts(ctx, conn, p.selected, text, slices.Concat(p.args, p.cursor))
-	if err != nil {
+	if p.rows == nil {
+		text := t.sql.page(p.where, p.order, p.descending, p.after, p.page)
+		if p.rows, err = openRows(ctx, conn, text, slices.Concat(p.args, p.cursor)); err != nil {
+			return nil, err
+		}
+		p.values = make([]driver.Value, len(p.rows.Columns()))
+		p.left = p.page
+	}
+	before := len(facts)
+	for range min(partRows, p.left) {
+		if err = p.rows.Next(p.values); errors.Is(err, io.EOF) {
+			p.done = true
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		facts = append(facts, fact[R]{})
+		if err := t.setFactOf(&facts[len(facts)-1], p.values); err != nil {
+			return nil, err
+		}
+	}
+	p.left -= len(facts) - before
+	if err := t.identify(ctx, conn, p.selected, facts[before:]); err != nil {
 		return nil, err
 	}
-	if len(facts) < p.page {
-		p.done = true
+	if p.left > 0 || p.done {
 		return facts, nil
+	}
+	if err := p.close(); err != nil {
+		return nil, err
 	}
 	last := &facts[len(facts)-1]
 	p.after, p.cursor = p.after[:0], p.cursor[:0]
@@ -66,57 +105,66 @@ func (p *pager[R]) next(ctx context.Context, conn *sql.Conn) ([]fact[R], error) 
 		}
 		p.cursor = append(p.cursor, value)
 	}
-	p.page = min(p.page*4, maxPage)
+	p.page = min(max(p.page, firstPage/4)*4, maxPage)
 	return facts, nil
 }
 
+// close ends the page being read.
+func (p *pager[R]) close() error {
+	if p.rows == nil {
+		return nil
+	}
+	err := p.rows.Close()
+	p.rows = nil
+	return err
+}
+
 // skip goes on after an instant.
-func (p *pager[R]) skip(micros int64) {
+func (p *pager[R]) skip(micros int64) error {
 	past := ">"
 	if p.descending {
 		past = "<"
 	}
 	p.where += fmt.Sprintf(" AND %s %s make_timestamp(?)", p.table.sql.time, past)
 	p.args = append(slices.Clip(p.args), micros)
-	p.after, p.cursor = nil, nil
+	p.after, p.cursor, p.done = nil, nil, false
+	return p.close()
 }
 
-// facts runs a statement that yields the columns of facts.
-func (t *Table[R]) facts(ctx context.Context, q queryer, s *selected[R], text string, args []any) ([]fact[R], error) {
-	facts, err := t.scanFacts(ctx, q, text, args)
+// appendFacts runs a statement that yields the columns of facts, and appends them.
+func (t *Table[R]) appendFacts(ctx context.Context, conn *sql.Conn, s *selected[R], facts []fact[R], text string, args []any) ([]fact[R], error) {
+	before := len(facts)
+	err := eachRow(ctx, conn, text, args, func(values []driver.Value) error {
+		facts = append(facts, fact[R]{})
+		return t.setFactOf(&facts[len(facts)-1], values)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return facts, t.identify(ctx, q, s, facts)
+	return facts, t.identify(ctx, conn, s, facts[before:])
 }
 
-func (t *Table[R]) scanFacts(ctx context.Context, q queryer, text string, args []any) ([]fact[R], error) {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, err
+// setFactOf fills a fact from the columns of a page.
+func (t *Table[R]) setFactOf(f *fact[R], values []driver.Value) (err error) {
+	series, err1 := read[int64](values[0])
+	micros, err2 := read[int64](values[1])
+	if err1 != nil || err2 != nil {
+		return errors.Join(err1, err2)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	var facts []fact[R]
-	var row fact[R]
-	columns := slices.Concat(t.keys, t.values)
-	ids := []any{&row.series, &row.micros}
+	f.series, f.micros = series, micros
+	values = values[2:]
 	if !t.plain {
-		columns = t.keys
-		ids = append(ids, &row.row)
-	}
-	targets, assign := scanTargets(columns, &row.record)
-	targets = append(ids, targets...)
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
-			return nil, err
+		if f.row, err = read[int64](values[0]); err != nil {
+			return err
 		}
-		t.schema.SetMicros(&row.record, row.micros)
-		if err := assign(); err != nil {
-			return nil, err
-		}
-		facts = append(facts, row)
+		values = values[1:]
 	}
-	return facts, rows.Err()
+	if t.instant != nil {
+		*t.instant(&f.record) = time.UnixMicro(micros).UTC()
+	} else {
+		t.schema.SetMicros(&f.record, micros)
+	}
+	return setAll(&f.record, t.setFact, values)
 }
 
 // cursor is where a page ended, in one column.

@@ -3,6 +3,8 @@ package duckdb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -15,6 +17,10 @@ import (
 // [mds.Query] defines. The sequence ends after the first error. Memory does
 // not grow with the number of records.
 func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error] {
+	limit := max(query.Limit, 0)
+	if !query.KnownAt.IsZero() {
+		limit = 0 // several versions make one record
+	}
 	records := func(yield func(R, error) bool) {
 		goOn := true
 		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
@@ -23,10 +29,10 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 				return goOn
 			})
 			if query.ByIdentity {
-				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, out)
+				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, limit, out)
 				return err
 			}
-			return t.inTimeOrder(ctx, conn, s, query.Descending, out)
+			return t.inTimeOrder(ctx, conn, s, query.Descending, limit, out)
 		})
 		if err != nil && goOn {
 			var none R
@@ -55,53 +61,55 @@ func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] 
 	}
 }
 
-// inTimeOrder reads pages of facts. Those of one instant are held back until
-// the next begins: the database sorts them by series id, and they are due in
-// order of identity. An instant of many facts, such as the end of an options
-// day, is read in that order instead.
-func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, out *emitter[R]) error {
-	var instant, due []fact[R]
-	// flush hands the instant on, with others unless it has to be now.
-	flush := func(now bool) (bool, error) {
-		t.sortByIdentity(s, instant, descending)
-		due = append(due, instant...)
-		instant = instant[:0]
-		if len(due) < maxWide && !now {
-			return true, nil
-		}
-		goOn, err := out.emit(ctx, due)
-		due = due[:0]
-		return goOn, err
-	}
-	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending)
+// maxInstant is the most facts of one instant that are held back to be sorted.
+const maxInstant = 2 << 10
+
+// inTimeOrder reads pages of facts. The last instant of each is held back until
+// the next is read: the database sorts its facts by series id, and they are due in
+// order of identity. An instant of many facts, such as the end of an options day, is
+// read in that order instead.
+func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, limit int, out *emitter[R]) (err error) {
+	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending, limit)
+	defer func() { err = errors.Join(err, p.close()) }()
+	var facts []fact[R]
 	for !p.done {
-		facts, err := p.next(ctx, conn)
-		if err != nil {
+		if facts, err = p.next(ctx, conn, facts); err != nil {
 			return err
 		}
-		for i := range facts {
-			if len(instant) > 0 && instant[0].micros != facts[i].micros {
-				if goOn, err := flush(false); err != nil || !goOn {
-					return err
-				}
+		last := len(facts) // where the last instant begins
+		if !p.done {
+			for last--; last > 0 && facts[last-1].micros == facts[last].micros; last-- {
 			}
-			instant = append(instant, facts[i])
 		}
-		if p.done || len(instant) < firstPage {
+		t.sortInstants(s, facts[:last], descending)
+		if goOn, err := out.emit(ctx, facts[:last]); err != nil || !goOn {
+			return err
+		}
+		facts = append(facts[:0], facts[last:]...)
+		if len(facts) < maxInstant {
 			continue
 		}
-		micros := instant[0].micros
-		instant = instant[:0]
-		if goOn, err := flush(true); err != nil || !goOn {
+		micros := facts[0].micros
+		facts = facts[:0]
+		if goOn, err := t.inIdentityOrder(ctx, conn, t.at(s, micros), descending, limit, out); err != nil || !goOn {
 			return err
 		}
-		if goOn, err := t.inIdentityOrder(ctx, conn, t.at(s, micros), descending, out); err != nil || !goOn {
+		if err := p.skip(micros); err != nil {
 			return err
 		}
-		p.skip(micros)
 	}
-	_, err := flush(true)
-	return err
+	return nil
+}
+
+// sortInstants sorts the facts of each instant by identity.
+func (t *Table[R]) sortInstants(s *selected[R], facts []fact[R], descending bool) {
+	for start, end := 0, 0; start < len(facts); start = end {
+		for end = start + 1; end < len(facts) && facts[end].micros == facts[start].micros; end++ {
+		}
+		if end > start+1 {
+			t.sortByIdentity(s, facts[start:end], descending)
+		}
+	}
 }
 
 // at narrows a selection to an instant.
@@ -117,12 +125,13 @@ func (t *Table[R]) at(s *selected[R], micros int64) *selected[R] {
 
 // inIdentityOrder reads one series after the other, small ones together. It
 // tells whether more are wanted.
-func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, out *emitter[R]) (goOn bool, err error) {
+func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, limit int, out *emitter[R]) (goOn bool, err error) {
 	const maxSeries = 5000
 	list, err := t.rowsOfSeries(ctx, conn, s, descending)
 	if err != nil {
 		return false, err
 	}
+	var facts []fact[R]
 	for len(list) > 0 {
 		ids, rows := []int64{list[0].id}, list[0].rows
 		for n := 1; n < min(len(list), maxSeries) && rows+list[n].rows <= maxPage; n++ {
@@ -132,8 +141,7 @@ func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selec
 		list = list[len(ids):]
 		where := inSeries(ids) + " AND " + s.rest
 		if len(ids) > 1 {
-			facts, err := t.facts(ctx, conn, s, "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within)
-			if err != nil {
+			if facts, err = t.appendFacts(ctx, conn, s, facts[:0], "SELECT "+t.sql.columns+" FROM "+t.sql.facts+" WHERE "+where, s.within); err != nil {
 				return false, err
 			}
 			t.sortByIdentity(s, facts, descending)
@@ -142,15 +150,17 @@ func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selec
 			}
 			continue
 		}
-		p := t.newPager(s, where, s.within, t.sql.identityOrder(s.known), descending)
-		for !p.done {
-			facts, err := p.next(ctx, conn)
-			if err != nil {
-				return false, err
+		p := t.newPager(s, where, s.within, t.sql.identityOrder(s.known), descending, limit)
+		for goOn := true; !p.done; {
+			if facts, err = p.next(ctx, conn, facts[:0]); err == nil {
+				goOn, err = out.emit(ctx, facts)
 			}
-			if goOn, err := out.emit(ctx, facts); err != nil || !goOn {
-				return false, err
+			if err != nil || !goOn {
+				return false, errors.Join(err, p.close())
 			}
+		}
+		if err := p.close(); err != nil {
+			return false, err
 		}
 	}
 	return true, nil
@@ -184,20 +194,14 @@ type seriesRows struct{ id, rows int64 }
 // rowsOfSeries counts the facts of each series that has any, in order of
 // identity.
 func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool) ([]seriesRows, error) {
-	rows, err := conn.QueryContext(ctx, t.sql.rowsOfSeries(s.where, descending), s.args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
 	var list []seriesRows
-	for rows.Next() {
-		var r seriesRows
-		if err := rows.Scan(&r.id, &r.rows); err != nil {
-			return nil, err
-		}
-		list = append(list, r)
-	}
-	return list, rows.Err()
+	err := eachRow(ctx, conn, t.sql.rowsOfSeries(s.where, descending), s.args, func(values []driver.Value) error {
+		id, err1 := read[int64](values[0])
+		rows, err2 := read[int64](values[1])
+		list = append(list, seriesRows{id, rows})
+		return errors.Join(err1, err2)
+	})
+	return list, err
 }
 
 // Count returns the number of records that a selection picks.
@@ -218,7 +222,7 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	var newest []R
 	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
 		s.known = t.sql.revision != ""
-		facts, err := t.facts(ctx, conn, s, t.sql.latest(s.where), slices.Concat(s.args, s.args))
+		facts, err := t.appendFacts(ctx, conn, s, nil, t.sql.latest(s.where), slices.Concat(s.args, s.args))
 		if err != nil {
 			return err
 		}
@@ -257,25 +261,18 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
 	var list []mds.Series[R]
 	err := t.read(ctx, "series of", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		rows, err := conn.QueryContext(ctx, t.sql.seriesStats(s.where), s.args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close() //nolint:errcheck // rows.Err below tells
-		for rows.Next() {
+		return eachRow(ctx, conn, t.sql.seriesStats(s.where), s.args, func(values []driver.Value) error {
 			var series mds.Series[R]
-			var first, last int64
-			targets, assign := scanTargets(t.identity, &series.Identity)
-			if err := rows.Scan(append([]any{&series.Rows, &first, &last}, targets...)...); err != nil {
+			n, err1 := read[int64](values[0])
+			first, err2 := read[int64](values[1])
+			last, err3 := read[int64](values[2])
+			if err := errors.Join(err1, err2, err3, setAll(&series.Identity, t.setIdentity, values[3:])); err != nil {
 				return err
 			}
-			if err := assign(); err != nil {
-				return err
-			}
-			series.First, series.Last = time.UnixMicro(first).UTC(), time.UnixMicro(last).UTC()
+			series.Rows, series.First, series.Last = n, time.UnixMicro(first).UTC(), time.UnixMicro(last).UTC()
 			list = append(list, series)
-		}
-		return rows.Err()
+			return nil
+		})
 	})
 	return list, err
 }

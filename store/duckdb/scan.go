@@ -1,8 +1,12 @@
 package duckdb
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -10,77 +14,122 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// scanTargets returns what columns are scanned into, as readExpression reads
-// them, and a function that moves what was scanned into the record.
-func scanTargets[R any](columns []*mds.Column[R], record *R) (targets []any, assign func() error) {
-	assigns := make([]func() error, 0, len(columns))
-	for _, c := range columns {
-		target, assign := scanTarget(c, record)
-		targets = append(targets, target)
-		assigns = append(assigns, assign)
+// openRows runs a query. It goes to the driver past database/sql, whose Scan takes
+// several times as long for each value as the driver does. The rows belong to
+// whoever has the connection, and are closed before it is given back; the driver has
+// them whole, so that other queries may run before they are read to the end.
+func openRows(ctx context.Context, conn *sql.Conn, query string, args []any) (rows driver.Rows, err error) {
+	named := make([]driver.NamedValue, len(args))
+	for i, arg := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
 	}
-	return targets, func() error {
-		for _, a := range assigns {
-			if err := a(); err != nil {
-				return err
-			}
+	err = conn.Raw(func(raw any) (err error) {
+		rows, err = raw.(driver.QueryerContext).QueryContext(ctx, query, named)
+		return err
+	})
+	return rows, err
+}
+
+// eachRow runs a query and hands its rows on, each for the call only.
+func eachRow(ctx context.Context, conn *sql.Conn, query string, args []any, each func([]driver.Value) error) (err error) {
+	rows, err := openRows(ctx, conn, query, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(values); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		return nil
+		if err := each(values); err != nil {
+			return err
+		}
 	}
 }
 
-func scanTarget[R any](c *mds.Column[R], record *R) (target any, assign func() error) {
+// setter puts a value, in the form that readExpression gives it, into a record.
+type setter[R any] func(r *R, v driver.Value) error
+
+// settersOf returns the setters of columns.
+func settersOf[R any](columns []*mds.Column[R]) []setter[R] {
+	setters := make([]setter[R], len(columns))
+	for i, c := range columns {
+		setters[i] = setterOf(c)
+	}
+	return setters
+}
+
+// setAll puts values into a record.
+func setAll[R any](r *R, setters []setter[R], values []driver.Value) error {
+	for i, set := range setters {
+		if err := set(r, values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setterOf[R any](c *mds.Column[R]) setter[R] {
 	switch {
 	case c.Text != nil:
-		v := new(sql.Null[string])
-		return v, func() error { *c.Text(record) = v.V; return nil }
+		return func(r *R, v driver.Value) (err error) { *c.Text(r), err = read[string](v); return err }
 	case c.Time != nil:
-		v := new(sql.Null[int64])
-		return v, func() error {
-			*c.Time(record) = time.Time{}
-			if v.Valid {
-				*c.Time(record) = time.UnixMicro(v.V).UTC()
+		return func(r *R, v driver.Value) error {
+			micros, err := read[int64](v)
+			*c.Time(r) = time.Time{}
+			if v != nil {
+				*c.Time(r) = time.UnixMicro(micros).UTC()
 			}
-			return nil
+			return err
 		}
 	case c.Date != nil:
-		v := new(sql.Null[int64])
-		return v, func() error {
-			*c.Date(record) = mds.Date{}
-			if v.Valid {
-				*c.Date(record) = mds.DateOf(time.UnixMicro(v.V).UTC())
+		return func(r *R, v driver.Value) error {
+			micros, err := read[int64](v)
+			*c.Date(r) = mds.Date{}
+			if v != nil {
+				*c.Date(r) = mds.DateOf(time.UnixMicro(micros).UTC())
 			}
-			return nil
+			return err
 		}
 	case c.Decimal != nil:
-		v := new(string)
-		return v, func() (err error) {
-			*c.Decimal(record), err = mds.ParseDecimal(*v)
+		return func(r *R, v driver.Value) error {
+			text, err := read[string](v)
+			if err == nil {
+				*c.Decimal(r), err = mds.ParseDecimal(text)
+			}
 			return err
 		}
 	case c.Float != nil:
-		v := new(float64)
-		return v, func() error { *c.Float(record) = *v; return nil }
+		return func(r *R, v driver.Value) (err error) { *c.Float(r), err = read[float64](v); return err }
 	case c.OptFloat != nil:
-		v := new(sql.Null[float64])
-		return v, func() error { *c.OptFloat(record) = optional(*v); return nil }
+		return func(r *R, v driver.Value) (err error) { *c.OptFloat(r), err = optional[float64](v); return err }
 	case c.OptInt != nil:
-		v := new(sql.Null[int64])
-		return v, func() error { *c.OptInt(record) = optional(*v); return nil }
+		return func(r *R, v driver.Value) (err error) { *c.OptInt(r), err = optional[int64](v); return err }
 	case c.List != nil:
-		v := new(any)
-		return v, func() (err error) { *c.List(record), err = texts(*v); return err }
+		return func(r *R, v driver.Value) (err error) { *c.List(r), err = texts(v); return err }
 	default:
-		v := new(any)
-		return v, func() (err error) { *c.Metrics(record), err = figures(*v); return err }
+		return func(r *R, v driver.Value) (err error) { *c.Metrics(r), err = figures(v); return err }
 	}
 }
 
-func optional[T comparable](v sql.Null[T]) mds.Opt[T] {
-	if !v.Valid {
-		return mds.None[T]()
+// read is a value of a type; NULL is its zero.
+func read[T any](v driver.Value) (T, error) {
+	value, ok := v.(T)
+	if !ok && v != nil {
+		return value, fmt.Errorf("a %T was read as %T", value, v)
 	}
-	return mds.Some(v.V)
+	return value, nil
+}
+
+func optional[T comparable](v driver.Value) (mds.Opt[T], error) {
+	if v == nil {
+		return mds.None[T](), nil
+	}
+	value, err := read[T](v)
+	return mds.Some(value), err
 }
 
 // texts is a list of VARCHAR as the driver gives it.

@@ -3,7 +3,9 @@ package duckdb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -42,25 +44,24 @@ func (t *Table[R]) loadMarks(ctx context.Context, f *file, known *seriesIDs) err
 	if known.marks != nil {
 		return nil
 	}
-	rows, err := f.conn.QueryContext(ctx, t.sql.marks)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
 	marks := slices.Repeat([]mark{empty}, int(known.next))
-	for rows.Next() {
-		var id int64
-		var m mark
-		if err := rows.Scan(&id, &m.first, &m.last); err != nil {
+	err := eachRow(ctx, f.conn, t.sql.marks, nil, func(values []driver.Value) error {
+		id, err1 := read[int64](values[0])
+		first, err2 := read[int64](values[1])
+		last, err3 := read[int64](values[2])
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
 		if id < 0 || id >= int64(len(marks)) {
 			return fmt.Errorf("rows are of series %d, which is not there", id)
 		}
-		marks[id] = m
+		marks[id] = mark{first, last}
+		return nil
+	})
+	if err == nil {
+		known.marks = marks
 	}
-	known.marks = marks
-	return rows.Err()
+	return err
 }
 
 // fresh reports a row whose key the table cannot hold yet.
@@ -108,31 +109,20 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 	return known, t.loadMarks(ctx, f, known)
 }
 
-// queryer is what a connection and a pool have in common.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 // eachSeries reads the identities that match where.
-func (t *Table[R]) eachSeries(ctx context.Context, q queryer, where string, args []any, each func(id int64, record *R)) error {
-	rows, err := q.QueryContext(ctx, t.sql.loadSeries+where, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	for rows.Next() {
-		var id int64
-		record := new(R)
-		targets, assign := scanTargets(t.identity, record)
-		if err := rows.Scan(append([]any{&id}, targets...)...); err != nil {
+func (t *Table[R]) eachSeries(ctx context.Context, conn *sql.Conn, where string, args []any, each func(id int64, record *R)) error {
+	return eachRow(ctx, conn, t.sql.loadSeries+where, args, func(values []driver.Value) error {
+		id, err := read[int64](values[0])
+		if err != nil {
 			return err
 		}
-		if err := assign(); err != nil {
+		record := new(R)
+		if err := setAll(record, t.setIdentity, values[1:]); err != nil {
 			return err
 		}
 		each(id, record)
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 // appendKey appends columns as they are spelled, so that different values
@@ -260,7 +250,7 @@ type selected[R any] struct {
 }
 
 // selectSeries resolves a selection.
-func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selection) (*selected[R], error) {
+func (t *Table[R]) selectSeries(ctx context.Context, conn *sql.Conn, sel mds.Selection) (*selected[R], error) {
 	conditions, err := t.schema.Conditions(sel)
 	if err != nil {
 		return nil, err
@@ -283,7 +273,7 @@ func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selectio
 	s.within = append(s.within, windowArgs...)
 	s.where = s.rest
 	if ofSeries != nil {
-		in, args, err := t.seriesCondition(ctx, q, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
+		in, args, err := t.seriesCondition(ctx, conn, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
 		if err != nil {
 			return nil, err
 		}
@@ -296,22 +286,16 @@ func (t *Table[R]) selectSeries(ctx context.Context, q queryer, sel mds.Selectio
 
 // seriesCondition restricts facts to series: by literal ids, which prune row
 // groups, or by a join where there are too many.
-func (t *Table[R]) seriesCondition(ctx context.Context, q queryer, where string, args []any) (string, []any, error) {
+func (t *Table[R]) seriesCondition(ctx context.Context, conn *sql.Conn, where string, args []any) (string, []any, error) {
 	const maxLiterals = 1000
-	rows, err := q.QueryContext(ctx, fmt.Sprintf("SELECT id FROM %s%s LIMIT %d", t.sql.series, where, maxLiterals+1), args...)
-	if err != nil {
-		return "", nil, err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
 	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return "", nil, err
-		}
+	query := fmt.Sprintf("SELECT id FROM %s%s LIMIT %d", t.sql.series, where, maxLiterals+1)
+	err := eachRow(ctx, conn, query, args, func(values []driver.Value) error {
+		id, err := read[int64](values[0])
 		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	})
+	if err != nil {
 		return "", nil, err
 	}
 	if len(ids) > maxLiterals {
@@ -322,7 +306,7 @@ func (t *Table[R]) seriesCondition(ctx context.Context, q queryer, where string,
 
 // identify gives facts the identities of their series, which are read as they
 // are met and remembered for the query.
-func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], facts []fact[R]) error {
+func (t *Table[R]) identify(ctx context.Context, conn *sql.Conn, s *selected[R], facts []fact[R]) error {
 	const (
 		maxRemembered = 1 << 20
 		maxLiterals   = 5000
@@ -332,6 +316,9 @@ func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], fact
 	}
 	var unknown []int64
 	for i := range facts {
+		if i > 0 && facts[i].series == facts[i-1].series {
+			continue
+		}
 		if id := facts[i].series; s.identities[id] == nil {
 			s.identities[id] = new(R) // asked for once
 			unknown = append(unknown, id)
@@ -340,7 +327,7 @@ func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], fact
 	read := 0
 	for ids := range slices.Chunk(unknown, maxLiterals) {
 		where := " WHERE " + strings.Replace(inSeries(ids), "series_id", "id", 1)
-		err := t.eachSeries(ctx, q, where, nil, func(id int64, record *R) {
+		err := t.eachSeries(ctx, conn, where, nil, func(id int64, record *R) {
 			read++
 			s.identities[id] = record
 		})
@@ -351,8 +338,11 @@ func (t *Table[R]) identify(ctx context.Context, q queryer, s *selected[R], fact
 	if read != len(unknown) {
 		return fmt.Errorf("%d rows are of series that are not there", len(unknown)-read)
 	}
+	var identity *R
 	for i := range facts {
-		identity := s.identities[facts[i].series]
+		if i == 0 || facts[i].series != facts[i-1].series {
+			identity = s.identities[facts[i].series]
+		}
 		for _, c := range t.identity {
 			copyColumn(c, &facts[i].record, identity)
 		}

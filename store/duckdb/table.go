@@ -23,6 +23,9 @@ type Table[R mds.Record[R]] struct {
 	sql           statements
 	identityCells []cell[R]
 	factCells     []cell[R]
+	setIdentity   []setter[R]
+	setFact       []setter[R] // what a page has of a fact beside its ids and time
+	setValues     []setter[R]
 	instant       func(*R) *time.Time // the time column; nil for dates
 	texts         sync.Map            // writeTexts by the mask of their cells; see given
 }
@@ -36,8 +39,13 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	t.values = t.schema.ByRole(mds.Value)
 	t.identityCells = cellsOf(t.identity)
 	t.factCells = cellsOf(t.schema.ByRole(mds.Key, mds.Revision, mds.Time, mds.Value))
+	t.setIdentity, t.setValues = settersOf(t.identity), settersOf(t.values)
+	t.setFact = settersOf(t.keys)
 	t.instant = t.schema.TimeColumn().Time
 	t.plain = plain(&t.schema)
+	if t.plain {
+		t.setFact = t.setValues // plain facts have no keys of their own
+	}
 	return t
 }
 

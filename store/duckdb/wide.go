@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"slices"
 
@@ -67,7 +68,7 @@ func (e *emitter[R]) note(part []fact[R]) {
 // widen reads the values of facts of which the keys are known. Ranges of rows
 // are read exactly, and a few of them are fastest; a join is one statement for
 // any number, but holds what lies between its ends in memory, too.
-func (t *Table[R]) widen(ctx context.Context, q queryer, facts []fact[R], small bool) error {
+func (t *Table[R]) widen(ctx context.Context, conn *sql.Conn, facts []fact[R], small bool) error {
 	at := make(map[int64]*R, len(facts))
 	ids := make([]int64, len(facts))
 	for i := range facts {
@@ -78,10 +79,10 @@ func (t *Table[R]) widen(ctx context.Context, q queryer, facts []fact[R], small 
 	const near, few = 16, 16
 	ranges := rangesOf(ids, near)
 	if small && len(ranges) > few {
-		return t.widenRows(ctx, q, at, t.sql.wideJoin(ids))
+		return t.widenRows(ctx, conn, at, t.sql.wideJoin(ids))
 	}
 	for _, r := range ranges {
-		if err := t.widenRows(ctx, q, at, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
+		if err := t.widenRows(ctx, conn, at, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
 			return err
 		}
 	}
@@ -102,30 +103,16 @@ func rangesOf(ids []int64, near int64) [][2]int64 {
 }
 
 // widenRows runs a statement that yields row ids and values.
-func (t *Table[R]) widenRows(ctx context.Context, q queryer, at map[int64]*R, text string) error {
-	rows, err := q.QueryContext(ctx, text)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err below tells
-	var id int64
-	var values R
-	targets, assign := scanTargets(t.values, &values)
-	targets = append([]any{&id}, targets...)
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
+func (t *Table[R]) widenRows(ctx context.Context, conn *sql.Conn, at map[int64]*R, text string) error {
+	return eachRow(ctx, conn, text, nil, func(values []driver.Value) error {
+		id, err := read[int64](values[0])
+		if err != nil {
 			return err
 		}
 		record, asked := at[id]
 		if !asked {
-			continue
+			return nil
 		}
-		if err := assign(); err != nil {
-			return err
-		}
-		for _, c := range t.values {
-			copyColumn(c, record, &values)
-		}
-	}
-	return rows.Err()
+		return setAll(record, t.setValues, values[1:])
+	})
 }
