@@ -48,6 +48,7 @@ type file struct {
 	series map[string]*seriesIDs // by kind
 	// queues have the batches that wait for the token, by kind: *queue[R].
 	queues sync.Map
+	latest sync.Map // the newest records by kind: *latest[R]
 	// functions are the batch table functions registered on this instance.
 	functions map[string]bool
 }

@@ -212,50 +212,6 @@ func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selecti
 	return n, err
 }
 
-// Latest returns the newest record of each series that the selection picks,
-// in order of identity; of kinds with keys of their own, the newest of each
-// key, and of those with versions, as they are known.
-func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]R, error) {
-	if t.schema.TimeIsValue {
-		return nil, &Error{Op: "latest " + t.sql.kind, Err: fmt.Errorf("%s have no series of which one is the latest; query them newest first, with a limit", t.sql.kind)}
-	}
-	var newest []R
-	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		s.known = t.sql.revision != ""
-		facts, err := t.appendFacts(ctx, conn, s, nil, t.sql.latest(s.where), slices.Concat(s.args, s.args))
-		if err != nil {
-			return err
-		}
-		t.sortByIdentity(s, facts, false)
-		_, err = t.newEmitter(conn, func(r R) bool {
-			newest = append(newest, r)
-			return true
-		}).emit(ctx, facts)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	found := func(yield func(R, error) bool) {
-		for _, r := range newest {
-			if !yield(r, nil) {
-				return
-			}
-		}
-	}
-	if t.sql.revision != "" {
-		found = mds.AsKnown(found, false)
-	}
-	records := make([]R, 0, len(newest))
-	for record, err := range found {
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, record)
-	}
-	return records, nil
-}
-
 // Series lists the series that hold records within the selection, in order of
 // identity. Rows, First and Last are of the records within it.
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {

@@ -83,6 +83,7 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if known := f.series[t.sql.kind]; known != nil {
 		known.marks = nil
 	}
+	latestOf[R](f, t.sql.kind).forget()
 	if err != nil {
 		f.noteWrite(err)
 		return 0, wrap(ctx, op, err)

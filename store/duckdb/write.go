@@ -176,6 +176,7 @@ func (t *Table[R]) writeTogether(f *file, batches []*pending[R]) {
 	if err != nil {
 		// Whether anything was stored is not known: read it again.
 		delete(f.series, t.sql.kind)
+		latestOf[R](f, t.sql.kind).forget()
 		f.noteWrite(err)
 		if len(batches) > 1 && ctx.Err() == nil && !mds.Retryable(wrap(ctx, "write", err)) {
 			for finished < len(batches) {
@@ -288,6 +289,9 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		return nil, err
 	}
 	known.note(rows)
+	if t.plain {
+		t.noteLatest(latestOf[R](f, t.sql.kind), records, rows)
+	}
 	return receipts, nil
 }
 
