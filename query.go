@@ -264,3 +264,12 @@ type KindInfo struct {
 	First *time.Time `json:"first"`
 	Last  *time.Time `json:"last"`
 }
+
+// Compaction says what a compaction of one kind did.
+type Compaction struct {
+	Kind string `json:"kind"`
+	// Moved is how many rows were put in order.
+	Moved int64 `json:"moved"`
+	// Steps is in how many transactions.
+	Steps int `json:"steps"`
+}

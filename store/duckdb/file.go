@@ -49,6 +49,7 @@ type file struct {
 	// queues have the batches that wait for the token, by kind: *queue[R].
 	queues sync.Map
 	latest sync.Map // the newest records by kind: *latest[R]
+	upkeep upkeep
 	// functions are the batch table functions registered on this instance.
 	functions map[string]bool
 }
@@ -201,7 +202,9 @@ func (f *file) hasTable(ctx context.Context, conn *sql.Conn, name string) (there
 // it; reads under way go on, and the last of them closes it. It is called once.
 func (f *file) close() error {
 	close(f.closed)
+	f.upkeep.stop()
 	f.writer <- struct{}{} // kept: nobody writes any more
+	f.upkeep.last(f)
 	result := make(chan error, 1)
 	f.readers.stop(func() {
 		err := f.disconnect()
@@ -247,6 +250,13 @@ func (f *file) lockWriterUnless(ctx context.Context, done <-chan struct{}) error
 	}
 	select {
 	case f.writer <- struct{}{}:
+		return f.repairOrUnlock(ctx)
+	default:
+		f.upkeep.giveWay()
+	}
+	select {
+	case f.writer <- struct{}{}:
+		return f.repairOrUnlock(ctx)
 	case <-done:
 		return errDone
 	case <-f.closed:
@@ -254,11 +264,14 @@ func (f *file) lockWriterUnless(ctx context.Context, done <-chan struct{}) error
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := f.repair(ctx); err != nil {
+}
+
+func (f *file) repairOrUnlock(ctx context.Context) error {
+	err := f.repair(ctx)
+	if err != nil {
 		f.unlockWriter()
-		return err
 	}
-	return nil
+	return err
 }
 
 // repair replaces a dropped connection of the writer, and opens a failed

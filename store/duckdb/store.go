@@ -54,8 +54,9 @@ func (c Config) withDefaults() Config {
 // Store is a folder of DuckDB files, one a tenant. It is safe for concurrent
 // use.
 type Store struct {
-	dir string
-	cfg Config
+	dir    string
+	cfg    Config
+	layout layout
 
 	mu     sync.Mutex
 	files  map[string]*slot // by slug
@@ -94,7 +95,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, files: make(map[string]*slot)}
+	s := &Store{dir: abs, cfg: cfg, layout: usualLayout, files: make(map[string]*slot)}
 	if cfg.ReadOnly {
 		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
 			return nil, s.noStore()

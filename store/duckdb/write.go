@@ -225,6 +225,7 @@ func together[R any](batches []*pending[R]) (context.Context, context.CancelFunc
 // has are appended, the others merged: that the table does not hold a key need not
 // be looked up where the marks tell it.
 func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([]mds.Receipt, error) {
+	start := time.Now()
 	if !f.functions[t.sql.function] {
 		if err := registerBatch(f.conn, t.sql.function); err != nil {
 			return nil, err
@@ -289,6 +290,12 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		return nil, err
 	}
 	known.note(rows)
+	if t.plain {
+		f.upkeep.wrote(f, t.sql.kind, t.store.layout, len(appended), time.Since(start), func(ctx context.Context, done *mds.Compaction) (bool, error) {
+			done.Kind = t.sql.kind
+			return t.compact(ctx, f, done)
+		})
+	}
 	if t.plain {
 		t.noteLatest(latestOf[R](f, t.sql.kind), records, rows)
 	}

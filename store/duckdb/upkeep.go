@@ -1,0 +1,181 @@
+package duckdb
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+const (
+	// quiet is how long nothing is written before compaction begins, and how often
+	// a busy file is looked at.
+	quiet = time.Second
+	// closeTime bounds the compaction at the closing of a file. The rest is done
+	// when more is written, or on demand.
+	closeTime = 2 * time.Second
+)
+
+// upkeep compacts a file in quiet time. The zero value has nothing to do.
+type upkeep struct {
+	mu      sync.Mutex
+	kinds   map[string]*keeping
+	timer   *time.Timer // nil while nothing is due
+	stopped bool
+	writes  int           // since the last look
+	busy    time.Duration // that they took
+
+	// yield ends the step under way, unless it has to be done.
+	yield context.CancelFunc
+}
+
+// keeping is what was appended to one kind since it was last in order.
+type keeping struct {
+	rows    int64
+	layout  layout
+	compact func(context.Context, *mds.Compaction) (more bool, err error)
+}
+
+// wrote notes a write, which the caller holds the writer's token for.
+func (u *upkeep) wrote(f *file, kind string, l layout, rows int, took time.Duration, compact func(context.Context, *mds.Compaction) (bool, error)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.kinds == nil {
+		u.kinds = make(map[string]*keeping)
+	}
+	k := u.kinds[kind]
+	if k == nil {
+		k = &keeping{layout: l, compact: compact}
+		u.kinds[kind] = k
+	}
+	k.rows += int64(rows)
+	u.writes++
+	u.busy += took
+	if k.rows >= k.layout.group && u.timer == nil && !u.stopped {
+		u.timer = time.AfterFunc(quiet, func() { u.look(f) })
+	}
+}
+
+// look compacts what is due, and comes again while something is.
+func (u *upkeep) look(f *file) {
+	u.mu.Lock()
+	writes, busy := u.writes, u.busy
+	u.writes, u.busy = 0, 0
+	var due []*keeping
+	waits := false
+	for _, k := range u.kinds {
+		enough, must := k.due(writes, busy)
+		if enough {
+			due = append(due, k)
+			waits = waits || must
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if !waits {
+		u.yield = cancel
+	}
+	u.mu.Unlock()
+
+	for _, k := range due {
+		u.step(ctx, f, k)
+	}
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.yield, u.timer = nil, nil
+	for _, k := range u.kinds {
+		if k.rows >= k.layout.group && u.timer == nil && !u.stopped {
+			u.timer = time.AfterFunc(quiet, func() { u.look(f) })
+		}
+	}
+}
+
+// due tells whether a kind is compacted now, and whether writers wait for it: that
+// they do only where it would never be quiet enough.
+func (k *keeping) due(writes int, busy time.Duration) (due, must bool) {
+	switch {
+	case k.rows < k.layout.group:
+		return false, false
+	case writes == 0:
+		return true, false
+	case busy < quiet/2:
+		return k.rows >= k.layout.segment, true
+	}
+	return k.rows >= 16*k.layout.segment, true
+}
+
+// step does the next steps of one kind.
+func (u *upkeep) step(ctx context.Context, f *file, k *keeping) {
+	if err := f.lockWriter(ctx); err != nil {
+		return // closed, or a writer came first
+	}
+	defer f.unlockWriter()
+	var done mds.Compaction
+	_, err := k.compact(ctx, &done)
+	if err != nil && ctx.Err() == nil {
+		f.logger.WarnContext(ctx, "compaction", "file", f.path, "error", err)
+	}
+	if done.Steps > 0 {
+		f.logger.DebugContext(ctx, "compacted", "file", f.path, "kind", done.Kind, "rows", done.Moved)
+	}
+	if err != nil && ctx.Err() == nil {
+		u.inOrder(done.Kind) // it is not tried again before more is written
+	}
+}
+
+// inOrder notes that a kind needs no compaction for now.
+func (u *upkeep) inOrder(kind string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if k := u.kinds[kind]; k != nil {
+		k.rows = 0
+	}
+}
+
+// giveWay ends a compaction that can wait, for the sake of a writer.
+func (u *upkeep) giveWay() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.yield != nil {
+		u.yield()
+	}
+}
+
+// stop lets no more compaction begin.
+func (u *upkeep) stop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stopped = true
+	if u.timer != nil {
+		u.timer.Stop()
+	}
+	if u.yield != nil {
+		u.yield()
+	}
+}
+
+// last compacts what is due when the file is closed, for some time. The caller holds
+// the writer's token.
+func (u *upkeep) last(f *file) {
+	if f.failed.Load() || f.conn == nil {
+		return
+	}
+	u.mu.Lock()
+	kinds := slices.Collect(maps.Values(u.kinds))
+	u.mu.Unlock()
+	end := time.Now().Add(closeTime)
+	for _, k := range kinds {
+		for more := k.rows >= k.layout.group; more && time.Now().Before(end); {
+			var done mds.Compaction
+			var err error
+			if more, err = k.compact(context.Background(), &done); err != nil && !errors.Is(err, context.Canceled) {
+				f.logger.Warn("compaction", "file", f.path, "error", err)
+			}
+		}
+	}
+}
