@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(compactFull); dir != "" {
+		compactOnFullDisk(dir)
+	}
 	if dir := os.Getenv(fullDisk); dir != "" {
 		fillDisk(dir)
 	}

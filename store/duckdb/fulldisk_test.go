@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ const fullDisk = "MDS_TEST_FULL_DISK"
 // failed, and dies without closing it. It prints what was acknowledged.
 func fillDisk(dir string) {
 	ctx := context.Background()
-	s, err := Open(ctx, filepath.Join(dir, "store"), Config{})
+	s, err := Open(ctx, filepath.Join(dir, "store"), Config{Logger: slog.New(slog.NewTextHandler(os.Stdout, nil))})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -62,23 +63,23 @@ func diskBatch(n int) []mds.Bar {
 }
 
 // TestFullDisk has the disk fill up in the middle of a write (4 MB free) and
-// in the middle of a checkpoint (18 MB, past DuckDB's log of 16), after which
+// in the middle of a checkpoint (67 MB, past DuckDB's log of 64), after which
 // DuckDB gives the instance up. In both the store goes on once there is room,
 // and nothing acknowledged is lost.
 func TestFullDisk(t *testing.T) {
-	for _, free := range []int{4, 18} {
+	for _, free := range []int{4, 67} {
 		t.Run(fmt.Sprint(free, " MB"), func(t *testing.T) {
 			self, err := os.Executable()
 			if err != nil {
 				t.Fatal(err)
 			}
 			cmd := mountns.Command(t, `
-				mount -t tmpfs -o size=60m none "$DIR"
+				mount -t tmpfs -o size=130m none "$DIR"
 				head -c "$FILLER" /dev/zero > "$DIR/filler"
 				`+fullDisk+`="$DIR" "$SELF" || true
 				cp "$DIR"/store/* "$OUT"`)
 			out := t.TempDir()
-			cmd.Env = append(cmd.Env, "SELF="+self, "OUT="+out, fmt.Sprintf("FILLER=%d", (60-free)*1_000_000))
+			cmd.Env = append(cmd.Env, "SELF="+self, "OUT="+out, fmt.Sprintf("FILLER=%d", (130-free)<<20))
 			text, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text)
@@ -90,6 +91,9 @@ func TestFullDisk(t *testing.T) {
 			}
 			if !strings.Contains(string(text), "failed retryable=true write bars: the disk is full") || after != 20 {
 				t.Errorf("%d batches after the disk was full:\n%s", after, text)
+			}
+			if again := strings.Contains(string(text), "file opened again after a failure"); again != (free > 64) {
+				t.Errorf("the file was opened again: %v\n%s", again, text)
 			}
 			n, err := NewTable[mds.Bar](open(t, out, Config{})).Count(context.Background(), mds.DefaultTenant(), mds.Selection{})
 			if err != nil || n != int64(acknowledged) {
