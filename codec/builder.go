@@ -27,9 +27,13 @@ type builder[R mds.Record[R]] struct {
 	number    numbers
 	warnings  map[string]int64
 
+	values   []int // indices of the value columns
+	needed   []int // of those that have to have a number
+	lastTime timeOf
+
 	// The row being read.
 	set      []bool // columns that have a value
-	timeText string
+	timeText []byte
 	odd      []string // warnings
 	faults   []mds.Fault
 	setup    *SetupError
@@ -49,8 +53,15 @@ func newBuilder[R mds.Record[R]](opt Options) (*builder[R], error) {
 	b.set = make([]bool, len(b.schema.Columns))
 	b.words = make([]words, len(b.schema.Columns))
 	for i := range b.schema.Columns {
-		if b.schema.Columns[i].Role == mds.Time {
+		c := &b.schema.Columns[i]
+		if c.Role == mds.Time {
 			b.timeAt = i
+		}
+		if c.Role == mds.Value {
+			b.values = append(b.values, i)
+		}
+		if !c.Optional() && (c.Float != nil || c.Decimal != nil) {
+			b.needed = append(b.needed, i)
 		}
 	}
 	if opt.Zone != nil {
@@ -96,7 +107,7 @@ func flagName(column string) string { return strings.ReplaceAll(column, "_", "-"
 func (b *builder[R]) begin(record *R) {
 	*record = b.fixed
 	copy(b.set, b.given)
-	b.timeText = b.fixedTime
+	b.timeText = append(b.timeText[:0], b.fixedTime...)
 	b.faults, b.odd = b.faults[:0], b.odd[:0]
 }
 
@@ -126,7 +137,7 @@ func (b *builder[R]) setText(record *R, column int, raw []byte, literal bool) {
 	b.set[column] = true
 	switch {
 	case column == b.timeAt:
-		b.timeText = string(cell)
+		b.timeText = append(b.timeText[:0], cell...)
 	case c.OptInt != nil:
 		v, fault := b.number.whole(cell)
 		b.fault(c.Name, fault)
@@ -246,8 +257,8 @@ func (b *builder[R]) finish(record *R) error {
 
 // empty reports a record whose key alone was given.
 func (b *builder[R]) empty() bool {
-	for i := range b.schema.Columns {
-		if b.set[i] && b.schema.Columns[i].Role == mds.Value {
+	for _, i := range b.values {
+		if b.set[i] {
 			return false
 		}
 	}
@@ -256,18 +267,18 @@ func (b *builder[R]) empty() bool {
 
 // validate joins what could not be read with what is not valid.
 func (b *builder[R]) validate(record *R) error {
-	for i := range b.schema.Columns {
+	for _, i := range b.needed {
 		// Zero does not tell that these are missing.
-		c := &b.schema.Columns[i]
-		if b.set[i] || c.Optional() || c.Float == nil && c.Decimal == nil {
-			continue
-		}
-		if !b.faulty(c.Name) {
+		if c := &b.schema.Columns[i]; !b.set[i] && !b.faulty(c.Name) {
 			b.fault(c.Name, "is missing")
 		}
 	}
+	err := b.schema.Validate(record)
+	if err == nil && len(b.faults) == 0 {
+		return nil
+	}
 	var invalid *mds.InvalidError
-	if err := b.schema.Validate(record); errors.As(err, &invalid) {
+	if errors.As(err, &invalid) {
 		unread := len(b.faults)
 		for _, f := range invalid.Faults {
 			known := slices.ContainsFunc(b.faults[:unread], func(have mds.Fault) bool { return have.Field == f.Field })
@@ -311,20 +322,26 @@ const year1970 = 365 * 24 * 3600
 // finishTime resolves the record's time, which may hang on its timeframe.
 func (b *builder[R]) finishTime(record *R) error {
 	c := &b.schema.Columns[b.timeAt]
-	if b.timeText == "" {
+	if len(b.timeText) == 0 {
 		if !b.faulty(c.Name) {
 			b.fault(c.Name, "is missing")
 		}
 		return nil
 	}
-	s, err := parseStamp(b.timeText)
+	if b.lastTime.is(b.timeText, b.timeframe(record)) {
+		*c.Time(record) = b.lastTime.time
+		return nil
+	}
+	text := string(b.timeText)
+	s, err := parseStamp(text)
 	if err != nil {
-		if clock := (stamp{}); strings.Contains(b.timeText, ":") && clock.setClock(b.timeText) == "" {
-			return &SetupError{Field: c.Name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", b.timeText)}
+		if clock := (stamp{}); strings.Contains(text, ":") && clock.setClock(text) == "" {
+			return &SetupError{Field: c.Name, Reason: fmt.Sprintf("%q is a time of day without a date; map both, with --columns date=NAME,time=NAME", text)}
 		}
 		b.fault(c.Name, err.Error())
 		return nil
 	}
+	odd := len(b.odd)
 	if s.epoch && -year1970 < s.unixSec && s.unixSec < year1970 {
 		b.odd = append(b.odd, "an epoch within a year of 1970: is the column a time?")
 	}
@@ -337,25 +354,52 @@ func (b *builder[R]) finishTime(record *R) error {
 	}
 	var t time.Time
 	if b.schema.Timeframe == nil {
-		t, err = b.instant(&s, b.timeText)
+		t, err = b.instant(&s, text)
 	} else {
-		t, err = b.start(&s, b.timeText, b.schema.Timeframe(record))
-	}
-	var setup *SetupError
-	if errors.As(err, &setup) {
-		setup.Field = c.Name
-		return setup
+		t, err = b.start(&s, text, b.schema.Timeframe(record))
 	}
 	if err != nil {
+		var setup *SetupError
+		if errors.As(err, &setup) {
+			setup.Field = c.Name
+			return setup
+		}
 		b.fault(c.Name, err.Error())
 		return nil
 	}
+	if len(b.odd) == odd && !t.IsZero() {
+		b.lastTime.set(b.timeText, b.timeframe(record), t)
+	}
 	if t.IsZero() {
-		b.fault(c.Name, strconv.Quote(b.timeText)+" is the one instant that cannot be kept")
+		b.fault(c.Name, strconv.Quote(text)+" is the one instant that cannot be kept")
 		t = time.Unix(0, 0)
 	}
 	*c.Time(record) = t
 	return nil
+}
+
+// timeOf is a time that was read, with what it was read from: neighbouring rows
+// often have the same.
+type timeOf struct {
+	text      []byte
+	timeframe mds.Timeframe
+	time      time.Time
+}
+
+func (t *timeOf) is(text []byte, timeframe mds.Timeframe) bool {
+	return string(t.text) == string(text) && t.timeframe == timeframe
+}
+
+func (t *timeOf) set(text []byte, timeframe mds.Timeframe, at time.Time) {
+	t.text, t.timeframe, t.time = append(t.text[:0], text...), timeframe, at
+}
+
+// timeframe is that of a record, which its time hangs on.
+func (b *builder[R]) timeframe(record *R) mds.Timeframe {
+	if b.schema.Timeframe == nil {
+		return ""
+	}
+	return b.schema.Timeframe(record)
 }
 
 // dateOf is the date that is written in a stamp; an epoch shows it in UTC, which

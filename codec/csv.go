@@ -156,9 +156,12 @@ func (d *CSV[R]) Next(record *R) error {
 		d.setText(record, c.column, d.rows.cells[c.cell], d.rows.quoted[c.cell])
 	}
 	if d.dateCell >= 0 {
-		d.timeText = d.clockText()
+		d.timeText = append(d.timeText[:0], d.clockText()...)
 	}
 	err := d.finish(record)
+	if err == nil {
+		return nil
+	}
 	var setup *SetupError
 	var invalid *mds.InvalidError
 	switch {

@@ -25,6 +25,10 @@ type NDJSON[R mds.Record[R]] struct {
 
 	decoder *jsontext.Decoder
 	input   bytes.Reader
+	members []simpleMember
+	order   []*field // of the members of the line before
+	row     int      // of those that were cut as simple ones
+	careful bool     // no line is: for tests
 
 	mapped map[string]bool // names of Options.Columns, and whether they were met
 	cut    bool            // that more names were ignored than are listed
@@ -41,8 +45,10 @@ type NDJSON[R mds.Record[R]] struct {
 // field says what a name in the file feeds: nothing, or columns.
 type field struct {
 	name    string
+	quoted  string // as it was met
 	targets []target
 	told    bool // that it is ignored
+	row     int  // that it was last met in; see simple
 }
 
 // target is a column that a name feeds.
@@ -158,11 +164,18 @@ func (d *NDJSON[R]) Next(record *R) error {
 	d.begin(record)
 	d.date, d.clock = "", ""
 	clear(d.pending)
-	if err := d.object(record); err != nil {
+	done, err := d.simple(record)
+	if !done {
+		err = d.object(record)
+	}
+	if err != nil {
 		return err
 	}
 	d.joinClock()
-	err := d.finish(record)
+	err = d.finish(record)
+	if err == nil {
+		return nil
+	}
 	var setup *SetupError
 	var invalid *mds.InvalidError
 	switch {
@@ -177,8 +190,8 @@ func (d *NDJSON[R]) Next(record *R) error {
 // joinClock makes a time of a date and a time of day that stand apart; a lone
 // one is the whole.
 func (d *NDJSON[R]) joinClock() {
-	if d.timeText == "" {
-		d.timeText = strings.TrimSpace(d.date + " " + d.clock)
+	if len(d.timeText) == 0 && (d.date != "" || d.clock != "") {
+		d.timeText = append(d.timeText[:0], strings.TrimSpace(d.date+" "+d.clock)...)
 	}
 }
 
@@ -255,16 +268,19 @@ func (d *NDJSON[R]) field(quoted []byte) (*field, error) {
 	if err != nil {
 		return nil, d.syntax(err)
 	}
-	f := &field{name: string(name), targets: d.find(string(name))}
+	f := &field{name: string(name), quoted: string(quoted), targets: d.find(string(name))}
 	if len(f.targets) == 0 {
 		d.ignore(f)
 	}
-	const maxFields = 10_000 // a file whose names are data fills no memory
 	if len(d.fields) < maxFields {
 		d.fields[string(quoted)] = f
 	}
 	return f, nil
 }
+
+// maxFields is the most names that are remembered: a file whose names are data
+// fills no memory.
+const maxFields = 10_000
 
 // maxIgnored is the most names that are listed as ignored.
 const maxIgnored = 100
@@ -405,7 +421,9 @@ func (d *NDJSON[R]) feed(record *R, column int, p *pending) {
 	}
 	text := []byte(p.value)
 	kind := p.value.Kind()
-	if kind == '"' {
+	if kind == '"' && bytes.IndexByte(text, '\\') < 0 {
+		text = text[1 : len(text)-1]
+	} else if kind == '"' {
 		var err error
 		if d.text, err = jsontext.AppendUnquote(d.text[:0], p.value); err != nil {
 			return // the decoder has checked it

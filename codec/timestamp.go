@@ -54,6 +54,14 @@ func (s *stamp) midnight() bool {
 // microseconds up to 10^17; fewer than nine digits are none, but 0 and negative
 // ones. Fundamental forms are those of ISO 8601-1:2019; leap seconds are refused.
 func parseStamp(text string) (stamp, error) {
+	if s, ok := parseISO(text); ok {
+		return s, nil
+	}
+	return parseLoose(text)
+}
+
+// parseLoose reads every form.
+func parseLoose(text string) (stamp, error) {
 	var s stamp
 	text = strings.TrimSpace(text)
 	date, rest := text, ""
@@ -78,6 +86,66 @@ func parseStamp(text string) (stamp, error) {
 		}
 	}
 	return s, nil
+}
+
+// parseISO reads the form that most files have, and no other: 2020-11-27, then
+// perhaps T or a space and 09:30:15, a fraction of up to nine digits, and Z or ±hh:mm.
+// What it does not take may still be a time.
+func parseISO(text string) (s stamp, ok bool) {
+	two := func(at int) int {
+		a, b := text[at]-'0', text[at+1]-'0'
+		if a > 9 || b > 9 {
+			ok = false
+		}
+		return int(a)*10 + int(b)
+	}
+	if len(text) < 10 || text[4] != '-' || text[7] != '-' {
+		return s, false
+	}
+	ok = true
+	s.year, s.month, s.day = two(0)*100+two(2), two(5), two(8)
+	if !ok || s.month < 1 || s.month > 12 || s.day < 1 || s.day > daysIn(s.year, s.month) {
+		return stamp{}, false
+	}
+	if len(text) == 10 {
+		return s, true
+	}
+	if len(text) < 19 || text[10] != 'T' && text[10] != ' ' || text[13] != ':' || text[16] != ':' {
+		return stamp{}, false
+	}
+	s.hasTime = true
+	s.hour, s.min, s.sec = two(11), two(14), two(17)
+	if !ok || s.hour > 23 || s.min > 59 || s.sec > 59 {
+		return stamp{}, false
+	}
+	at := 19
+	if at < len(text) && text[at] == '.' {
+		unit := 1_000_000_000
+		for at++; at < len(text) && '0' <= text[at] && text[at] <= '9' && unit > 1; at++ {
+			unit /= 10
+			s.nsec += int(text[at]-'0') * unit
+		}
+		if unit == 1_000_000_000 {
+			return stamp{}, false
+		}
+	}
+	switch zone := text[at:]; {
+	case zone == "":
+	case zone == "Z":
+		s.hasOffset = true
+	case len(zone) == 6 && (zone[0] == '+' || zone[0] == '-') && zone[3] == ':':
+		hours, minutes := two(at+1), two(at+4)
+		if !ok || hours > 15 || minutes > 59 {
+			return stamp{}, false
+		}
+		s.hasOffset, s.offset = true, hours*3600+minutes*60
+		if zone[0] == '-' {
+			s.offset = -s.offset
+		}
+	default:
+		return stamp{}, false
+	}
+	return s, true
 }
 
 // parseMailDate reads a time as mail, HTTP and RSS write it (RFC 5322, section
@@ -222,7 +290,16 @@ func (s *stamp) setDate(text string) string {
 func shortNumber(s string) bool { return (len(s) == 1 || len(s) == 2) && allDigits(s) }
 
 func daysIn(year, month int) int {
-	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 31
 }
 
 // setClock reads a time of day with an optional offset; it returns what is

@@ -68,6 +68,15 @@ type Table[R any] interface {
 	Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, error)
 }
 
+// Compacter is a table of a store that can put its rows in an order in which queries
+// for one series read less. It does so by itself when little is written; this does it
+// at once.
+type Compacter interface {
+	// Compact goes on until all is in order, or ctx ends. It loses and changes
+	// nothing, wherever it is interrupted.
+	Compact(ctx context.Context, tenant mds.Tenant) (mds.Compaction, error)
+}
+
 // Config configures a [Store]. The zero value is usable.
 type Config struct {
 	// ReadOnly opens the store for reading, and refuses to write. With DuckDB

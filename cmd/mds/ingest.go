@@ -215,7 +215,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			return errors.New("interrupted: what is listed above is in the store; run the same command again to load the rest")
 		case err != nil:
 			return err
-		case result.Ledger.Rejected > 0:
+		}
+		if err := tidy[R](ctx, a, s); err != nil {
+			return err
+		}
+		if result.Ledger.Rejected > 0 {
 			return errRejected
 		}
 		return nil

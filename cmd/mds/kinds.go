@@ -23,8 +23,9 @@ func kinds() []kind {
 
 // kind is what the commands do with one kind of record.
 type kind struct {
-	name string
-	info func(context.Context, *session) (mds.KindInfo, error)
+	name    string
+	info    func(context.Context, *session) (mds.KindInfo, error)
+	compact func(context.Context, *session) (mds.Compaction, error)
 
 	// latest is nil for kinds without series in time.
 	ingest, query, latest, series, export, write, remove func(*app) *cobra.Command
@@ -37,13 +38,14 @@ func kindOf[R mds.Record[R]]() kind {
 		info: func(ctx context.Context, s *session) (mds.KindInfo, error) {
 			return store.TableOf[R](s.Store).Info(ctx, s.tenant)
 		},
-		ingest: ingestKind[R],
-		query:  queryKind[R],
-		latest: latestKind[R],
-		series: seriesKind[R],
-		export: exportKind[R],
-		write:  writeKind[R],
-		remove: deleteKind[R],
+		compact: compactKind[R],
+		ingest:  ingestKind[R],
+		query:   queryKind[R],
+		latest:  latestKind[R],
+		series:  seriesKind[R],
+		export:  exportKind[R],
+		write:   writeKind[R],
+		remove:  deleteKind[R],
 	}
 	if schema.TimeIsValue {
 		k.latest = nil

@@ -18,8 +18,9 @@ import (
 	"github.com/marketdatastore/mds/codec"
 )
 
-// DefaultBatchSize is the number of records written in one transaction.
-const DefaultBatchSize = 50_000
+// DefaultBatchSize is the number of records written in one transaction: a row group
+// of DuckDB, which such a transaction writes straight into its file, past the log.
+const DefaultBatchSize = 122_880
 
 // maxBatchBytes is how large the records of a batch may be together, roughly.
 const maxBatchBytes = 32 << 20
@@ -121,13 +122,19 @@ func (e *FileError) Unwrap() error { return e.Err }
 // then is written; running the load again completes it.
 var ErrInterrupted = errors.New("interrupted")
 
-// load is one run.
+// load is one run. While a batch is being written, the next is read.
 type load[R mds.Record[R]] struct {
 	cfg    Config[R]
 	schema mds.Schema[R]
+	small  bool // records are: their number bounds the bytes of a batch
 	batch  []R
 	bytes  int // of the batch
 	result Result
+
+	// writing receives the outcome of the batch that is being written, nil while
+	// none is.
+	writing chan outcome[R]
+	spare   []R // a batch that was written, to be filled again
 
 	bytesBefore  int64 // of the files done
 	total        int64
@@ -148,7 +155,8 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 			return codec.NewDecoder[R](r, "", opt)
 		}
 	}
-	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R](), batch: make([]R, 0, min(cfg.BatchSize, 4096))}
+	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R]()}
+	l.small = !slices.ContainsFunc(l.schema.ByRole(mds.Key, mds.Revision, mds.Value), func(c *mds.Column[R]) bool { return !c.Numeric() })
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
 	err := l.run(ctx)
@@ -156,6 +164,8 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 	// not be is worse news than what ended it.
 	if flushErr := l.flush(ctx); flushErr != nil {
 		err = flushErr
+	} else if writeErr := l.wait(); writeErr != nil {
+		err = writeErr
 	}
 	l.result.Ledger.Unwritten = l.result.Ledger.Accepted() - l.result.Ledger.Written - l.result.Ledger.Unchanged - l.result.Ledger.Superseded
 	l.result.Elapsed = time.Since(start)
@@ -254,7 +264,9 @@ func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name strin
 	switch {
 	case err == nil:
 		l.result.Ledger.Read++
-		l.bytes += l.schema.Size(&l.batch[len(l.batch)-1])
+		if !l.small {
+			l.bytes += l.schema.Size(&l.batch[len(l.batch)-1])
+		}
 		if len(l.batch) == l.cfg.BatchSize || l.bytes >= maxBatchBytes {
 			return true, l.flush(ctx)
 		}
@@ -276,21 +288,47 @@ func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name strin
 	}
 }
 
-// flush writes the batch. It is not given up when ctx ends: the writer's own
-// time limit bounds it.
+// outcome is what became of a batch.
+type outcome[R any] struct {
+	batch   []R
+	receipt mds.Receipt
+	err     error
+}
+
+// flush has the batch written while the next is read. It waits for the one before,
+// whose error it returns: batches are written in order, and none after one that could
+// not be.
+//
+// A write is not given up when ctx ends: the writer's own time limit bounds it.
 func (l *load[R]) flush(ctx context.Context) error {
-	if len(l.batch) == 0 {
+	if err := l.wait(); err != nil || len(l.batch) == 0 {
+		return err
+	}
+	batch, done := l.batch, make(chan outcome[R], 1)
+	go func() {
+		receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), batch)
+		done <- outcome[R]{batch, receipt, err}
+	}()
+	l.writing = done
+	l.batch, l.spare, l.bytes = l.spare[:0], nil, 0
+	return nil
+}
+
+// wait waits for the batch that is being written, if there is one.
+func (l *load[R]) wait() error {
+	if l.writing == nil {
 		return nil
 	}
-	receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), l.batch)
-	clear(l.batch)        // let go what they point to
-	l.batch = l.batch[:0] // written, or named as unwritten in the ledger
-	l.bytes = 0
-	if err != nil {
-		return &writeError{err}
+	o := <-l.writing
+	l.writing = nil
+	clear(o.batch) // let go what they point to
+	l.spare = o.batch[:0]
+	if o.err != nil {
+		l.batch = l.batch[:0] // named as unwritten in the ledger, as the one that failed
+		return &writeError{o.err}
 	}
 	l.result.Batches++
-	l.result.Ledger.Receipt = l.result.Ledger.Add(receipt)
+	l.result.Ledger.Receipt = l.result.Ledger.Add(o.receipt)
 	return nil
 }
 

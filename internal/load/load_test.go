@@ -121,7 +121,7 @@ func TestBatchesGoOverFiles(t *testing.T) {
 func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
 	w := &memory{failAt: 2}
 	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...))
-	if !errors.Is(err, errFull) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 4 || result.Ledger.Read != 8 {
+	if !errors.Is(err, errFull) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 6 || result.Ledger.Read != 10 || len(w.batches) != 1 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
 }

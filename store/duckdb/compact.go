@@ -116,7 +116,7 @@ func (l layout) plan(runs []run) (steps [][]run) {
 // that is more, a second time; and what queries that last longer than the compaction
 // still read.
 func (t *Table[R]) Compact(ctx context.Context, tenant mds.Tenant) (mds.Compaction, error) {
-	done := mds.Compaction{Kind: t.sql.kind}
+	var done mds.Compaction
 	if t.store.cfg.ReadOnly {
 		return done, errReadOnly
 	}
@@ -124,6 +124,7 @@ func (t *Table[R]) Compact(ctx context.Context, tenant mds.Tenant) (mds.Compacti
 	if err != nil || !t.plain {
 		return done, err
 	}
+	done.Kind = t.sql.kind
 	for more := true; more; {
 		if err := f.lockWriter(ctx); err != nil {
 			return done, wrap(ctx, "compact "+t.sql.kind, err)

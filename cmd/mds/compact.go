@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
+)
+
+func (a *app) compactCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "compact",
+		Short: "Put the rows of each series together, so that queries read less",
+		Long: `Put the rows of each series together, so that a query for a series reads a small
+part of the file. An ingest does this at its end, and a long-lived process when
+little is written; what is in order already is left alone.
+
+It may be interrupted at any time, and goes on the next time. Beside the data the
+disk has to hold two million rows, or a twelfth of all where that is more, a second
+time.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd.Context(), writing, func(s *session) error {
+				for _, k := range kinds() {
+					if err := a.compact(cmd.Context(), s, k); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// compact compacts a kind and says what it did.
+func (a *app) compact(ctx context.Context, s *session, k kind) error {
+	start := time.Now()
+	done, err := k.compact(ctx, s)
+	if err != nil || done.Kind == "" {
+		return err
+	}
+	if done.Steps == 0 {
+		fmt.Fprintf(a.stdout, "%-12s in order\n", k.name)
+		return nil
+	}
+	fmt.Fprintf(a.stdout, "%-12s %s rows put in order in %s, %.1f s\n", k.name, count(done.Moved), plural(int64(done.Steps), "step"), time.Since(start).Seconds())
+	return nil
+}
+
+// compactKind compacts a kind where the store does that. The result has no kind where
+// there is nothing to be put in order.
+func compactKind[R mds.Record[R]](ctx context.Context, s *session) (mds.Compaction, error) {
+	if table, ok := store.TableOf[R](s.Store).(store.Compacter); ok {
+		return table.Compact(ctx, s.tenant)
+	}
+	return mds.Compaction{}, nil
+}
+
+// tidy compacts what an ingest of a kind has left in no order. What it does not get
+// done is for another time.
+func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session) error {
+	done, err := compactKind[R](ctx, s)
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.stderr, "compaction was interrupted, which costs no data; mds compact goes on with it")
+		return nil
+	}
+	if err != nil && mds.Retryable(err) {
+		fmt.Fprintf(a.stderr, "compaction was put off: %v; what was loaded is in the store\n", err)
+		return nil
+	}
+	if err != nil {
+		return errors.Join(errors.New("what was loaded is in the store"), err)
+	}
+	if done.Steps > 0 {
+		fmt.Fprintf(a.stderr, "%s rows put in order, for queries by series\n", count(done.Moved))
+	}
+	return nil
+}
