@@ -29,6 +29,9 @@ type Backend interface {
 	Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
 	// CreateTenant makes a tenant, or fails with [mds.ErrTenantExists].
 	CreateTenant(ctx context.Context, slug string) (mds.Tenant, error)
+	// RemoveTenant removes a tenant and all that it has, but the default one. It
+	// fails with [mds.ErrUnknownTenant] where there is none.
+	RemoveTenant(ctx context.Context, tenant mds.Tenant) error
 	// Ping checks that the tenant's data can be reached.
 	Ping(ctx context.Context, tenant mds.Tenant) error
 	// SchemaVersion returns the newest migration applied.
@@ -89,6 +92,10 @@ type Config struct {
 	// number and a unit, such as "512MB" or "2GB". Defaults to 512MB.
 	MemoryLimit string
 
+	// WriteMode is how batches are written: "auto", or a way that the engine has
+	// beside it; with DuckDB "merge". What is stored is the same. Defaults to "auto".
+	WriteMode string
+
 	// Migrations make the tables of kinds of your own: files
 	// duckdb/1001_NAME.sql, numbered from 1001 without a gap. Defaults to none.
 	Migrations fs.FS
@@ -115,6 +122,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
 		ReadOnly:    cfg.ReadOnly,
 		MemoryLimit: cfg.MemoryLimit,
+		WriteMode:   cfg.WriteMode,
 		Migrations:  cfg.Migrations,
 		Logger:      cfg.Logger,
 	})

@@ -156,6 +156,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.schemaVersionCommand(),
 		a.healthCommand(),
 		a.tenantCommand(),
+		a.benchCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
 	)
@@ -232,6 +233,10 @@ const (
 	writing access = true
 )
 
+// writingMemory is DuckDB's share where records are held as well: a file of any size
+// is loaded in 300 MB.
+const writingMemory = "128MB"
+
 // session is an open store and the tenant a command works for.
 type session struct {
 	*store.Store
@@ -270,7 +275,11 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 		}
 		dsn = "duckdb://" + dir
 	}
-	st, err := store.Open(ctx, dsn, store.Config{ReadOnly: access == reading, Logger: logger})
+	cfg := store.Config{ReadOnly: access == reading, Logger: logger}
+	if access == writing {
+		cfg.MemoryLimit = writingMemory
+	}
+	st, err := store.Open(ctx, dsn, cfg)
 	if err != nil {
 		return nil, err
 	}

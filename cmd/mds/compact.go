@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,6 +65,7 @@ func compactKind[R mds.Record[R]](ctx context.Context, s *session) (mds.Compacti
 // tidy compacts what an ingest of a kind has left in no order. What it does not get
 // done is for another time.
 func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session) error {
+	debug.FreeOSMemory() // the batches are done with, and sorting takes some
 	done, err := compactKind[R](ctx, s)
 	if ctx.Err() != nil {
 		fmt.Fprintln(a.stderr, "compaction was interrupted, which costs no data; mds compact goes on with it")

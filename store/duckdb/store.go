@@ -32,6 +32,11 @@ type Config struct {
 	// of KB, MB, GB, KiB, MiB, GiB. Defaults to 512MB.
 	MemoryLimit string
 
+	// WriteMode is how batches are written: "auto" appends rows that lie outside of
+	// what their series has and merges the others, "merge" merges all. What is stored
+	// is the same. Defaults to "auto".
+	WriteMode string
+
 	// Migrations make the tables of kinds beside those of this module: files
 	// duckdb/1001_NAME.sql, numbered from 1001 without a gap, which are applied
 	// after the ones of this module. Defaults to none.
@@ -41,7 +46,16 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// The write modes.
+const (
+	WriteAuto  = "auto"
+	WriteMerge = "merge"
+)
+
 func (c Config) withDefaults() Config {
+	if c.WriteMode == "" {
+		c.WriteMode = WriteAuto
+	}
 	if c.MemoryLimit == "" {
 		c.MemoryLimit = "512MB"
 	}
@@ -87,6 +101,9 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if !memoryLimit.MatchString(cfg.MemoryLimit) {
 		return nil, fmt.Errorf("memory limit %q: use a number and a unit, such as 512MB or 2GB", cfg.MemoryLimit)
+	}
+	if cfg.WriteMode != WriteAuto && cfg.WriteMode != WriteMerge {
+		return nil, fmt.Errorf("write mode %q: use %s or %s", cfg.WriteMode, WriteAuto, WriteMerge)
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -205,6 +222,40 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 		return mds.Tenant{}, err
 	}
 	return tenant, nil
+}
+
+// RemoveTenant removes a tenant and all that it has. It refuses the default tenant,
+// which always exists. The error wraps [mds.ErrUnknownTenant] where there is none.
+func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
+	if s.cfg.ReadOnly {
+		return errReadOnly
+	}
+	if tenant == mds.DefaultTenant() {
+		return &Error{Op: "remove", Err: errors.New("the default tenant always exists"), Hint: "remove what it has, kind by kind"}
+	}
+	if err := ctx.Err(); err != nil {
+		return wrap(ctx, "remove", err)
+	}
+	f, err := s.file(ctx, tenant) // another process may have it, and keeps it
+	if err != nil {
+		return err
+	}
+	slot, err := s.slot(tenant)
+	if err != nil {
+		return err
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.file != f {
+		return unknownTenant(tenant.Slug)
+	}
+	f.upkeep.drop()
+	if err := f.close(); err != nil {
+		return wrap(ctx, "remove", err)
+	}
+	slot.file = nil
+	path := s.path(tenant)
+	return errors.Join(os.Remove(path), os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"))
 }
 
 var errReadOnly = &Error{Op: "open", Err: errors.New("the store was opened for reading only")}

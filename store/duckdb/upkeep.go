@@ -159,6 +159,13 @@ func (u *upkeep) stop() {
 	}
 }
 
+// drop forgets what is due, of a file that is about to be removed.
+func (u *upkeep) drop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.kinds = nil
+}
+
 // last compacts what is due when the file is closed, for some time. The caller holds
 // the writer's token.
 func (u *upkeep) last(f *file) {

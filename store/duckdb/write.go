@@ -226,11 +226,8 @@ func together[R any](batches []*pending[R]) (context.Context, context.CancelFunc
 // be looked up where the marks tell it.
 func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([]mds.Receipt, error) {
 	start := time.Now()
-	if !f.functions[t.sql.function] {
-		if err := registerBatch(f.conn, t.sql.function); err != nil {
-			return nil, err
-		}
-		f.functions[t.sql.function] = true
+	if err := t.register(f); err != nil {
+		return nil, err
 	}
 	known, err := t.loadSeries(ctx, f)
 	if err != nil {
@@ -252,7 +249,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	for i, w := range batches {
 		receipts[i].Superseded = int64(len(w.records))
 	}
-	appended, merged := known.split(rows, t.schema.TimeIsValue, len(batches), of)
+	appended, merged := known.split(rows, t.fresh(known), len(batches), of)
 	for i := range appended {
 		r := &receipts[of(&appended[i])]
 		r.Written++
@@ -302,6 +299,24 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	return receipts, nil
 }
 
+// register makes the kind's batch function known to the instance.
+func (t *Table[R]) register(f *file) error {
+	if f.functions[t.sql.function] {
+		return nil
+	}
+	err := registerBatch(f.conn, t.sql.function)
+	f.functions[t.sql.function] = err == nil
+	return err
+}
+
+// fresh tells rows whose keys the table cannot hold yet.
+func (t *Table[R]) fresh(known *seriesIDs) func(*batchRow) bool {
+	if t.store.cfg.WriteMode == WriteMerge {
+		return func(*batchRow) bool { return false }
+	}
+	return func(row *batchRow) bool { return known.fresh(row, t.schema.TimeIsValue) }
+}
+
 // exec runs a statement over a batch.
 func (t *Table[R]) exec(ctx context.Context, f *file, text string, b *batch[R], now int64) (int64, error) {
 	result, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), text, now)
@@ -343,13 +358,13 @@ func owners[R any](batches []*pending[R]) func(*batchRow) int {
 
 // split tells rows to be appended from those to be merged, which are kept apart by
 // their owners.
-func (k *seriesIDs) split(rows []batchRow, timeIsValue bool, n int, of func(*batchRow) int) (appended []batchRow, merged [][]batchRow) {
+func (k *seriesIDs) split(rows []batchRow, fresh func(*batchRow) bool, n int, of func(*batchRow) int) (appended []batchRow, merged [][]batchRow) {
 	merged = make([][]batchRow, n)
 	a := &k.arranger
 	a.appended, a.merged = a.appended[:0], a.merged[:0]
 	for i := range rows {
 		switch {
-		case k.fresh(&rows[i], timeIsValue):
+		case fresh(&rows[i]):
 			a.appended = append(a.appended, rows[i])
 		case n == 1:
 			a.merged = append(a.merged, rows[i])

@@ -50,6 +50,7 @@ func Run(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"Delete", testDelete},
 		{"Info", testInfo},
 		{"Tenants", testTenants},
+		{"RemoveTenant", testRemoveTenant},
 		{"TenantsAreApart", testTenantsAreApart},
 		{"UnknownTenant", testUnknownTenant},
 	} {

@@ -43,6 +43,33 @@ func testTenants(t *testing.T, h *harness) {
 	}
 }
 
+func testRemoveTenant(t *testing.T, h *harness) {
+	acme := h.createTenant("acme")
+	h.write(bar("KEPT", at(9, 0), 1))
+	for range 2 { // what was removed does not come back with the name
+		if _, err := h.bars.WriteBatch(h.ctx, acme, []mds.Bar{bar("A", at(9, 0), 2)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.store.RemoveTenant(h.ctx, acme); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.store.RemoveTenant(h.ctx, acme); !errors.Is(err, mds.ErrUnknownTenant) {
+			t.Errorf("a second removal: %v", err)
+		}
+		if _, err := h.bars.Count(h.ctx, acme, mds.Selection{}); !errors.Is(err, mds.ErrUnknownTenant) {
+			t.Errorf("count of one who is gone: %v", err)
+		}
+		acme = h.createTenant("acme")
+		if n, err := h.bars.Count(h.ctx, acme, mds.Selection{}); err != nil || n != 0 {
+			t.Errorf("a new tenant of that name has %d bars, %v", n, err)
+		}
+	}
+	if err := h.store.RemoveTenant(h.ctx, mds.DefaultTenant()); err == nil {
+		t.Error("the default tenant was removed")
+	}
+	h.want(h.all(), bar("KEPT", at(9, 0), 1))
+}
+
 func testTenantsAreApart(t *testing.T, h *harness) {
 	acme := h.createTenant("acme")
 	h.write(bar("A", at(9, 0), 1), bar("A", at(9, 1), 1))

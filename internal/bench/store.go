@@ -1,0 +1,238 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/sink"
+	"github.com/marketdatastore/mds/store"
+)
+
+// Config configures a run.
+type Config struct {
+	// DSN is the store to measure on: in tenants of their own, which are removed. ""
+	// measures on a throw-away store.
+	DSN string
+	// Full measures on tables of 1, 10 and 100 million rows.
+	Full bool
+	// Quick does little of everything: to see that it works.
+	Quick bool
+	// Progress receives what is being done.
+	Progress func(string)
+}
+
+const symbols = 500
+
+// Store measures the store.
+func Store(ctx context.Context, cfg Config) (report Report, err error) {
+	b := &storeBench{cfg: cfg, market: newMarket(symbols), rounds: 3}
+	sizes := []int{100, 1_000, 5_000, 50_000, 122_880}
+	stored := []int{5_000_000}
+	switch {
+	case cfg.Quick:
+		b.rounds, sizes, stored = 1, []int{100, 5_000}, []int{100_000}
+	case cfg.Full:
+		stored = []int{1_000_000, 10_000_000, 100_000_000}
+	}
+	if cfg.DSN == "" {
+		dir, err := os.MkdirTemp("", "mds-bench-")
+		if err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		cfg.DSN = "duckdb://" + dir
+	}
+	for _, open := range []struct {
+		mode  string
+		store **store.Store
+	}{{"auto", &b.auto}, {"merge", &b.merge}} {
+		s, err := store.Open(ctx, cfg.DSN, store.Config{WriteMode: open.mode})
+		if err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		*open.store = s
+	}
+	for _, size := range sizes {
+		rows, err := b.writes(ctx, size)
+		if err != nil {
+			return report, err
+		}
+		report.Rows = append(report.Rows, rows...)
+	}
+	rows, err := b.together(ctx)
+	if err != nil {
+		return report, err
+	}
+	report.Rows = append(report.Rows, rows...)
+	for _, n := range stored {
+		rows, err := b.filled(ctx, n)
+		if err != nil {
+			return report, err
+		}
+		report.Rows = append(report.Rows, rows...)
+	}
+	if peak := peakMemory(); peak > 0 {
+		report.Rows = append(report.Rows, Row{Name: "peak memory of this process, with the bars it writes", Bytes: peak})
+	}
+	return report, nil
+}
+
+type storeBench struct {
+	cfg         Config
+	market      *market
+	rounds      int
+	auto, merge *store.Store
+}
+
+func (b *storeBench) say(format string, args ...any) {
+	if b.cfg.Progress != nil {
+		b.cfg.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// in runs fn with a tenant of its own, which is removed afterwards.
+func in(ctx context.Context, s *store.Store, fn func(mds.Tenant) error) (err error) {
+	tenant, err := s.CreateTenant(ctx, "bench-"+strings.ToLower(rand.Text()[:12]))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.RemoveTenant(context.WithoutCancel(ctx), tenant)) }()
+	return fn(tenant)
+}
+
+// write writes bars through a sink, in batches, and checks what the receipts say.
+func write(ctx context.Context, s *store.Store, tenant mds.Tenant, bars []mds.Bar, size int, written int64) (time.Duration, error) {
+	out := sink.New(store.Bars(s), sink.Config{}).For(tenant)
+	var total mds.Receipt
+	elapsed, err := timed(func() error {
+		for batch := range slices.Chunk(bars, size) {
+			receipt, err := out.Write(ctx, batch)
+			if err != nil {
+				return err
+			}
+			total = total.Add(receipt)
+		}
+		return nil
+	})
+	if err == nil && (total.Written != written || total.Written+total.Unchanged != int64(len(bars))) {
+		err = fmt.Errorf("of %d bars %+v; %d should have been written", len(bars), total, written)
+	}
+	return elapsed, err
+}
+
+// The names of the figures.
+const (
+	nameLimit       = "limit: insert, unchecked"
+	nameAppend      = "write, in order of time"
+	nameReplay      = "write again, all equal"
+	nameMerge       = "write, every batch merged"
+	nameMergeReplay = "write again, every batch merged"
+)
+
+// limiter is a table that can tell what its database takes at most.
+type limiter interface {
+	Limit(ctx context.Context, tenant mds.Tenant, records []mds.Bar, size int) (time.Duration, error)
+}
+
+// writes measures the ways of writing to an empty table, by turns.
+func (b *storeBench) writes(ctx context.Context, size int) ([]Row, error) {
+	n := min(max(200*size, 600_000), 1_200_000)
+	switch {
+	case b.cfg.Quick:
+		n = 10 * size
+	case size < 1_000:
+		n = 30_000
+	case size < 5_000:
+		n = 150_000
+	}
+	n = n / size * size
+	b.say("writing batches of %d", size)
+	bars := b.market.inTime(0, n)
+	of := ""
+	if _, ok := store.Bars(b.auto).(limiter); ok {
+		of = nameLimit
+	}
+	var rounds [][]timing
+	for range b.rounds {
+		var round []timing
+		if of != "" {
+			err := in(ctx, b.auto, func(tenant mds.Tenant) error {
+				elapsed, err := store.Bars(b.auto).(limiter).Limit(ctx, tenant, bars, size)
+				round = append(round, timing{name: nameLimit, rows: n, elapsed: elapsed})
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		for _, way := range []struct {
+			store        *store.Store
+			load, replay string
+		}{{b.auto, nameAppend, nameReplay}, {b.merge, nameMerge, nameMergeReplay}} {
+			err := in(ctx, way.store, func(tenant mds.Tenant) error {
+				load, err := write(ctx, way.store, tenant, bars, size, int64(n))
+				if err != nil {
+					return err
+				}
+				replay, err := write(ctx, way.store, tenant, bars, size, 0)
+				round = append(round, timing{name: way.load, of: of, rows: n, elapsed: load}, timing{name: way.replay, of: way.load, rows: n, elapsed: replay})
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		rounds = append(rounds, round)
+	}
+	return summarize(0, size, rounds), nil
+}
+
+// together measures small batches of several writers, which are written together.
+func (b *storeBench) together(ctx context.Context) ([]Row, error) {
+	const writers, size = 8, 100
+	n := 40_000
+	if b.cfg.Quick {
+		n = 1600
+	}
+	b.say("%d writers with batches of %d", writers, size)
+	bars := b.market.inTime(0, n)
+	var rounds [][]timing
+	for range b.rounds {
+		var round []timing
+		for _, t := range []struct {
+			name, of string
+			writers  int
+		}{{"1 writer", "", 1}, {fmt.Sprint(writers, " writers at once"), "1 writer", writers}} {
+			err := in(ctx, b.auto, func(tenant mds.Tenant) error {
+				elapsed, err := timed(func() error {
+					var wg sync.WaitGroup
+					errs := make([]error, t.writers)
+					for w := range t.writers {
+						wg.Go(func() {
+							share := bars[w*n/t.writers : (w+1)*n/t.writers]
+							_, errs[w] = write(ctx, b.auto, tenant, share, size, int64(len(share)))
+						})
+					}
+					wg.Wait()
+					return errors.Join(errs...)
+				})
+				round = append(round, timing{name: t.name, of: t.of, rows: n, elapsed: elapsed})
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		rounds = append(rounds, round)
+	}
+	return summarize(0, size, rounds), nil
+}

@@ -1,0 +1,56 @@
+package duckdb
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Limit measures what the database takes at most. It appends records in batches,
+// which are resolved and sorted beforehand, to an empty table of its own, each in a
+// transaction, without looking for what is there already, and drops the table. It
+// returns the time that the appending took. The tenant's own tables are not touched.
+func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, size int) (elapsed time.Duration, err error) {
+	f, err := t.store.file(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.lockWriter(ctx); err != nil {
+		return 0, wrap(ctx, "limit", err)
+	}
+	defer f.unlockWriter()
+	if err := t.register(f); err != nil {
+		return 0, wrap(ctx, "limit", err)
+	}
+	if _, err := f.conn.ExecContext(ctx, "CREATE TABLE mds_limit AS SELECT * FROM "+t.sql.facts+" LIMIT 0"); err != nil {
+		return 0, wrap(ctx, "limit", err)
+	}
+	sql := t.sql
+	sql.facts = "mds_limit"
+	known := &seriesIDs{ids: make(map[string]int64), next: 1}
+	var batches []*batch[R]
+	for part := range slices.Chunk(records, size) {
+		t.resolve(known, part)
+		cells, _ := given(t.factCells, part)
+		batches = append(batches, newBatch(cells, part, slices.Clone(known.arranger.arrange())))
+	}
+	texts := newWriteTexts(&sql, &t.schema, batches[0].cells)
+	start := time.Now()
+	for _, b := range batches {
+		err = inTransaction(ctx, f.conn, func() error {
+			_, err := t.exec(ctx, f, texts.insert, b, start.UnixMicro())
+			return err
+		})
+		if err != nil {
+			break
+		}
+	}
+	elapsed = time.Since(start)
+	_, dropErr := f.conn.ExecContext(context.WithoutCancel(ctx), "DROP TABLE mds_limit")
+	if err == nil {
+		err = dropErr
+	}
+	return elapsed, wrap(ctx, "limit", err)
+}
