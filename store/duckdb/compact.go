@@ -150,24 +150,24 @@ func (t *Table[R]) compact(ctx context.Context, f *file, done *mds.Compaction) (
 			err = wrap(ctx, "compact "+t.sql.kind, err)
 		}
 	}()
-	steps, rows, err := t.planCompaction(ctx, f.conn)
+	steps, rows, err := t.planCompaction(ctx, f.writerReads())
 	if err != nil || len(steps) == 0 {
 		return false, err
 	}
 	ahead := t.store.layout.stepsAhead(rows)
-	last, err := t.lastRow(ctx, f.conn)
+	last, err := t.lastRow(ctx, f.writerReads())
 	if err != nil {
 		return false, err
 	}
 	n := 0
 	for stay := true; stay && n < min(len(steps), ahead); n++ {
-		moved, err := t.move(ctx, f.conn, steps[n])
+		moved, err := t.move(ctx, f, steps[n])
 		if err != nil {
 			return false, err
 		}
 		done.Moved += moved
 		done.Steps++
-		now, err := t.lastRow(ctx, f.conn)
+		now, err := t.lastRow(ctx, f.writerReads())
 		if err != nil {
 			return false, err
 		}
@@ -182,7 +182,7 @@ func (t *Table[R]) compact(ctx context.Context, f *file, done *mds.Compaction) (
 }
 
 // planCompaction looks at how the facts lie.
-func (t *Table[R]) planCompaction(ctx context.Context, conn *sql.Conn) (steps [][]run, rows int64, err error) {
+func (t *Table[R]) planCompaction(ctx context.Context, conn *reader) (steps [][]run, rows int64, err error) {
 	var chunks []chunk
 	query := fmt.Sprintf("SELECT min(rowid), max(rowid), count(*), min(series_id), max(series_id) FROM %s GROUP BY rowid // %d ORDER BY 1", t.sql.facts, t.store.layout.chunk)
 	err = eachRow(ctx, conn, query, nil, func(values []driver.Value) error {
@@ -215,27 +215,27 @@ func spans(runs []run) [][2]int64 {
 
 // lastRow is the highest row id. Moving n rows raises it by n; where it is another
 // afterwards, a checkpoint has given the rows new ids.
-func (t *Table[R]) lastRow(ctx context.Context, conn *sql.Conn) (id int64, err error) {
-	err = conn.QueryRowContext(ctx, "SELECT coalesce(max(rowid), 0) FROM "+t.sql.facts).Scan(&id)
+func (t *Table[R]) lastRow(ctx context.Context, conn *reader) (id int64, err error) {
+	err = conn.one(ctx, "SELECT coalesce(max(rowid), 0) FROM "+t.sql.facts, nil, &id)
 	return id, err
 }
 
 // move writes rows anew, in order, and removes them from where they were. Whatever
 // the ids are of, as many rows are removed as were written, or nothing is done.
-func (t *Table[R]) move(ctx context.Context, conn *sql.Conn, step []run) (moved int64, err error) {
+func (t *Table[R]) move(ctx context.Context, f *file, step []run) (moved int64, err error) {
 	ranges := spans(step)
 	parts := make([]string, len(ranges))
 	for i, r := range ranges {
 		parts[i] = fmt.Sprintf("SELECT * FROM %s WHERE rowid BETWEEN %d AND %d", t.sql.facts, r[0], r[1])
 	}
 	insert := fmt.Sprintf("INSERT INTO %s SELECT * FROM (%s) ORDER BY series_id, %s", t.sql.facts, strings.Join(parts, " UNION ALL "), t.sql.time)
-	err = inTransaction(ctx, conn, func() error {
-		if moved, err = affected(conn.ExecContext(ctx, insert)); err != nil {
+	err = f.inTransaction(ctx, true, func() error {
+		if moved, err = affected(f.conn.ExecContext(ctx, insert)); err != nil {
 			return err
 		}
 		removed := int64(0)
 		for _, r := range ranges {
-			n, err := affected(conn.ExecContext(ctx, fmt.Sprintf("DELETE FROM %s WHERE rowid BETWEEN %d AND %d", t.sql.facts, r[0], r[1])))
+			n, err := affected(f.conn.ExecContext(ctx, fmt.Sprintf("DELETE FROM %s WHERE rowid BETWEEN %d AND %d", t.sql.facts, r[0], r[1])))
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -309,7 +308,7 @@ func TestCompactionClusters(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stretches int
-	err = f.snapshot(ctx, func(conn *sql.Conn) error {
+	err = f.snapshot(ctx, func(conn *reader) error {
 		return conn.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT series_id, lag(series_id) OVER (ORDER BY rowid) AS before FROM bar_facts) WHERE series_id IS DISTINCT FROM before`).Scan(&stretches)
 	})
 	if err != nil || stretches != 2*symbols {
@@ -468,7 +467,7 @@ func TestTogether(t *testing.T) {
 	f.unlockWriter()
 	wg.Wait()
 	var stamps int
-	err = f.snapshot(ctx, func(conn *sql.Conn) error {
+	err = f.snapshot(ctx, func(conn *reader) error {
 		return conn.QueryRowContext(ctx, `SELECT count(DISTINCT updated_at) FROM bar_facts`).Scan(&stamps)
 	})
 	if err != nil || stamps != 2 {

@@ -36,6 +36,9 @@ type file struct {
 
 	readers readers
 
+	// scans keeps statements that read out of large commits; see inTransaction.
+	scans sync.RWMutex
+
 	// version is the schema version. A file open for reading may have an older
 	// one than this program's, and lack tables.
 	version atomic.Int64
@@ -114,9 +117,8 @@ func (f *file) connect(ctx context.Context) (err error) {
 		// Every query says its order. Without one of its own the database may let
 		// several threads append.
 		"preserve_insertion_order": {"false"},
-		// Each checkpoint compresses what the log holds: in larger pieces it costs
-		// less, and a log of this size is read again within a second.
-		"checkpoint_threshold": {"64MB"},
+		// The writer says when; see checkpoint.
+		"checkpoint_threshold": {"1TB"},
 	}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
@@ -190,11 +192,11 @@ func (f *file) adopt(ctx context.Context, conn *sql.Conn) error {
 
 // hasTable reports whether the file has a table, which one of an older schema
 // that is open for reading may not.
-func (f *file) hasTable(ctx context.Context, conn *sql.Conn, name string) (there bool, err error) {
+func (f *file) hasTable(ctx context.Context, conn *reader, name string) (there bool, err error) {
 	if !f.readOnly || f.version.Load() == int64(SchemaVersion()) && f.cfg.Migrations == nil {
 		return true, nil
 	}
-	err = conn.QueryRowContext(ctx, "SELECT count(*) > 0 FROM duckdb_tables() WHERE table_name = ?", name).Scan(&there)
+	err = conn.one(ctx, "SELECT count(*) > 0 FROM duckdb_tables() WHERE table_name = ?", []any{name}, &there)
 	return there, err
 }
 
@@ -307,6 +309,26 @@ func (f *file) reconnect(ctx context.Context) error {
 	return nil
 }
 
+// maxLog is the size of the log from which on it is brought into the file. Larger
+// pieces are compressed at less cost, and a log of this size is read again within a
+// second.
+const maxLog = 64 << 20
+
+// checkpoint brings the log into the file when it is large. DuckDB would do it as part
+// of a commit, which no snapshot may begin in. What is in the log is on the disk, so
+// that a checkpoint that fails fails nothing else; the file is opened again then. The
+// caller holds the writer's token.
+func (f *file) checkpoint(ctx context.Context) {
+	stat, err := os.Stat(f.path + ".wal")
+	if err != nil || stat.Size() < maxLog || f.conn == nil {
+		return
+	}
+	if _, err := f.conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
+		f.note(err)
+		f.logger.WarnContext(ctx, "checkpoint", "file", f.path, "error", err)
+	}
+}
+
 func (f *file) unlockWriter() { <-f.writer }
 
 // note looks whether err says that the instance is of no use any more.
@@ -327,7 +349,7 @@ func (f *file) noteWrite(err error) {
 }
 
 // snapshot runs fn on a connection of its own, in a snapshot of the file.
-func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err error) {
+func (f *file) snapshot(ctx context.Context, fn func(*reader) error) (err error) {
 	if f.failed.Load() {
 		if err := f.lockWriter(ctx); err != nil {
 			return err
@@ -353,7 +375,7 @@ func (f *file) snapshot(ctx context.Context, fn func(*sql.Conn) error) (err erro
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // returns it to the pool
-	return inSnapshot(ctx, conn, func() error { return fn(conn) })
+	return inSnapshot(ctx, conn, func() error { return fn(&reader{conn, f.scans.RLocker()}) })
 }
 
 func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
@@ -369,8 +391,8 @@ func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
 		}
 	}
 	var version string
-	err := f.snapshot(ctx, func(conn *sql.Conn) error {
-		return conn.QueryRowContext(ctx, "SELECT version()").Scan(&version)
+	err := f.snapshot(ctx, func(conn *reader) error {
+		return conn.one(ctx, "SELECT version()", nil, &version)
 	})
 	info.Engine = "DuckDB " + version
 	return info, err

@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -216,7 +215,7 @@ func (t *Table[R]) picks(conditions []mds.Condition[R], sel *mds.Selection, r *R
 // readAllLatest reads the newest record of every series.
 func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (records []R, bySeries map[int64]R, err error) {
 	bySeries = make(map[int64]R)
-	err = t.read(ctx, "latest", tenant, mds.Selection{}, func(conn *sql.Conn, s *selected[R]) error {
+	err = t.read(ctx, "latest", tenant, mds.Selection{}, func(conn *reader, s *selected[R]) error {
 		facts, err := t.appendFacts(ctx, conn, s, nil, t.sql.latest(s.where), slices.Concat(s.args, s.args))
 		for i := range facts {
 			records = append(records, facts[i].record)
@@ -233,7 +232,7 @@ func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (record
 // readLatest is Latest from the file.
 func (t *Table[R]) readLatest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]R, error) {
 	var newest []R
-	err := t.read(ctx, "latest", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
+	err := t.read(ctx, "latest", tenant, sel, func(conn *reader, s *selected[R]) error {
 		s.known = t.sql.revision != ""
 		facts, err := t.appendFacts(ctx, conn, s, nil, t.sql.latest(s.where), slices.Concat(s.args, s.args))
 		if err != nil {

@@ -39,7 +39,7 @@ func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, si
 	texts := newWriteTexts(&sql, &t.schema, batches[0].cells)
 	start := time.Now()
 	for _, b := range batches {
-		err = inTransaction(ctx, f.conn, func() error {
+		err = f.inTransaction(ctx, true, func() error {
 			_, err := t.exec(ctx, f, texts.insert, b, start.UnixMicro())
 			return err
 		})

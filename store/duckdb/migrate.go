@@ -120,7 +120,8 @@ func (f *file) migrate(ctx context.Context, conn *sql.Conn, steps []migration, f
 	if len(steps) == 0 {
 		return nil
 	}
-	return inTransaction(ctx, conn, func() error {
+	f.conn = conn
+	return f.inTransaction(ctx, false, func() error {
 		if fresh {
 			_, err := conn.ExecContext(ctx, `
 				CREATE TABLE mds_migrations (version INTEGER NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL);

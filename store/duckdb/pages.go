@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -62,7 +61,7 @@ func (t *Table[R]) newPager(s *selected[R], where string, args []any, order []st
 }
 
 // next reads a part and appends it to facts; done tells that it was the last.
-func (p *pager[R]) next(ctx context.Context, conn *sql.Conn, facts []fact[R]) (_ []fact[R], err error) {
+func (p *pager[R]) next(ctx context.Context, conn *reader, facts []fact[R]) (_ []fact[R], err error) {
 	t := p.table
 	if p.rows == nil {
 		text := t.sql.page(p.where, p.order, p.descending, p.after, p.page)
@@ -132,7 +131,7 @@ func (p *pager[R]) skip(micros int64) error {
 }
 
 // appendFacts runs a statement that yields the columns of facts, and appends them.
-func (t *Table[R]) appendFacts(ctx context.Context, conn *sql.Conn, s *selected[R], facts []fact[R], text string, args []any) ([]fact[R], error) {
+func (t *Table[R]) appendFacts(ctx context.Context, conn *reader, s *selected[R], facts []fact[R], text string, args []any) ([]fact[R], error) {
 	before := len(facts)
 	err := eachRow(ctx, conn, text, args, func(values []driver.Value) error {
 		facts = append(facts, fact[R]{})

@@ -23,7 +23,7 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	}
 	records := func(yield func(R, error) bool) {
 		goOn := true
-		err := t.read(ctx, "query", tenant, query.Selection, func(conn *sql.Conn, s *selected[R]) error {
+		err := t.read(ctx, "query", tenant, query.Selection, func(conn *reader, s *selected[R]) error {
 			out := t.newEmitter(conn, func(r R) bool {
 				goOn = yield(r, nil)
 				return goOn
@@ -68,7 +68,7 @@ const maxInstant = 2 << 10
 // the next is read: the database sorts its facts by series id, and they are due in
 // order of identity. An instant of many facts, such as the end of an options day, is
 // read in that order instead.
-func (t *Table[R]) inTimeOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, limit int, out *emitter[R]) (err error) {
+func (t *Table[R]) inTimeOrder(ctx context.Context, conn *reader, s *selected[R], descending bool, limit int, out *emitter[R]) (err error) {
 	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending, limit)
 	defer func() { err = errors.Join(err, p.close()) }()
 	var facts []fact[R]
@@ -125,7 +125,7 @@ func (t *Table[R]) at(s *selected[R], micros int64) *selected[R] {
 
 // inIdentityOrder reads one series after the other, small ones together. It
 // tells whether more are wanted.
-func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool, limit int, out *emitter[R]) (goOn bool, err error) {
+func (t *Table[R]) inIdentityOrder(ctx context.Context, conn *reader, s *selected[R], descending bool, limit int, out *emitter[R]) (goOn bool, err error) {
 	const maxSeries = 5000
 	list, err := t.rowsOfSeries(ctx, conn, s, descending)
 	if err != nil {
@@ -193,7 +193,7 @@ type seriesRows struct{ id, rows int64 }
 
 // rowsOfSeries counts the facts of each series that has any, in order of
 // identity.
-func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected[R], descending bool) ([]seriesRows, error) {
+func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *reader, s *selected[R], descending bool) ([]seriesRows, error) {
 	var list []seriesRows
 	err := eachRow(ctx, conn, t.sql.rowsOfSeries(s.where, descending), s.args, func(values []driver.Value) error {
 		id, err1 := read[int64](values[0])
@@ -206,8 +206,8 @@ func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *sql.Conn, s *selected
 
 // Count returns the number of records that a selection picks.
 func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (n int64, err error) {
-	err = t.read(ctx, "count", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
-		return conn.QueryRowContext(ctx, t.sql.count(s.where, s.known), s.args...).Scan(&n)
+	err = t.read(ctx, "count", tenant, sel, func(conn *reader, s *selected[R]) error {
+		return conn.one(ctx, t.sql.count(s.where, s.known), s.args, &n)
 	})
 	return n, err
 }
@@ -216,7 +216,7 @@ func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selecti
 // identity. Rows, First and Last are of the records within it.
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
 	var list []mds.Series[R]
-	err := t.read(ctx, "series of", tenant, sel, func(conn *sql.Conn, s *selected[R]) error {
+	err := t.read(ctx, "series of", tenant, sel, func(conn *reader, s *selected[R]) error {
 		return eachRow(ctx, conn, t.sql.seriesStats(s.where), s.args, func(values []driver.Value) error {
 			var series mds.Series[R]
 			n, err1 := read[int64](values[0])
@@ -236,9 +236,9 @@ func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Select
 // Info sums up the kind.
 func (t *Table[R]) Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, error) {
 	info := mds.KindInfo{Kind: t.sql.kind}
-	err := t.read(ctx, "info", tenant, mds.Selection{}, func(conn *sql.Conn, _ *selected[R]) error {
+	err := t.read(ctx, "info", tenant, mds.Selection{}, func(conn *reader, _ *selected[R]) error {
 		var first, last sql.NullInt64
-		err := conn.QueryRowContext(ctx, t.sql.info).Scan(&info.Series, &info.Rows, &first, &last)
+		err := conn.one(ctx, t.sql.info, nil, &info.Series, &info.Rows, &first, &last)
 		if first.Valid && last.Valid {
 			from, to := time.UnixMicro(first.Int64).UTC(), time.UnixMicro(last.Int64).UTC()
 			info.First, info.Last = &from, &to
@@ -250,12 +250,12 @@ func (t *Table[R]) Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, e
 
 // read runs fn in one snapshot of the tenant's file with the series that the
 // selection picks.
-func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel mds.Selection, fn func(*sql.Conn, *selected[R]) error) error {
+func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel mds.Selection, fn func(*reader, *selected[R]) error) error {
 	f, err := t.store.file(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	err = f.snapshot(ctx, func(conn *sql.Conn) error {
+	err = f.snapshot(ctx, func(conn *reader) error {
 		if there, err := f.hasTable(ctx, conn, t.sql.facts); err != nil || !there {
 			return err
 		}

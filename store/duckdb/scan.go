@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -18,11 +17,13 @@ import (
 // several times as long for each value as the driver does. The rows belong to
 // whoever has the connection, and are closed before it is given back; the driver has
 // them whole, so that other queries may run before they are read to the end.
-func openRows(ctx context.Context, conn *sql.Conn, query string, args []any) (rows driver.Rows, err error) {
+func openRows(ctx context.Context, conn *reader, query string, args []any) (rows driver.Rows, err error) {
 	named := make([]driver.NamedValue, len(args))
 	for i, arg := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
 	}
+	conn.scans.Lock()
+	defer conn.scans.Unlock()
 	err = conn.Raw(func(raw any) (err error) {
 		rows, err = raw.(driver.QueryerContext).QueryContext(ctx, query, named)
 		return err
@@ -31,7 +32,7 @@ func openRows(ctx context.Context, conn *sql.Conn, query string, args []any) (ro
 }
 
 // eachRow runs a query and hands its rows on, each for the call only.
-func eachRow(ctx context.Context, conn *sql.Conn, query string, args []any, each func([]driver.Value) error) (err error) {
+func eachRow(ctx context.Context, conn *reader, query string, args []any, each func([]driver.Value) error) (err error) {
 	rows, err := openRows(ctx, conn, query, args)
 	if err != nil {
 		return err

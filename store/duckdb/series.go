@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
@@ -28,6 +27,7 @@ type seriesIDs struct {
 	spellings int // of ids, those that are no stored form
 
 	marks    []mark // by id; nil where they have to be read
+	stored   bool   // that there are facts
 	arranger arranger
 }
 
@@ -44,8 +44,9 @@ func (t *Table[R]) loadMarks(ctx context.Context, f *file, known *seriesIDs) err
 	if known.marks != nil {
 		return nil
 	}
+	known.stored = false
 	marks := slices.Repeat([]mark{empty}, int(known.next))
-	err := eachRow(ctx, f.conn, t.sql.marks, nil, func(values []driver.Value) error {
+	err := eachRow(ctx, f.writerReads(), t.sql.marks, nil, func(values []driver.Value) error {
 		id, err1 := read[int64](values[0])
 		first, err2 := read[int64](values[1])
 		last, err3 := read[int64](values[2])
@@ -56,6 +57,7 @@ func (t *Table[R]) loadMarks(ctx context.Context, f *file, known *seriesIDs) err
 			return fmt.Errorf("rows are of series %d, which is not there", id)
 		}
 		marks[id] = mark{first, last}
+		known.stored = true
 		return nil
 	})
 	if err == nil {
@@ -78,6 +80,7 @@ func (k *seriesIDs) fresh(row *batchRow, timeIsValue bool) bool {
 
 // note widens the marks by rows that were written.
 func (k *seriesIDs) note(rows []batchRow) {
+	k.stored = true
 	if short := int(k.next) - len(k.marks); short > 0 {
 		k.marks = append(k.marks, slices.Repeat([]mark{empty}, short)...)
 	}
@@ -98,7 +101,7 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 		known = &seriesIDs{}
 	}
 	known.ids, known.next, known.spellings = make(map[string]int64), 1, 0
-	err := t.eachSeries(ctx, f.conn, "", nil, func(id int64, record *R) {
+	err := t.eachSeries(ctx, f.writerReads(), "", nil, func(id int64, record *R) {
 		known.ids[string(appendKey(nil, t.identity, record))] = id
 		known.next = max(known.next, id+1)
 	})
@@ -110,7 +113,7 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 }
 
 // eachSeries reads the identities that match where.
-func (t *Table[R]) eachSeries(ctx context.Context, conn *sql.Conn, where string, args []any, each func(id int64, record *R)) error {
+func (t *Table[R]) eachSeries(ctx context.Context, conn *reader, where string, args []any, each func(id int64, record *R)) error {
 	return eachRow(ctx, conn, t.sql.loadSeries+where, args, func(values []driver.Value) error {
 		id, err := read[int64](values[0])
 		if err != nil {
@@ -225,7 +228,7 @@ func (t *Table[R]) sameIdentity(a, b *R) bool {
 }
 
 // insertSeries stores new identities; the last of them has id last.
-func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, last int64) error {
+func (t *Table[R]) insertSeries(ctx context.Context, f *file, added []R, last int64) error {
 	if len(added) == 0 {
 		return nil
 	}
@@ -234,7 +237,7 @@ func (t *Table[R]) insertSeries(ctx context.Context, conn *sql.Conn, added []R, 
 		rows[i] = batchRow{series: last - int64(len(added)-1-i), record: int32(i)} // WriteBatch bounds the batch
 	}
 	b := newBatch(t.identityCells, added, rows)
-	_, err := conn.ExecContext(context.WithValue(ctx, batchKey{}, b), t.sql.insertSeries)
+	_, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), t.sql.insertSeries)
 	return err
 }
 
@@ -250,7 +253,7 @@ type selected[R any] struct {
 }
 
 // selectSeries resolves a selection.
-func (t *Table[R]) selectSeries(ctx context.Context, conn *sql.Conn, sel mds.Selection) (*selected[R], error) {
+func (t *Table[R]) selectSeries(ctx context.Context, conn *reader, sel mds.Selection) (*selected[R], error) {
 	conditions, err := t.schema.Conditions(sel)
 	if err != nil {
 		return nil, err
@@ -286,7 +289,7 @@ func (t *Table[R]) selectSeries(ctx context.Context, conn *sql.Conn, sel mds.Sel
 
 // seriesCondition restricts facts to series: by literal ids, which prune row
 // groups, or by a join where there are too many.
-func (t *Table[R]) seriesCondition(ctx context.Context, conn *sql.Conn, where string, args []any) (string, []any, error) {
+func (t *Table[R]) seriesCondition(ctx context.Context, conn *reader, where string, args []any) (string, []any, error) {
 	const maxLiterals = 1000
 	var ids []int64
 	query := fmt.Sprintf("SELECT id FROM %s%s LIMIT %d", t.sql.series, where, maxLiterals+1)
@@ -306,7 +309,7 @@ func (t *Table[R]) seriesCondition(ctx context.Context, conn *sql.Conn, where st
 
 // identify gives facts the identities of their series, which are read as they
 // are met and remembered for the query.
-func (t *Table[R]) identify(ctx context.Context, conn *sql.Conn, s *selected[R], facts []fact[R]) error {
+func (t *Table[R]) identify(ctx context.Context, conn *reader, s *selected[R], facts []fact[R]) error {
 	const (
 		maxRemembered = 1 << 20
 		maxLiterals   = 5000

@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -336,9 +335,9 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 	if err != nil {
 		return err
 	}
-	return wrap(ctx, "ping", f.snapshot(ctx, func(conn *sql.Conn) error {
+	return wrap(ctx, "ping", f.snapshot(ctx, func(conn *reader) error {
 		var one int
-		return conn.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+		return conn.one(ctx, "SELECT 1", nil, &one)
 	}))
 }
 

@@ -67,12 +67,12 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if !sel.KnownAt.IsZero() {
 		return 0, &Error{Op: op, Err: errors.New("what was known at a time is joined from several records; pick these by their own columns")}
 	}
-	s, err := t.selectSeries(ctx, f.conn, sel)
+	s, err := t.selectSeries(ctx, f.writerReads(), sel)
 	if err != nil {
 		return 0, wrap(ctx, op, err)
 	}
 	var deleted int64
-	err = inTransaction(ctx, f.conn, func() error {
+	err = f.inTransaction(ctx, false, func() error {
 		result, err := f.conn.ExecContext(ctx, "DELETE FROM "+t.sql.facts+" WHERE "+s.where, s.args...)
 		if err != nil {
 			return err
@@ -88,5 +88,6 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		f.noteWrite(err)
 		return 0, wrap(ctx, op, err)
 	}
+	f.checkpoint(ctx)
 	return deleted, nil
 }

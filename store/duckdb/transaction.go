@@ -6,18 +6,60 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
+	"sync"
 )
 
-// inTransaction runs fn in a transaction on conn, and rolls back when fn
-// fails.
-func inTransaction(ctx context.Context, conn *sql.Conn, fn func() error) error {
-	return bracket(ctx, conn, "BEGIN TRANSACTION", "COMMIT", fn)
+// inTransaction runs fn in a transaction on the writer's connection, and rolls back
+// when fn fails. The caller holds the writer's token.
+//
+// A large one is committed while no statement reads. DuckDB (1.5.6) hangs row groups
+// that were written whole into the table, as it does with everything that goes into an
+// empty one, before it marks their rows as those of the transaction: a scan that begins
+// in between takes them for committed, whatever its snapshot.
+func (f *file) inTransaction(ctx context.Context, large bool, fn func() error) error {
+	commit := statement{text: "COMMIT"}
+	if large {
+		commit.lock = &f.scans
+	}
+	return bracket(ctx, f.conn, statement{text: "BEGIN TRANSACTION"}, commit, fn)
+}
+
+// statement is the first or the last of a transaction, with the lock that it is run
+// under, if any.
+type statement struct {
+	text string
+	lock sync.Locker
+}
+
+func (s statement) exec(ctx context.Context, conn *sql.Conn) error {
+	if s.lock != nil {
+		s.lock.Lock()
+		defer s.lock.Unlock()
+	}
+	_, err := conn.ExecContext(ctx, s.text)
+	return err
+}
+
+// reader is a connection that is read from.
+type reader struct {
+	*sql.Conn
+	scans sync.Locker // held while a statement is executed
+}
+
+// writerReads reads on the writer's connection. The caller holds the writer's token.
+func (f *file) writerReads() *reader { return &reader{f.conn, f.scans.RLocker()} }
+
+// one reads the only row of a query.
+func (r *reader) one(ctx context.Context, query string, args []any, into ...any) error {
+	r.scans.Lock()
+	defer r.scans.Unlock()
+	return r.QueryRowContext(ctx, query, args...).Scan(into...)
 }
 
 // inSnapshot runs fn in a transaction that reads the file as it is now,
 // whatever is written meanwhile.
 func inSnapshot(ctx context.Context, conn *sql.Conn, fn func() error) error {
-	return bracket(ctx, conn, "BEGIN TRANSACTION READ ONLY", "ROLLBACK", fn)
+	return bracket(ctx, conn, statement{text: "BEGIN TRANSACTION READ ONLY"}, statement{text: "ROLLBACK"}, fn)
 }
 
 // bracket runs fn between begin and end. These two are not interrupted when
@@ -26,12 +68,12 @@ func inSnapshot(ctx context.Context, conn *sql.Conn, fn func() error) error {
 //
 // A connection that cannot be rolled back is of no use to the next one: the
 // pool drops it, and the error wraps errBroken.
-func bracket(ctx context.Context, conn *sql.Conn, begin, end string, fn func() error) (err error) {
+func bracket(ctx context.Context, conn *sql.Conn, begin, end statement, fn func() error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	detached := context.WithoutCancel(ctx)
-	if _, err := conn.ExecContext(detached, begin); err != nil {
+	if err := begin.exec(detached, conn); err != nil {
 		return errors.Join(err, rollback(detached, conn))
 	}
 	returned := false
@@ -46,7 +88,7 @@ func bracket(ctx context.Context, conn *sql.Conn, begin, end string, fn func() e
 		err = ctx.Err()
 	}
 	if err == nil {
-		_, err = conn.ExecContext(detached, end)
+		err = end.exec(detached, conn)
 	}
 	if err == nil {
 		return nil

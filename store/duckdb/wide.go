@@ -2,7 +2,6 @@ package duckdb
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"slices"
@@ -23,14 +22,14 @@ const (
 // first reads, in parts that heed the bytes of the ones before.
 type emitter[R mds.Record[R]] struct {
 	table *Table[R]
-	conn  *sql.Conn
+	conn  *reader
 	yield func(R) bool
 
 	rows  int  // of the next part
 	small bool // that the rows of the last part were
 }
 
-func (t *Table[R]) newEmitter(conn *sql.Conn, yield func(R) bool) *emitter[R] {
+func (t *Table[R]) newEmitter(conn *reader, yield func(R) bool) *emitter[R] {
 	return &emitter[R]{table: t, conn: conn, yield: yield, rows: firstWide}
 }
 
@@ -68,7 +67,7 @@ func (e *emitter[R]) note(part []fact[R]) {
 // widen reads the values of facts of which the keys are known. Ranges of rows
 // are read exactly, and a few of them are fastest; a join is one statement for
 // any number, but holds what lies between its ends in memory, too.
-func (t *Table[R]) widen(ctx context.Context, conn *sql.Conn, facts []fact[R], small bool) error {
+func (t *Table[R]) widen(ctx context.Context, conn *reader, facts []fact[R], small bool) error {
 	at := make(map[int64]*R, len(facts))
 	ids := make([]int64, len(facts))
 	for i := range facts {
@@ -103,7 +102,7 @@ func rangesOf(ids []int64, near int64) [][2]int64 {
 }
 
 // widenRows runs a statement that yields row ids and values.
-func (t *Table[R]) widenRows(ctx context.Context, conn *sql.Conn, at map[int64]*R, text string) error {
+func (t *Table[R]) widenRows(ctx context.Context, conn *reader, at map[int64]*R, text string) error {
 	return eachRow(ctx, conn, text, nil, func(values []driver.Value) error {
 		id, err := read[int64](values[0])
 		if err != nil {

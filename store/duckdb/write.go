@@ -195,6 +195,7 @@ func (t *Table[R]) writeTogether(f *file, batches []*pending[R]) {
 		}
 		w.finish(receipts[i], nil)
 	}
+	f.checkpoint(ctx)
 }
 
 // together is a context that ends when those of all batches have.
@@ -255,8 +256,9 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		r.Written++
 		r.Superseded--
 	}
-	err = inTransaction(ctx, f.conn, func() error {
-		if err := t.insertSeries(ctx, f.conn, added, known.next-1); err != nil {
+	large := len(rows) >= rowGroup/2 || !known.stored
+	err = f.inTransaction(ctx, large, func() error {
+		if err := t.insertSeries(ctx, f, added, known.next-1); err != nil {
 			return err
 		}
 		now := time.Now().UnixMicro()
