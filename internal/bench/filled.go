@@ -151,10 +151,10 @@ func (f *filled) reads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return f.read(ctx, "a day of all symbols, counted", 1440*symbols, func() (int, error) {
-		day := min(f.minutes, 1440)
+	day := min(f.minutes, 1440)
+	return f.read(ctx, "a day of all symbols, counted", day*symbols, func() (int, error) {
 		n, err := bars.Count(ctx, f.tenant, mds.Selection{Start: start, End: start.Add(time.Duration(day) * time.Minute)})
-		return int(n) / day * 1440, err
+		return int(n), err
 	})
 }
 

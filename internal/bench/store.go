@@ -205,6 +205,12 @@ func (b *storeBench) together(ctx context.Context) ([]Row, error) {
 	}
 	b.say("%d writers with batches of %d", writers, size)
 	bars := b.market.inTime(0, n)
+	// Each has symbols of its own, as feeds do.
+	shares := make([][]mds.Bar, writers)
+	for i := range bars {
+		w := i % symbols % writers
+		shares[w] = append(shares[w], bars[i])
+	}
 	var rounds [][]timing
 	for range b.rounds {
 		var round []timing
@@ -218,7 +224,10 @@ func (b *storeBench) together(ctx context.Context) ([]Row, error) {
 					errs := make([]error, t.writers)
 					for w := range t.writers {
 						wg.Go(func() {
-							share := bars[w*n/t.writers : (w+1)*n/t.writers]
+							share := bars
+							if t.writers > 1 {
+								share = shares[w]
+							}
 							_, errs[w] = write(ctx, b.auto, tenant, share, size, int64(len(share)))
 						})
 					}

@@ -69,7 +69,7 @@ const maxInstant = 2 << 10
 // order of identity. An instant of many facts, such as the end of an options day, is
 // read in that order instead.
 func (t *Table[R]) inTimeOrder(ctx context.Context, conn *reader, s *selected[R], descending bool, limit int, out *emitter[R]) (err error) {
-	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(), descending, limit)
+	p := t.newPager(s, s.where, s.args, t.sql.timeOrder(s.single), descending, limit)
 	defer func() { err = errors.Join(err, p.close()) }()
 	var facts []fact[R]
 	for !p.done {

@@ -248,6 +248,7 @@ type selected[R any] struct {
 	rest   string // those that are not about the series
 	within []any  // arguments of rest
 	known  bool   // the versions of a fact are to be joined
+	single bool   // they are of one series
 
 	identities map[int64]*R // those that were met; see identify
 }
@@ -276,7 +277,7 @@ func (t *Table[R]) selectSeries(ctx context.Context, conn *reader, sel mds.Selec
 	s.within = append(s.within, windowArgs...)
 	s.where = s.rest
 	if ofSeries != nil {
-		in, args, err := t.seriesCondition(ctx, conn, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
+		in, args, err := t.seriesCondition(ctx, conn, s, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
 		if err != nil {
 			return nil, err
 		}
@@ -288,15 +289,13 @@ func (t *Table[R]) selectSeries(ctx context.Context, conn *reader, sel mds.Selec
 }
 
 // seriesCondition restricts facts to series: by literal ids, which prune row
-// groups, or by a join where there are too many.
-func (t *Table[R]) seriesCondition(ctx context.Context, conn *reader, where string, args []any) (string, []any, error) {
+// groups, or by a join where there are too many. It remembers their identities.
+func (t *Table[R]) seriesCondition(ctx context.Context, conn *reader, s *selected[R], where string, args []any) (string, []any, error) {
 	const maxLiterals = 1000
 	var ids []int64
-	query := fmt.Sprintf("SELECT id FROM %s%s LIMIT %d", t.sql.series, where, maxLiterals+1)
-	err := eachRow(ctx, conn, query, args, func(values []driver.Value) error {
-		id, err := read[int64](values[0])
+	err := t.eachSeries(ctx, conn, fmt.Sprintf("%s LIMIT %d", where, maxLiterals+1), args, func(id int64, record *R) {
 		ids = append(ids, id)
-		return err
+		s.identities[id] = record
 	})
 	if err != nil {
 		return "", nil, err
@@ -304,6 +303,7 @@ func (t *Table[R]) seriesCondition(ctx context.Context, conn *reader, where stri
 	if len(ids) > maxLiterals {
 		return fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where), args, nil
 	}
+	s.single = len(ids) == 1
 	return inSeries(ids), nil, nil
 }
 

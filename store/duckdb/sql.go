@@ -185,7 +185,12 @@ func newWriteTexts[R any](q *statements, schema *mds.Schema[R], cells []cell[R])
 
 // timeOrder is the order of queries, as far as facts know it: the database
 // sorts by series id where identity is due.
-func (q *statements) timeOrder() []string {
+//
+// Of a single series it need not.
+func (q *statements) timeOrder(single bool) []string {
+	if single {
+		return slices.Concat([]string{q.time}, q.keys)
+	}
 	return slices.Concat([]string{q.time, "series_id"}, q.keys)
 }
 

@@ -1,10 +1,12 @@
 package duckdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,10 +35,8 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if len(records) > math.MaxInt32/2 {
 		return mds.Receipt{}, fmt.Errorf("a batch of %d records is too large", len(records))
 	}
-	for i := range records {
-		if err := t.schema.Validate(&records[i]); err != nil {
-			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
-		}
+	if err := t.validate(records); err != nil {
+		return mds.Receipt{}, err
 	}
 	if t.store.cfg.ReadOnly {
 		return mds.Receipt{}, errReadOnly
@@ -69,6 +69,29 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 		f.unlockWriter()
 	}
 	return w.receipt, wrap(ctx, op, w.err)
+}
+
+// validate refuses a batch for its first record that is not valid. Large batches are
+// looked at by several threads.
+func (t *Table[R]) validate(records []R) error {
+	const least = 16 << 10 // records for a thread
+	shares := max(1, min(len(records)/least, runtime.GOMAXPROCS(0)))
+	errs := make([]error, shares)
+	check := func(n int) {
+		for i := n * len(records) / shares; i < (n+1)*len(records)/shares; i++ {
+			if err := t.schema.Validate(&records[i]); err != nil {
+				errs[n] = &mds.RecordError{Index: i, Err: err}
+				return
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for n := 1; n < shares; n++ {
+		wg.Go(func() { check(n) })
+	}
+	check(0)
+	wg.Wait()
+	return cmp.Or(errs...)
 }
 
 // pending is a batch on its way.
