@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(compactFull); dir != "" {
 		compactOnFullDisk(dir)
 	}
+	if dir := os.Getenv(compactKilled); dir != "" {
+		compactUntilKilled(dir)
+	}
 	if dir := os.Getenv(fullDisk); dir != "" {
 		fillDisk(dir)
 	}
