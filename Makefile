@@ -44,9 +44,13 @@ test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://D
 	@test -n "$(DSN)" || { echo "say which store: make test-dsn DSN=duckdb://DIR" >&2; exit 2; }
 	@MDS_TEST_DSN="$(DSN)" CGO_ENABLED=1 $(GO) test -tags dsn ./store -run '^TestDSN$$' -count=1 -v | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
 
+.PHONY: bench
+bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENCHTIME=1s)
+	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./store/duckdb
+
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
-	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod; do \
+	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod; do \
 		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; \
 	done
 
