@@ -248,7 +248,8 @@ type selected[R any] struct {
 	rest   string // those that are not about the series
 	within []any  // arguments of rest
 	known  bool   // the versions of a fact are to be joined
-	single bool   // they are of one series
+	listed bool   // they are of the series that are in identities
+	single bool   // and that is one
 
 	identities map[int64]*R // those that were met; see identify
 }
@@ -272,20 +273,58 @@ func (t *Table[R]) selectSeries(ctx context.Context, conn *reader, sel mds.Selec
 			s.within = append(s.within, args...)
 		}
 	}
-	window, windowArgs := t.windowCondition(sel)
+	in := ""
+	if ofSeries != nil {
+		if in, s.args, err = t.seriesCondition(ctx, conn, s, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs); err != nil {
+			return nil, err
+		}
+	}
+	window, windowArgs := t.windowCondition(sel, t.labels(sel, s))
 	s.rest = strings.Join(append(append(ofFacts, "true"), window...), " AND ")
 	s.within = append(s.within, windowArgs...)
 	s.where = s.rest
-	if ofSeries != nil {
-		in, args, err := t.seriesCondition(ctx, conn, s, " WHERE "+strings.Join(ofSeries, " AND "), seriesArgs)
-		if err != nil {
-			return nil, err
-		}
+	if in != "" {
 		s.where = in + " AND " + s.rest
-		s.args = append(s.args, args...)
 	}
 	s.args = append(s.args, s.within...)
 	return s, nil
+}
+
+// labels are what the facts of a selection are labelled by, as far as it is known.
+type labels int
+
+const (
+	someDates labels = iota // and some instants, perhaps
+	instants
+	dates
+)
+
+func (t *Table[R]) labels(sel mds.Selection, s *selected[R]) labels {
+	of := func(calendar bool) labels {
+		if calendar {
+			return dates
+		}
+		return instants
+	}
+	switch {
+	case t.schema.Timeframe == nil:
+		return of(t.schema.Dated())
+	case sel.Timeframe != "":
+		return of(sel.Timeframe.Calendar())
+	case !s.listed:
+		return someDates
+	}
+	found := make(map[labels]bool)
+	for _, identity := range s.identities {
+		found[of(t.schema.Timeframe(identity).Calendar())] = true
+	}
+	switch {
+	case !found[dates]:
+		return instants
+	case !found[instants]:
+		return dates
+	}
+	return someDates
 }
 
 // seriesCondition restricts facts to series: by literal ids, which prune row
@@ -303,7 +342,7 @@ func (t *Table[R]) seriesCondition(ctx context.Context, conn *reader, s *selecte
 	if len(ids) > maxLiterals {
 		return fmt.Sprintf("series_id IN (SELECT id FROM %s%s)", t.sql.series, where), args, nil
 	}
-	s.single = len(ids) == 1
+	s.listed, s.single = true, len(ids) == 1
 	return inSeries(ids), nil, nil
 }
 
@@ -392,24 +431,40 @@ func conditionText[R any](c *mds.Condition[R]) (string, []any) {
 }
 
 // windowCondition restricts facts to the window and to what was known. Bounds
-// given in another zone than UTC are other ones for dates than for instants.
-func (t *Table[R]) windowCondition(sel mds.Selection) (conditions []string, args []any) {
-	instants, args := t.bounds(sel, t.schema.Dated())
-	dates, dateArgs := t.bounds(sel, true)
-	switch {
-	case len(args) == 0:
-	case t.schema.Timeframe == nil || slices.Equal(args, dateArgs):
-		conditions = append(conditions, instants)
-	default:
+// given in another zone than UTC are other ones for dates than for instants: where
+// there may be both, what holds for either comes first, which skips row groups.
+func (t *Table[R]) windowCondition(sel mds.Selection, by labels) (conditions []string, args []any) {
+	if by != someDates {
+		if condition, bounds := t.bounds(sel, by == dates); condition != "" {
+			conditions, args = append(conditions, condition), bounds
+		}
+	} else if !sel.Start.IsZero() || !sel.End.IsZero() {
+		ofInstants, args1 := t.bounds(sel, false)
+		ofDates, args2 := t.bounds(sel, true)
+		around, args0 := t.around(sel)
 		calendar := fmt.Sprintf("series_id IN (SELECT id FROM %s WHERE timeframe IN ('%s', '%s', '%s'))", t.sql.series, mds.Day, mds.Week, mds.Month)
-		conditions = append(conditions, fmt.Sprintf("((NOT %[1]s AND %[2]s) OR (%[1]s AND %[3]s))", calendar, instants, dates))
-		args = append(args, dateArgs...)
+		conditions = append(conditions, around, fmt.Sprintf("((NOT %[1]s AND %[2]s) OR (%[1]s AND %[3]s))", calendar, ofInstants, ofDates))
+		args = slices.Concat(args0, args1, args2)
 	}
 	if !sel.KnownAt.IsZero() {
 		conditions = append(conditions, t.sql.revision+" <= make_timestamp(?)")
 		args = append(args, mds.Bound(sel.KnownAt.Truncate(time.Microsecond), false))
 	}
 	return conditions, args
+}
+
+// around is the window that holds that of instants and that of dates.
+func (t *Table[R]) around(sel mds.Selection) (condition string, args []any) {
+	var conditions []string
+	if !sel.Start.IsZero() {
+		conditions = append(conditions, t.sql.time+" >= make_timestamp(?)")
+		args = append(args, min(mds.Bound(sel.Start, false), mds.Bound(sel.Start, true)))
+	}
+	if !sel.End.IsZero() {
+		conditions = append(conditions, t.sql.time+" < make_timestamp(?)")
+		args = append(args, max(mds.Bound(sel.End, false), mds.Bound(sel.End, true)))
+	}
+	return strings.Join(conditions, " AND "), args
 }
 
 func (t *Table[R]) bounds(sel mds.Selection, calendar bool) (condition string, args []any) {
