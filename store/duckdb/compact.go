@@ -228,10 +228,18 @@ func (t *Table[R]) move(ctx context.Context, f *file, step []run) (moved int64, 
 	for i, r := range ranges {
 		parts[i] = fmt.Sprintf("SELECT * FROM %s WHERE rowid BETWEEN %d AND %d", t.sql.facts, r[0], r[1])
 	}
-	insert := fmt.Sprintf("INSERT INTO %s SELECT * FROM (%s) ORDER BY series_id, %s", t.sql.facts, strings.Join(parts, " UNION ALL "), t.sql.time)
+	source := "(" + strings.Join(parts, " UNION ALL ") + ")"
 	err = f.inTransaction(ctx, true, func() error {
-		if moved, err = affected(f.conn.ExecContext(ctx, insert)); err != nil {
+		slices, err := t.slices(ctx, f.writerReads(), source)
+		if err != nil {
 			return err
+		}
+		for _, where := range slices {
+			n, err := affected(f.conn.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s SELECT * FROM %s WHERE %s ORDER BY series_id, %s", t.sql.facts, source, where, t.sql.time)))
+			if err != nil {
+				return err
+			}
+			moved += n
 		}
 		removed := int64(0)
 		for _, r := range ranges {
@@ -246,7 +254,52 @@ func (t *Table[R]) move(ctx context.Context, f *file, step []run) (moved int64, 
 		}
 		return nil
 	})
-	return moved, err
+	if err != nil {
+		return 0, err
+	}
+	return moved, nil
+}
+
+// slices cuts rows into parts that are sorted one after the other, each in a fraction
+// of DuckDB's memory: series after series, and a long one by time.
+func (t *Table[R]) slices(ctx context.Context, conn *reader, source string) (where []string, err error) {
+	most := t.store.sortRows()
+	var first, last, rows int64 // series of the part, and its rows
+	end := func() {
+		if rows > 0 {
+			where = append(where, fmt.Sprintf("series_id BETWEEN %d AND %d", first, last))
+		}
+		rows = 0
+	}
+	query := fmt.Sprintf("SELECT series_id, count(*), min(%[1]s), max(%[1]s) FROM %[2]s GROUP BY series_id ORDER BY series_id", micros(t.schema.TimeColumn().Name), source)
+	err = eachRow(ctx, conn, query, nil, func(values []driver.Value) error {
+		var v [4]int64
+		for i := range v {
+			var err error
+			if v[i], err = read[int64](values[i]); err != nil {
+				return err
+			}
+		}
+		series, n, from, to := v[0], v[1], v[2], v[3]
+		if rows+n > most {
+			end()
+		}
+		if n <= most {
+			if rows == 0 {
+				first = series
+			}
+			last, rows = series, rows+n
+			return nil
+		}
+		parts := n/most + 1
+		width := (to-from)/parts + 1
+		for part := range parts {
+			where = append(where, fmt.Sprintf("series_id = %d AND %s >= make_timestamp(%d) AND %[2]s < make_timestamp(%[4]d)", series, t.sql.time, from+part*width, from+(part+1)*width))
+		}
+		return nil
+	})
+	end()
+	return where, err
 }
 
 func affected(result sql.Result, err error) (int64, error) {

@@ -46,6 +46,7 @@ func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, si
 		if err != nil {
 			break
 		}
+		f.checkpoint(ctx) // as after every write
 	}
 	elapsed = time.Since(start)
 	_, dropErr := f.conn.ExecContext(context.WithoutCancel(ctx), "DROP TABLE mds_limit")

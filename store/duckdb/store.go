@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -70,6 +71,7 @@ type Store struct {
 	dir    string
 	cfg    Config
 	layout layout
+	memory int64 // DuckDB's, in bytes
 
 	mu     sync.Mutex
 	files  map[string]*slot // by slug
@@ -84,6 +86,14 @@ type slot struct {
 }
 
 var memoryLimit = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[KMGkmg]i?[Bb]$`)
+
+// bytesOf reads a memory limit.
+func bytesOf(limit string) int64 {
+	number := strings.TrimRight(limit, " KMGkmgiBb")
+	n, _ := strconv.ParseFloat(number, 64) // Open has checked it
+	unit := map[byte]float64{'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30}
+	return int64(n * unit[strings.ToUpper(strings.TrimSpace(limit[len(number):]))[0]])
+}
 
 // Open returns the store in a folder, which is made if absent (unless the
 // store is for reading only). Files are opened at their tenant's first use.
@@ -111,7 +121,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, layout: usualLayout, files: make(map[string]*slot)}
+	s := &Store{dir: abs, cfg: cfg, layout: usualLayout, memory: bytesOf(cfg.MemoryLimit), files: make(map[string]*slot)}
 	if cfg.ReadOnly {
 		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
 			return nil, s.noStore()
@@ -122,6 +132,13 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 		return nil, folderError(abs, err)
 	}
 	return s, nil
+}
+
+// sortRows is how many rows are sorted at a time: what takes a good part of DuckDB's
+// memory, at half a kilobyte a row.
+func (s *Store) sortRows() int64 {
+	const least = 20_000
+	return max(least, s.memory/512)
 }
 
 func (s *Store) noStore() error {
