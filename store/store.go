@@ -96,6 +96,11 @@ type Config struct {
 	// beside it; with DuckDB "merge". What is stored is the same. Defaults to "auto".
 	WriteMode string
 
+	// Compaction says when a store that puts rows in order for queries by series does
+	// so: "auto" when little is written, at close and on demand, "manual" on demand
+	// only (see [Compacter]). Defaults to "auto".
+	Compaction string
+
 	// Migrations make the tables of kinds of your own: files
 	// duckdb/1001_NAME.sql, numbered from 1001 without a gap. Defaults to none.
 	Migrations fs.FS
@@ -123,6 +128,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 		ReadOnly:    cfg.ReadOnly,
 		MemoryLimit: cfg.MemoryLimit,
 		WriteMode:   cfg.WriteMode,
+		Compaction:  cfg.Compaction,
 		Migrations:  cfg.Migrations,
 		Logger:      cfg.Logger,
 	})

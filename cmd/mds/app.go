@@ -14,6 +14,7 @@ import (
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/duckdb"
 )
 
 // Exit statuses.
@@ -226,11 +227,12 @@ func (a *app) logger() (*slog.Logger, error) {
 }
 
 // access says what a command does with the store.
-type access bool
+type access int
 
 const (
-	reading access = false
-	writing access = true
+	reading access = iota
+	writing
+	loading // much, and compacting at the end
 )
 
 // writingMemory is DuckDB's share where records are held as well: a file of any size
@@ -276,8 +278,11 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 		dsn = "duckdb://" + dir
 	}
 	cfg := store.Config{ReadOnly: access == reading, Logger: logger}
-	if access == writing {
+	if access != reading {
 		cfg.MemoryLimit = writingMemory
+	}
+	if access == loading {
+		cfg.Compaction = duckdb.CompactManual
 	}
 	st, err := store.Open(ctx, dsn, cfg)
 	if err != nil {

@@ -37,6 +37,11 @@ type Config struct {
 	// is the same. Defaults to "auto".
 	WriteMode string
 
+	// Compaction says when rows are put in order for queries by series: "auto" when
+	// little is written, at close and on demand, "manual" on demand only. Defaults to
+	// "auto".
+	Compaction string
+
 	// Migrations make the tables of kinds beside those of this module: files
 	// duckdb/1001_NAME.sql, numbered from 1001 without a gap, which are applied
 	// after the ones of this module. Defaults to none.
@@ -52,9 +57,18 @@ const (
 	WriteMerge = "merge"
 )
 
+// When rows are put in order.
+const (
+	CompactAuto   = "auto"
+	CompactManual = "manual"
+)
+
 func (c Config) withDefaults() Config {
 	if c.WriteMode == "" {
 		c.WriteMode = WriteAuto
+	}
+	if c.Compaction == "" {
+		c.Compaction = CompactAuto
 	}
 	if c.MemoryLimit == "" {
 		c.MemoryLimit = "512MB"
@@ -113,6 +127,9 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	}
 	if cfg.WriteMode != WriteAuto && cfg.WriteMode != WriteMerge {
 		return nil, fmt.Errorf("write mode %q: use %s or %s", cfg.WriteMode, WriteAuto, WriteMerge)
+	}
+	if cfg.Compaction != CompactAuto && cfg.Compaction != CompactManual {
+		return nil, fmt.Errorf("compaction %q: use %s or %s", cfg.Compaction, CompactAuto, CompactManual)
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {

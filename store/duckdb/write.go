@@ -312,7 +312,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		return nil, err
 	}
 	known.note(rows)
-	if t.plain {
+	if t.plain && t.store.cfg.Compaction == CompactAuto {
 		f.upkeep.wrote(f, t.sql.kind, t.store.layout, len(appended), time.Since(start), func(ctx context.Context, done *mds.Compaction) (bool, error) {
 			done.Kind = t.sql.kind
 			return t.compact(ctx, f, done)
