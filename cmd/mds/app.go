@@ -237,7 +237,7 @@ const (
 
 // writingMemory is DuckDB's share where records are held as well: a file of any size
 // is loaded in 300 MB.
-const writingMemory = "128MB"
+const writingMemory = "96MB"
 
 // session is an open store and the tenant a command works for.
 type session struct {

@@ -70,7 +70,7 @@ func TestCompact(t *testing.T) {
 	c := newCLI(t)
 	// Each batch has all symbols: the runs of four of them together are worth moving.
 	o := c.must("ingest", "bars", testFile(t, "week.csv", string(syntheticCSV(t, 140_000))), "--batch-size", "20000")
-	if !strings.Contains(o.stderr, " rows put in order, for queries by series") {
+	if !strings.Contains(o.stderr, " rows put in order, for queries by series, ") {
 		t.Errorf("the ingest says\n%s", o.stderr)
 	}
 	before := c.must("query", "bars", "--format", "csv").stdout

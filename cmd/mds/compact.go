@@ -64,7 +64,12 @@ func compactKind[R mds.Record[R]](ctx context.Context, s *session) (mds.Compacti
 
 // tidy compacts what an ingest of a kind has left in no order. What it does not get
 // done is for another time.
-func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session) error {
+func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session, written int64) error {
+	const long = 5_000_000 // rows that take a few seconds
+	if written > long {
+		fmt.Fprintln(a.stderr, "putting rows in order, for queries by series; Ctrl-C leaves it to mds compact")
+	}
+	start := time.Now()
 	debug.FreeOSMemory() // the batches are done with, and sorting takes some
 	done, err := compactKind[R](ctx, s)
 	if ctx.Err() != nil {
@@ -79,7 +84,7 @@ func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session) error {
 		return errors.Join(errors.New("what was loaded is in the store"), err)
 	}
 	if done.Steps > 0 {
-		fmt.Fprintf(a.stderr, "%s rows put in order, for queries by series\n", count(done.Moved))
+		fmt.Fprintf(a.stderr, "%s rows put in order, for queries by series, %.1f s\n", count(done.Moved), time.Since(start).Seconds())
 	}
 	return nil
 }

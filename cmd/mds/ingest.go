@@ -220,7 +220,7 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		case err != nil:
 			return err
 		}
-		if err := tidy[R](ctx, a, s); err != nil {
+		if err := tidy[R](ctx, a, s, result.Ledger.Written); err != nil {
 			return err
 		}
 		if result.Ledger.Rejected > 0 {
