@@ -30,17 +30,21 @@ func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, si
 	sql := t.sql
 	sql.facts = "mds_limit"
 	known := &seriesIDs{ids: make(map[string]int64), next: 1}
-	var batches []*batch[R]
+	type prepared struct {
+		*batch[R]
+		text string
+	}
+	var batches []prepared
 	for part := range slices.Chunk(records, size) {
 		t.resolve(known, part)
 		cells, _ := given(t.factCells, part)
-		batches = append(batches, newBatch(cells, part, slices.Clone(known.arranger.arrange())))
+		b := newBatch(cells, part, slices.Clone(known.arranger.arrange()))
+		batches = append(batches, prepared{b, newWriteTexts(&sql, &t.schema, cells).insert})
 	}
-	texts := newWriteTexts(&sql, &t.schema, batches[0].cells)
 	start := time.Now()
 	for _, b := range batches {
 		err = f.inTransaction(ctx, true, func() error {
-			_, err := t.exec(ctx, f, texts.insert, b, start.UnixMicro())
+			_, err := t.exec(ctx, f, b.text, b.batch, start.UnixMicro())
 			return err
 		})
 		if err != nil {
