@@ -94,7 +94,7 @@ func printReport(w io.Writer, report bench.Report) error {
 		}
 		name := r.Name
 		if r.Stored > 0 && r.Batch > 0 {
-			name += fmt.Sprintf(", batches of %s", count(int64(r.Batch)))
+			name += ", batches of " + count(int64(r.Batch))
 		}
 		var figures []string
 		if r.RowsPerS > 0 {

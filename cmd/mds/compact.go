@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -72,18 +71,14 @@ func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session, written int6
 	start := time.Now()
 	debug.FreeOSMemory() // the batches are done with, and sorting takes some
 	done, err := compactKind[R](ctx, s)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		fmt.Fprintln(a.stderr, "compaction was interrupted, which costs no data; mds compact goes on with it")
-		return nil
-	}
-	if err != nil && mds.Retryable(err) {
+	case mds.Retryable(err):
 		fmt.Fprintf(a.stderr, "compaction was put off: %v; what was loaded is in the store\n", err)
-		return nil
-	}
-	if err != nil {
-		return errors.Join(errors.New("what was loaded is in the store"), err)
-	}
-	if done.Steps > 0 {
+	case err != nil:
+		return fmt.Errorf("what was loaded is in the store, but %w", err)
+	case done.Steps > 0:
 		fmt.Fprintf(a.stderr, "%s rows put in order, for queries by series, %.1f s\n", count(done.Moved), time.Since(start).Seconds())
 	}
 	return nil

@@ -26,7 +26,7 @@ func newMarket(symbols int) *market {
 
 // bar is that of a symbol and a minute from the start, which may be before it.
 func (m *market) bar(symbol, minute int) mds.Bar {
-	random := rand.New(rand.NewPCG(uint64(symbol), uint64(minute)))
+	random := rand.New(rand.NewPCG(uint64(symbol), uint64(minute))) //nolint:gosec // the same bars every time
 	// A slow wave and small steps: neighbours are near each other.
 	base := 20 + float64(symbol%400) + 5*math.Sin(float64(minute)/500+float64(symbol))
 	open := cents(base + random.Float64()/10)

@@ -180,7 +180,7 @@ func (f *filled) writes(ctx context.Context) error {
 		{"more, in order of time", 10 * size, f.market.inTime(next, n), n},
 		{"backfill symbol by symbol, before what is there", size, f.market.bySymbol(n/size, before-size, size), n},
 		{"backfill symbol by symbol, between what is there", size, f.between(n, size), n},
-		{"mixed: a tenth late or sent again", size, f.mixed(next+n/symbols, n, size), n - n/20},
+		{"mixed: a tenth late or sent again", size, f.mixed(next+n/symbols, n), n - n/20},
 	} {
 		f.say("writing %s", w.name)
 		took, err := write(ctx, f.auto, f.tenant, w.bars, w.batch, int64(w.written))
@@ -203,7 +203,7 @@ func (f *filled) between(n, size int) []mds.Bar {
 }
 
 // mixed are bars in order of time; of each twenty one was sent before and one is late.
-func (f *filled) mixed(minute, n, size int) []mds.Bar {
+func (f *filled) mixed(minute, n int) []mds.Bar {
 	bars := f.market.inTime(minute, n)
 	for i := range bars {
 		switch i % 20 {

@@ -103,12 +103,14 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *reader, s *selected[R]
 
 // sortInstants sorts the facts of each instant by identity.
 func (t *Table[R]) sortInstants(s *selected[R], facts []fact[R], descending bool) {
-	for start, end := 0, 0; start < len(facts); start = end {
-		for end = start + 1; end < len(facts) && facts[end].micros == facts[start].micros; end++ {
+	for start := 0; start < len(facts); {
+		end := start + 1
+		for ; end < len(facts) && facts[end].micros == facts[start].micros; end++ {
 		}
 		if end > start+1 {
 			t.sortByIdentity(s, facts[start:end], descending)
 		}
+		start = end
 	}
 }
 

@@ -74,7 +74,7 @@ func (u *upkeep) look(f *file) {
 			waits = waits || must
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // it is nobody's call
 	defer cancel()
 	if !waits {
 		u.yield = cancel
@@ -180,7 +180,8 @@ func (u *upkeep) last(f *file) {
 		for more := k.rows >= k.layout.group; more && time.Now().Before(end); {
 			var done mds.Compaction
 			var err error
-			if more, err = k.compact(context.Background(), &done); err != nil && !errors.Is(err, context.Canceled) {
+			ctx := context.Background() //nolint:forbidigo // Close has none, and closeTime bounds it
+			if more, err = k.compact(ctx, &done); err != nil && !errors.Is(err, context.Canceled) {
 				f.logger.Warn("compaction", "file", f.path, "error", err)
 			}
 		}

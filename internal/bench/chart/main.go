@@ -6,6 +6,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -46,7 +47,7 @@ func draw(in io.Reader, out io.Writer) error {
 		}
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("no figure of writing in what mds bench store --json printed")
+		return errors.New("no figure of writing in what mds bench store --json printed")
 	}
 	var body strings.Builder
 	y := header
