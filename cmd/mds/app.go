@@ -189,6 +189,9 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 
 // noArgs refuses arguments, which are most often a forgotten flag name.
 func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.Flags().Lookup("symbol") == nil {
+		return usagef("%s takes no arguments, and %q is one", cmd.CommandPath(), args[0])
+	}
 	if len(args) > 0 {
 		return usagef("%s takes no arguments, and %q is one; did you mean --symbol %s?", cmd.CommandPath(), args[0], args[0])
 	}

@@ -24,20 +24,24 @@ func (a *app) benchStoreCommand() *cobra.Command {
 		Short: "Measure writing and reading, beside what the database takes at most",
 		Long: `Measure writing and reading on a throw-away store, or with --dsn in tenants of their
 own, which are removed. It never touches your data, and does not heed MDS_DSN. It
-takes a few minutes; with --full, which needs 8 GB of disk, half an hour.
+takes a minute or two; with --full, which needs 3 GB of disk, five to ten.
 
-Each ratio is the median of rounds in which both sides had their turn, with the
-smallest and the largest beside it. Differences below 15 % are noise on most machines.`,
+Rates and ratios are the medians of three rounds in which both sides had their turn;
+the smallest and the largest ratio stand beside. Where they are far apart, something
+else was busy: run it again.`,
 		Example: "  mds bench store\n  mds bench store --json > store.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Full && cfg.Quick {
+				return usagef("--full measures more and --quick next to nothing; give one of them")
+			}
 			if cmd.Flags().Changed("dsn") {
 				cfg.DSN = a.dsn
 			}
 			return a.runBench(cmd.Context(), cfg, asJSON, bench.Store)
 		},
 	}
-	cmd.Flags().BoolVar(&cfg.Full, "full", false, "on tables of 1, 10 and 100 million rows, too")
+	cmd.Flags().BoolVar(&cfg.Full, "full", false, "on tables of 1, 10 and 100 million rows")
 	benchFlags(cmd, &cfg, &asJSON)
 	return cmd
 }

@@ -219,7 +219,7 @@ func (b *storeBench) together(ctx context.Context) ([]Row, error) {
 			writers  int
 		}{{"1 writer", "", 1}, {fmt.Sprint(writers, " writers at once"), "1 writer", writers}} {
 			err := in(ctx, b.auto, func(tenant mds.Tenant) error {
-				elapsed, err := timed(func() error {
+				run := func(again bool) error {
 					var wg sync.WaitGroup
 					errs := make([]error, t.writers)
 					for w := range t.writers {
@@ -228,13 +228,22 @@ func (b *storeBench) together(ctx context.Context) ([]Row, error) {
 							if t.writers > 1 {
 								share = shares[w]
 							}
-							_, errs[w] = write(ctx, b.auto, tenant, share, size, int64(len(share)))
+							written := int64(len(share))
+							if again {
+								written = 0
+							}
+							_, errs[w] = write(ctx, b.auto, tenant, share, size, written)
 						})
 					}
 					wg.Wait()
 					return errors.Join(errs...)
-				})
-				round = append(round, timing{name: t.name, of: t.of, rows: n, elapsed: elapsed})
+				}
+				first, err := timed(func() error { return run(false) })
+				if err != nil {
+					return err
+				}
+				again, err := timed(func() error { return run(true) })
+				round = append(round, timing{name: t.name, of: t.of, rows: n, elapsed: first}, timing{name: t.name + ", the same again", of: t.name, rows: n, elapsed: again})
 				return err
 			})
 			if err != nil {

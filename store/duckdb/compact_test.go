@@ -466,6 +466,18 @@ func TestTogether(t *testing.T) {
 	waitFor(t, q, 3)
 	f.unlockWriter()
 	wg.Wait()
+	// What is sent again together is looked at together.
+	f.writer <- struct{}{}
+	for i, b := range [][]mds.Bar{{modelBar(0, 1, 1)}, {modelBar(1, 3, 3), modelBar(1, 0, 3)}} {
+		wg.Go(func() {
+			if receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), b); err != nil || receipt != (mds.Receipt{Unchanged: int64(len(b))}) {
+				t.Errorf("batch %d again: %+v, %v", i, receipt, err)
+			}
+		})
+		waitFor(t, q, i+1)
+	}
+	f.unlockWriter()
+	wg.Wait()
 	var stamps int
 	err = f.snapshot(ctx, func(conn *reader) error {
 		return conn.QueryRowContext(ctx, `SELECT count(DISTINCT updated_at) FROM bar_facts`).Scan(&stamps)

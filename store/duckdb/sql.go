@@ -134,11 +134,12 @@ func argument[R any](c *mds.Column[R], r *R) (placeholder string, value any) {
 	return "?", *c.Text(r)
 }
 
-// writeTexts are the two ways of writing a batch. Both take one argument,
-// updated_at in microseconds.
+// writeTexts are what is done with a batch. Each takes one argument, updated_at in
+// microseconds.
 type writeTexts struct {
 	insert string // rows of which none is stored
 	merge  string // the diff-aware upsert: an equal row is not touched
+	equal  string // counts the rows that are stored as they are
 }
 
 // writeTexts are those for batches of some cells; the other columns are missing in
@@ -167,6 +168,8 @@ func newWriteTexts[R any](q *statements, schema *mds.Schema[R], cells []cell[R])
 		return strings.Join(parts, separator)
 	}
 	all := slices.Concat(key, replaced, []string{"updated_at"})
+	plainKey := each(key, "f.%[1]s = b.%[1]s", " AND ")
+	differ := each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR ")
 	source := fmt.Sprintf("(SELECT %s, make_timestamp(?) AS updated_at FROM %s()) b", strings.Join(read, ", "), q.function)
 	return writeTexts{
 		insert: fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s", q.facts, strings.Join(all, ", "), source),
@@ -177,9 +180,9 @@ func newWriteTexts[R any](q *statements, schema *mds.Schema[R], cells []cell[R])
 		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
 		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
 			q.facts, source,
-			each(key, "f.%[1]s = b.%[1]s", " AND "),
-			each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
+			plainKey, differ, each(replaced, "%[1]s = b.%[1]s", ", "),
 			strings.Join(all, ", "), each(all, "b.%s", ", ")),
+		equal: fmt.Sprintf("SELECT count(*) FROM %s f JOIN %s ON %s WHERE NOT (%s)", q.facts, source, plainKey, differ),
 	}
 }
 

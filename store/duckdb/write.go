@@ -294,6 +294,15 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 				return err
 			}
 		}
+		if done, err := t.unchanged(ctx, f, texts.equal, cells, records, merged, now); err != nil {
+			return err
+		} else if done {
+			for i, rows := range merged {
+				receipts[i].Superseded -= int64(len(rows))
+				receipts[i].Unchanged += int64(len(rows))
+			}
+			return nil
+		}
 		for i, rows := range merged {
 			if len(rows) == 0 {
 				continue
@@ -322,6 +331,27 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		t.noteLatest(latestOf[R](f, t.sql.kind), records, rows)
 	}
 	return receipts, nil
+}
+
+// unchanged reports that all rows of several batches are stored as they are, as those
+// are that are sent again: one look at them together spares a merge of each. For one
+// batch the merge is that look.
+func (t *Table[R]) unchanged(ctx context.Context, f *file, text string, cells []cell[R], records []R, merged [][]batchRow, now int64) (bool, error) {
+	var rows []batchRow
+	batches := 0
+	for _, m := range merged {
+		rows = append(rows, m...)
+		if len(m) > 0 {
+			batches++
+		}
+	}
+	if batches < 2 {
+		return false, nil
+	}
+	var equal int64
+	b := newBatch(cells, records, rows)
+	err := f.writerReads().one(context.WithValue(ctx, batchKey{}, b), text, []any{now}, &equal)
+	return equal == int64(len(rows)), err
 }
 
 // register makes the kind's batch function known to the instance.
