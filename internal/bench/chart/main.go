@@ -11,6 +11,7 @@ import (
 	"html"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/marketdatastore/mds/internal/bench"
@@ -53,7 +54,7 @@ func draw(in io.Reader, out io.Writer) error {
 	y := header
 	group := ""
 	for _, r := range rows {
-		about := fmt.Sprintf("empty table, batches of %d", r.Batch)
+		about := "empty table, batches of " + thousands(r.Batch)
 		if r.Stored > 0 {
 			about = fmt.Sprintf("table of %d million rows", r.Stored/1_000_000)
 		}
@@ -65,15 +66,15 @@ func draw(in io.Reader, out io.Writer) error {
 		}
 		name := r.Name
 		if r.Stored > 0 {
-			name += fmt.Sprintf(" (%d)", r.Batch)
+			name += " (" + thousands(r.Batch) + ")"
 		}
 		color := "#3b7dd8"
 		if strings.HasPrefix(r.Name, "limit") {
 			color = "#999999"
 		}
 		length := r.RowsPerS / most * (width - left - right)
-		fmt.Fprintf(&body, `<text x="%d" y="%d" text-anchor="end">%s</text><rect x="%d" y="%d" width="%.0f" height="14" fill="%s"/><text x="%.0f" y="%d">%.0f k rows/s</text>`+"\n",
-			left-8, y+15, html.EscapeString(name), left, y+4, length, color, left+length+6, y+15, r.RowsPerS/1000)
+		fmt.Fprintf(&body, `<text x="%d" y="%d" text-anchor="end">%s</text><rect x="%d" y="%d" width="%.0f" height="14" fill="%s"/><text x="%.0f" y="%d">%s k rows/s</text>`+"\n",
+			left-8, y+15, html.EscapeString(name), left, y+4, length, color, left+length+6, y+15, thousands(int(r.RowsPerS/1000+0.5)))
 		y += line
 	}
 	_, err := fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">
@@ -83,4 +84,13 @@ func draw(in io.Reader, out io.Writer) error {
 %s</svg>
 `, width, y+line/2, body.String())
 	return err
+}
+
+// thousands writes a number with separators.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
 }
