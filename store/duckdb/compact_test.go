@@ -280,7 +280,7 @@ func TestModelWithCompaction(t *testing.T) {
 // place afterwards.
 func TestCompactionClusters(t *testing.T) {
 	const symbols, minutes = 50, 8000
-	s := open(t, t.TempDir(), Config{})
+	s := open(t, t.TempDir(), Config{Compaction: CompactManual})
 	s.layout = layout{group: 1000, segment: 200_000, chunk: 100}
 	table := NewTable[mds.Bar](s)
 	for minute := range minutes {
@@ -321,7 +321,7 @@ func TestCompactionClusters(t *testing.T) {
 
 // TestReadsDuringCompaction begins queries, moves all rows, and reads on.
 func TestReadsDuringCompaction(t *testing.T) {
-	s := open(t, t.TempDir(), Config{})
+	s := open(t, t.TempDir(), Config{Compaction: CompactManual})
 	s.layout = layout{group: 1000, segment: 50_000, chunk: 100}
 	table := NewTable[mds.Bar](s)
 	const n = 60_000
@@ -520,7 +520,7 @@ const compactFull = "MDS_TEST_COMPACT_FULL_DISK"
 // makes room, and compacts.
 func compactOnFullDisk(dir string) {
 	ctx := context.Background()
-	s, err := Open(ctx, filepath.Join(dir, "store"), Config{})
+	s, err := Open(ctx, filepath.Join(dir, "store"), Config{Compaction: CompactManual})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
