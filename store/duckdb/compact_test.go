@@ -497,6 +497,27 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// TestTurnThatCameTooLate has a writer get the token after another one has written its
+// batch: it gives the token back.
+func TestTurnThatCameTooLate(t *testing.T) {
+	s := open(t, t.TempDir(), Config{})
+	table := NewTable[mds.Bar](s)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &pending[mds.Bar]{ctx: ctx, done: make(chan struct{})}
+	w.finish(mds.Receipt{}, nil)
+	for range 2 {
+		if err := f.lockWriter(ctx); err != nil {
+			t.Fatal(err)
+		}
+		table.takeTurn(f, queueOf[mds.Bar](f, "bars"), w)
+	}
+}
+
 // waitFor waits until some batches wait for the writer.
 func waitFor(t *testing.T, q *queue[mds.Bar], n int) {
 	t.Helper()

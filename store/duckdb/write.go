@@ -62,12 +62,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 		<-w.done // another one is writing it, and knows how it ends
 		return w.receipt, wrap(ctx, op, w.err)
 	}
-	select {
-	case <-w.done:
-	default:
-		t.writeQueue(f, queue, w)
-		f.unlockWriter()
-	}
+	t.takeTurn(f, queue, w)
 	return w.receipt, wrap(ctx, op, w.err)
 }
 
@@ -161,9 +156,10 @@ func (q *queue[R]) take() []*pending[R] {
 	return together
 }
 
-// writeQueue writes what waits until own is written. The caller holds the writer's
-// token.
-func (t *Table[R]) writeQueue(f *file, q *queue[R], own *pending[R]) {
+// takeTurn writes what waits until own is written, which another one may have done by
+// now, and gives the writer's token back, which the caller holds.
+func (t *Table[R]) takeTurn(f *file, q *queue[R], own *pending[R]) {
+	defer f.unlockWriter()
 	for {
 		select {
 		case <-own.done:
