@@ -27,8 +27,10 @@ type NDJSON[R mds.Record[R]] struct {
 	input   bytes.Reader
 	members []simpleMember
 	order   []*field // of the members of the line before
-	row     int      // of those that were cut as simple ones
-	careful bool     // no line is: for tests
+	// newNames are names of the line that no line before has.
+	newNames [][]byte
+	row      int  // of those that were cut as simple ones
+	careful  bool // no line is: for tests
 
 	mapped map[string]bool // names of Options.Columns, and whether they were met
 	cut    bool            // that more names were ignored than are listed
@@ -217,6 +219,7 @@ func (d *NDJSON[R]) object(record *R) error {
 		if err != nil {
 			return err
 		}
+		d.meet(from)
 		value, err := d.decoder.ReadValue()
 		if err != nil {
 			return d.syntax(err)
@@ -269,13 +272,17 @@ func (d *NDJSON[R]) field(quoted []byte) (*field, error) {
 		return nil, d.syntax(err)
 	}
 	f := &field{name: string(name), quoted: string(quoted), targets: d.find(string(name))}
-	if len(f.targets) == 0 {
-		d.ignore(f)
-	}
 	if len(d.fields) < maxFields {
 		d.fields[string(quoted)] = f
 	}
 	return f, nil
+}
+
+// meet notes that a line has a field.
+func (d *NDJSON[R]) meet(f *field) {
+	if len(f.targets) == 0 {
+		d.ignore(f)
+	}
 }
 
 // maxFields is the most names that are remembered: a file whose names are data

@@ -1,5 +1,10 @@
 package codec
 
+import (
+	"bytes"
+	"slices"
+)
+
 // Most lines of NDJSON are flat objects of numbers and strings without escapes. Such
 // a line is cut here, in a fraction of the time; any other is left to the tokenizer,
 // which also finds what is wrong with it. Whatever is cut here is JSON as RFC 8259
@@ -111,6 +116,34 @@ func skipNumber(line []byte, i int) int {
 	return i
 }
 
+// twice finds the fields of the members that were met before, and reports whether
+// there may be one name twice.
+func (d *NDJSON[R]) twice() bool {
+	const most = 64 // names that were not met before
+	d.row++
+	d.newNames = d.newNames[:0]
+	for i := range d.members {
+		m := &d.members[i]
+		// Lines name their fields in the same order, most often.
+		if i < len(d.order) && d.order[i].quoted == string(m.name) {
+			m.from = d.order[i]
+		} else {
+			m.from = d.fields[string(m.name)]
+		}
+		switch {
+		case m.from == nil && (len(d.newNames) == most || slices.ContainsFunc(d.newNames, func(name []byte) bool { return bytes.Equal(name, m.name) })):
+			return true
+		case m.from == nil:
+			d.newNames = append(d.newNames, m.name)
+		case m.from.row == d.row:
+			return true
+		default:
+			m.from.row = d.row
+		}
+	}
+	return false
+}
+
 // simple reads the members of the line's object, unless it is no simple one, or names
 // a field twice.
 func (d *NDJSON[R]) simple(record *R) (done bool, err error) {
@@ -121,27 +154,22 @@ func (d *NDJSON[R]) simple(record *R) (done bool, err error) {
 	if d.members, ok = cutSimple(d.members, d.raw); !ok {
 		return false, nil
 	}
-	d.row++
+	if d.twice() {
+		return false, nil
+	}
 	for i := range d.members {
 		m := &d.members[i]
-		// Lines name their fields in the same order, most often.
-		if i < len(d.order) && d.order[i].quoted == string(m.name) {
-			m.from = d.order[i]
-		} else if m.from, err = d.field(m.name); err != nil {
-			return true, err
+		if m.from == nil {
+			if m.from, err = d.field(m.name); err != nil {
+				return true, err
+			}
 		}
-		if m.from.row == d.row {
-			return false, nil
-		}
-		m.from.row = d.row
 		if i < len(d.order) {
 			d.order[i] = m.from
 		} else {
 			d.order = append(d.order, m.from)
 		}
-	}
-	for i := range d.members {
-		m := &d.members[i]
+		d.meet(m.from)
 		if m.value[0] == 'n' {
 			continue
 		}

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strconv"
@@ -36,6 +37,15 @@ func decodeAll(text string, careful bool) (rows []any, ignored []string, warning
 	}
 }
 
+// names are members of so many names.
+func names(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf(`"n%d":%d`, i, i)
+	}
+	return strings.Join(list, ",")
+}
+
 // FuzzSimple compares lines that are cut here with the tokenizer's reading of them.
 func FuzzSimple(f *testing.F) {
 	good := `{"symbol":"A","ts":"2024-01-02T14:30:00Z","open":1.5,"close":-2,"volume":1e3,"x":null}`
@@ -62,6 +72,10 @@ func FuzzSimple(f *testing.F) {
 		`{"symbol":"A","ts":"2024-01-02T14:30:00Z","close":true}`,
 		`{"symbol":"A","ts":"2024-01-02T14:30:00Z","close":[1]}`,
 		`{"c":1,"close":2,"symbol":"A","ts":"2024-01-02T14:30:00Z"}`,
+		`{"o":"","open":0,"":null}`,
+		`{"b":1,"a":2,"b":3,"c":4}`,
+		good + "\n" + `{` + names(63) + `}` + "\n" + `{"z":1,` + names(130) + `}`,
+		`{"y":1,` + names(64) + `,"y":2}`,
 		`{}`, `{ }`, `{"":1}`, `{"a"}`, `{"a":}`, `{,}`, "{\"a\":\"\x01\"}", "{\"a\":\"\x7f\"}",
 	} {
 		f.Add(text)
