@@ -1,6 +1,7 @@
 package mds
 
 import (
+	"slices"
 	"time"
 )
 
@@ -152,6 +153,14 @@ func (s *Schema[R]) Size(r *R) int {
 		n += s.Columns[i].size(r)
 	}
 	return n
+}
+
+// Plain reports that records are numbers beside their identity and time: they are
+// small, and Normalize changes nothing but their identity.
+func (s *Schema[R]) Plain() bool {
+	return !slices.ContainsFunc(s.ByRole(Key, Revision, Value), func(c *Column[R]) bool {
+		return c.Role != Value || !c.Numeric()
+	})
 }
 
 // Equal reports whether two records in their stored form have equal columns.

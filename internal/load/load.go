@@ -134,6 +134,9 @@ type load[R mds.Record[R]] struct {
 	// writing receives the outcome of the batch that is being written, nil while
 	// none is.
 	writing chan outcome[R]
+	// reading ends as a write fails.
+	reading context.Context
+	stop    context.CancelFunc
 	spare   []R // a batch that was written, to be filled again
 
 	bytesBefore  int64 // of the files done
@@ -156,9 +159,11 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 		}
 	}
 	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R]()}
-	l.small = !slices.ContainsFunc(l.schema.ByRole(mds.Key, mds.Revision, mds.Value), func(c *mds.Column[R]) bool { return !c.Numeric() })
+	l.small = l.schema.Plain()
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
+	l.reading, l.stop = context.WithCancel(ctx)
+	defer l.stop()
 	err := l.run(ctx)
 	// The batch in hand is written whatever ended the reading. That it could
 	// not be is worse news than what ended it.
@@ -178,7 +183,7 @@ func (l *load[R]) run(ctx context.Context) error {
 	}
 	for i, name := range l.cfg.Files {
 		if err := l.file(ctx, name); err != nil {
-			if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
+			if cause := l.reading.Err(); cause != nil && errors.Is(err, cause) {
 				return ErrInterrupted
 			}
 			if errors.Is(err, ErrInterrupted) || !aboutInput(err) {
@@ -217,7 +222,7 @@ func (l *load[R]) measure() error {
 func (l *load[R]) file(ctx context.Context, name string) (err error) {
 	var stdin io.Reader
 	if name == "-" {
-		stdin = interruptible(ctx, l.cfg.Stdin)
+		stdin = interruptible(l.reading, l.cfg.Stdin)
 	}
 	f, err := codec.Open(name, stdin)
 	if err != nil {
@@ -242,8 +247,8 @@ func (l *load[R]) file(ctx context.Context, name string) (err error) {
 		}
 	}()
 	for {
-		if err := ctx.Err(); err != nil {
-			return ErrInterrupted
+		if ctx.Err() != nil || l.reading.Err() != nil {
+			return ErrInterrupted // or a write has failed, which is told instead
 		}
 		more, err := l.next(ctx, decoder, name)
 		if err != nil || !more {
@@ -307,6 +312,9 @@ func (l *load[R]) flush(ctx context.Context) error {
 	batch, done := l.batch, make(chan outcome[R], 1)
 	go func() {
 		receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), batch)
+		if err != nil {
+			l.stop() // what a pipe may yet bring is of no use
+		}
 		done <- outcome[R]{batch, receipt, err}
 	}()
 	l.writing = done

@@ -220,3 +220,22 @@ func TestSymbolOf(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedWriteEndsReading has a batch fail while a pipe brings nothing.
+func TestFailedWriteEndsReading(t *testing.T) {
+	stdin, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer input.Close()
+	if _, err := fmt.Fprintln(input, "symbol,ts,close\nA,"+strings.Join(rows(5), "\nA,")); err != nil {
+		t.Fatal(err)
+	}
+	result, _, err := run(context.Background(), t, &memory{failAt: 1}, func(cfg *load.Config[mds.Bar]) {
+		cfg.Stdin, cfg.SymbolFromFile = stdin, false
+	}, "-")
+	if !errors.Is(err, errFull) || result.Ledger.Unwritten < 4 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
