@@ -22,8 +22,7 @@ type layout struct {
 	// group is the number of rows in no order from which on it is worth while.
 	group int64
 	// segment is how many rows are put in order together. It bounds the time for
-	// which the writer is kept waiting (under a second), and what the disk has to
-	// hold beside the data.
+	// which writers are kept waiting, and what the disk has to hold beside the data.
 	segment int64
 	// chunk is how finely the order of rows is looked at.
 	chunk int64
@@ -31,9 +30,9 @@ type layout struct {
 
 var usualLayout = layout{group: rowGroup, segment: 16 * rowGroup, chunk: 2048}
 
-// stepsAhead is how many segments are moved before the room of the first is free
-// again: looking at how many rows lie takes its time.
-func (l layout) stepsAhead(rows int64) int { return 1 + int(rows/(12*l.segment)) }
+// room is how many of some rows are moved before that of the first is free again:
+// looking at how all of them lie takes its time.
+func (l layout) room(rows int64) int64 { return max(1, rows/12) }
 
 // chunk is some rows that lie together: their row ids, and what series they are of.
 type chunk struct {
@@ -112,9 +111,8 @@ func (l layout) plan(runs []run) (steps [][]run) {
 // writers get their turn between the segments. A process that is killed, or a disk
 // that is full, leaves every row where it was or where it goes; a second call goes on.
 //
-// Beside the data the disk has to hold two million rows, or a twelfth of all where
-// that is more, a second time; and what queries that last longer than the compaction
-// still read.
+// Beside the data the disk has to hold three million rows and a twelfth of all a second
+// time; and what queries that last longer than the compaction still read.
 func (t *Table[R]) Compact(ctx context.Context, tenant mds.Tenant) (mds.Compaction, error) {
 	var done mds.Compaction
 	if t.store.cfg.ReadOnly {
@@ -124,80 +122,78 @@ func (t *Table[R]) Compact(ctx context.Context, tenant mds.Tenant) (mds.Compacti
 	if err != nil || !t.plain {
 		return done, err
 	}
-	done.Kind = t.sql.kind
-	for more := true; more; {
-		if err := f.lockWriter(ctx); err != nil {
-			return done, wrap(ctx, "compact "+t.sql.kind, err)
-		}
-		more, err = t.compact(ctx, f, &done)
-		f.unlockWriter()
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	err = t.compact(ctx, f, f.taking, &done)
+	return done, err
 }
 
-// compact does the next steps, and tells whether there are more. The caller holds the
-// writer's token.
-func (t *Table[R]) compact(ctx context.Context, f *file, done *mds.Compaction) (more bool, err error) {
-	defer func() {
-		if err == nil && !more {
-			f.upkeep.inOrder(t.sql.kind)
+// turn runs a function that needs the writer's token.
+type turn func(ctx context.Context, fn func() error) error
+
+// compact puts rows in order until they are, or ctx ends. Writers are let in between
+// its turns; what is to be done is looked at outside of them.
+func (t *Table[R]) compact(ctx context.Context, f *file, turn turn, done *mds.Compaction) (err error) {
+	done.Kind = t.sql.kind
+	defer func() { err = wrap(ctx, "compact "+t.sql.kind, err) }()
+	for {
+		noted, times := f.upkeep.noted(t.sql.kind), f.rows.times.Load()
+		var steps [][]run
+		var room int64 // for rows that were moved
+		err := f.snapshot(ctx, false, func(conn *reader) (err error) {
+			steps, room, err = t.planCompaction(ctx, conn)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(steps) == 0 {
+			f.upkeep.inOrder(t.sql.kind, noted)
+			return nil
+		}
+		for err == nil && len(steps) > 0 && f.moved.Load() < room {
+			err = turn(ctx, func() (err error) {
+				if now := f.rows.times.Load(); now != times {
+					times = now // the ids of the plan may be of other rows by now
+					steps, _, err = t.planCompaction(ctx, f.writerReads())
+				}
+				if err == nil && len(steps) > 0 {
+					err = t.move(ctx, f, steps[0], done)
+					steps = steps[1:]
+				}
+				f.noteWrite(err)
+				return err
+			})
 		}
 		if err != nil {
+			return err
+		}
+		// The room of the moved rows is given back here, unless a query still reads them.
+		err = turn(ctx, func() error {
+			err := f.writeOut(ctx)
 			f.noteWrite(err)
-			err = wrap(ctx, "compact "+t.sql.kind, err)
-		}
-	}()
-	steps, rows, err := t.planCompaction(ctx, f.writerReads())
-	if err != nil || len(steps) == 0 {
-		return false, err
-	}
-	ahead := t.store.layout.stepsAhead(rows)
-	last, err := t.lastRow(ctx, f.writerReads())
-	if err != nil {
-		return false, err
-	}
-	n := 0
-	for stay := true; stay && n < min(len(steps), ahead); n++ {
-		moved, err := t.move(ctx, f, steps[n])
+			return err
+		})
 		if err != nil {
-			return false, err
+			return err
 		}
-		done.Moved += moved
-		done.Steps++
-		now, err := t.lastRow(ctx, f.writerReads())
-		if err != nil {
-			return false, err
-		}
-		stay, last = now == last+moved, now
 	}
-	more = n < len(steps)
-	// The room of the moved rows is given back here, unless a query still reads them.
-	if _, err := f.conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
-		return false, err
-	}
-	return more, ctx.Err()
 }
 
 // planCompaction looks at how the facts lie.
-func (t *Table[R]) planCompaction(ctx context.Context, conn *reader) (steps [][]run, rows int64, err error) {
+func (t *Table[R]) planCompaction(ctx context.Context, conn *reader) (steps [][]run, room int64, err error) {
 	var chunks []chunk
+	var rows int64
 	query := fmt.Sprintf("SELECT min(rowid), max(rowid), count(*), min(series_id), max(series_id) FROM %s GROUP BY rowid // %d ORDER BY 1", t.sql.facts, t.store.layout.chunk)
+	var v [5]int64
 	err = eachRow(ctx, conn, query, nil, func(values []driver.Value) error {
-		var v [5]int64
-		for i := range v {
-			var err error
-			if v[i], err = read[int64](values[i]); err != nil {
-				return err
-			}
+		if err := readInts(v[:], values); err != nil {
+			return err
 		}
 		chunks = append(chunks, chunk{v[0], v[1], v[2], v[3], v[4]})
 		rows += v[2]
 		return nil
 	})
-	return t.store.layout.plan(t.store.layout.runs(chunks)), rows, err
+	l := t.store.layout
+	return l.plan(l.runs(chunks)), l.room(rows), err
 }
 
 // spans are the ranges of row ids of runs.
@@ -213,28 +209,22 @@ func spans(runs []run) [][2]int64 {
 	return out
 }
 
-// lastRow is the highest row id. Moving n rows raises it by n; where it is another
-// afterwards, a checkpoint has given the rows new ids.
-func (t *Table[R]) lastRow(ctx context.Context, conn *reader) (id int64, err error) {
-	err = conn.one(ctx, "SELECT coalesce(max(rowid), 0) FROM "+t.sql.facts, nil, &id)
-	return id, err
-}
-
 // move writes rows anew, in order, and removes them from where they were. Whatever
 // the ids are of, as many rows are removed as were written, or nothing is done.
-func (t *Table[R]) move(ctx context.Context, f *file, step []run) (moved int64, err error) {
+func (t *Table[R]) move(ctx context.Context, f *file, step []run, done *mds.Compaction) error {
 	ranges := spans(step)
 	parts := make([]string, len(ranges))
 	for i, r := range ranges {
 		parts[i] = fmt.Sprintf("SELECT * FROM %s WHERE rowid BETWEEN %d AND %d", t.sql.facts, r[0], r[1])
 	}
 	source := "(" + strings.Join(parts, " UNION ALL ") + ")"
-	err = f.inTransaction(ctx, true, func() error {
-		slices, err := t.slices(ctx, f.writerReads(), source)
+	var moved int64
+	err := f.inTransaction(ctx, true, func() error {
+		parts, err := t.sortable(ctx, f.writerReads(), source)
 		if err != nil {
 			return err
 		}
-		for _, where := range slices {
+		for _, where := range parts {
 			n, err := affected(f.conn.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s SELECT * FROM %s WHERE %s ORDER BY series_id, %s", t.sql.facts, source, where, t.sql.time)))
 			if err != nil {
 				return err
@@ -254,15 +244,17 @@ func (t *Table[R]) move(ctx context.Context, f *file, step []run) (moved int64, 
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
+	if err == nil {
+		f.moved.Add(moved)
+		done.Moved += moved
+		done.Steps++
 	}
-	return moved, nil
+	return err
 }
 
-// slices cuts rows into parts that are sorted one after the other, each in a fraction
+// sortable cuts rows into parts that are sorted one after the other, each in a fraction
 // of DuckDB's memory: series after series, and a long one by time.
-func (t *Table[R]) slices(ctx context.Context, conn *reader, source string) (where []string, err error) {
+func (t *Table[R]) sortable(ctx context.Context, conn *reader, source string) (where []string, err error) {
 	most := t.store.sortRows()
 	var first, last, rows int64 // series of the part, and its rows
 	end := func() {
@@ -272,13 +264,10 @@ func (t *Table[R]) slices(ctx context.Context, conn *reader, source string) (whe
 		rows = 0
 	}
 	query := fmt.Sprintf("SELECT series_id, count(*), min(%[1]s), max(%[1]s) FROM %[2]s GROUP BY series_id ORDER BY series_id", micros(t.schema.TimeColumn().Name), source)
+	var v [4]int64
 	err = eachRow(ctx, conn, query, nil, func(values []driver.Value) error {
-		var v [4]int64
-		for i := range v {
-			var err error
-			if v[i], err = read[int64](values[i]); err != nil {
-				return err
-			}
+		if err := readInts(v[:], values); err != nil {
+			return err
 		}
 		series, n, from, to := v[0], v[1], v[2], v[3]
 		if rows+n > most {

@@ -123,15 +123,26 @@ func wrap(ctx context.Context, op string, err error) error {
 	case strings.Contains(text, "No space left on device"), strings.Contains(text, "Disk quota exceeded"):
 		e.Err, e.Hint, e.retry = errDiskFull, "free some space and run it again: what was acknowledged is kept", true
 	case errors.As(err, &driverErr):
+		e.Err = firstLineError{err}
 		switch driverErr.Type {
 		case duckdb.ErrorTypeOutOfMemory:
-			e.Hint, e.retry = "raise the memory limit", true
+			e.Hint, e.retry = "give the database more with --memory-limit, or write smaller batches", true
 		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal:
 			e.retry = true // the next call opens a failed file again
 		}
 	}
 	return e
 }
+
+// firstLineError is an error without the advice that DuckDB puts on lines of their own.
+type firstLineError struct{ error }
+
+func (e firstLineError) Error() string {
+	text, _, _ := strings.Cut(e.error.Error(), "\n")
+	return text
+}
+
+func (e firstLineError) Unwrap() error { return e.error }
 
 func isDirectory(path string) bool {
 	stat, err := os.Stat(path)

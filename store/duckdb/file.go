@@ -37,7 +37,8 @@ type file struct {
 	readers readers
 
 	// scans keeps statements that read out of large commits; see inTransaction.
-	scans sync.RWMutex
+	scans gate
+	rows  rowIDs
 
 	// version is the schema version. A file open for reading may have an older
 	// one than this program's, and lack tables.
@@ -47,11 +48,14 @@ type file struct {
 	// to itself.
 	writer chan struct{}
 	closed chan struct{} // closed when the file begins to close
+	gone   error         // why, from then on
 	conn   *sql.Conn
 	series map[string]*seriesIDs // by kind
 	// queues have the batches that wait for the token, by kind: *queue[R].
 	queues sync.Map
 	latest sync.Map // the newest records by kind: *latest[R]
+	// moved rows were written anew by compaction since the file was last written out.
+	moved  atomic.Int64
 	upkeep upkeep
 	// functions are the batch table functions registered on this instance.
 	functions map[string]bool
@@ -95,6 +99,8 @@ func newFile(path string, tenant mds.Tenant, cfg Config) *file {
 		cfg:      cfg,
 		readOnly: cfg.ReadOnly,
 		logger:   cfg.Logger,
+		scans:    newGate(),
+		rows:     rowIDs{pinning: newGate()},
 		writer:   make(chan struct{}, 1),
 		closed:   make(chan struct{}),
 	}
@@ -201,8 +207,10 @@ func (f *file) hasTable(ctx context.Context, conn *reader, name string) (there b
 }
 
 // close waits for the write under way and closes the file, which checkpoints
-// it; reads under way go on, and the last of them closes it. It is called once.
-func (f *file) close() error {
+// it; reads under way go on, and the last of them closes it. Who comes later is told
+// the reason. It is called once.
+func (f *file) close(reason error) error {
+	f.gone = reason
 	close(f.closed)
 	f.upkeep.stop()
 	f.writer <- struct{}{} // kept: nobody writes any more
@@ -247,7 +255,7 @@ var errDone = errors.New("done by another")
 func (f *file) lockWriterUnless(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-f.closed:
-		return errClosed
+		return f.gone
 	default:
 	}
 	select {
@@ -262,10 +270,19 @@ func (f *file) lockWriterUnless(ctx context.Context, done <-chan struct{}) error
 	case <-done:
 		return errDone
 	case <-f.closed:
-		return errClosed
+		return f.gone
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// taking runs fn with the writer's token.
+func (f *file) taking(ctx context.Context, fn func() error) error {
+	if err := f.lockWriter(ctx); err != nil {
+		return err
+	}
+	defer f.unlockWriter()
+	return fn()
 }
 
 func (f *file) repairOrUnlock(ctx context.Context) error {
@@ -323,8 +340,8 @@ func (f *file) checkpoint(ctx context.Context) {
 	if err != nil || stat.Size() < maxLog || f.conn == nil {
 		return
 	}
-	if _, err := f.conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
-		f.note(err)
+	if err := f.writeOut(ctx); err != nil {
+		f.noteWrite(err)
 		f.logger.WarnContext(ctx, "checkpoint", "file", f.path, "error", err)
 	}
 }
@@ -348,8 +365,19 @@ func (f *file) noteWrite(err error) {
 	}
 }
 
-// snapshot runs fn on a connection of its own, in a snapshot of the file.
-func (f *file) snapshot(ctx context.Context, fn func(*reader) error) (err error) {
+// unusable says why nothing can be read.
+func (f *file) unusable() error {
+	select {
+	case <-f.closed:
+		return f.gone
+	default:
+		return errFailed
+	}
+}
+
+// snapshot runs fn on a connection of its own, in a snapshot of the file. One that
+// goes by row ids in several statements has to be pinned.
+func (f *file) snapshot(ctx context.Context, pinned bool, fn func(*reader) error) (err error) {
 	if f.failed.Load() {
 		if err := f.lockWriter(ctx); err != nil {
 			return err
@@ -358,24 +386,28 @@ func (f *file) snapshot(ctx context.Context, fn func(*reader) error) (err error)
 	}
 	defer func() { f.note(err) }()
 	if !f.readers.enter() {
-		select {
-		case <-f.closed:
-			return errClosed
-		default:
-			return errFailed
-		}
+		return f.unusable()
 	}
 	defer f.readers.leave()
 	pool := f.pool.Load()
 	if pool == nil {
-		return errClosed
+		return f.unusable()
 	}
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // returns it to the pool
-	return inSnapshot(ctx, conn, func() error { return fn(&reader{conn, f.scans.RLocker()}) })
+	return inSnapshot(ctx, conn, func() error {
+		r := &reader{conn, f.scans}
+		if pinned {
+			if err := f.rows.pin(ctx, r); err != nil {
+				return err
+			}
+			defer f.rows.unpin()
+		}
+		return fn(r)
+	})
 }
 
 func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
@@ -391,7 +423,7 @@ func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {
 		}
 	}
 	var version string
-	err := f.snapshot(ctx, func(conn *reader) error {
+	err := f.snapshot(ctx, false, func(conn *reader) error {
 		return conn.one(ctx, "SELECT version()", nil, &version)
 	})
 	info.Engine = "DuckDB " + version

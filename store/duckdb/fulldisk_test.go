@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,5 +101,94 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%d bars are stored, %v; acknowledged were %d", n, err, acknowledged)
 			}
 		})
+	}
+}
+
+// compactFull makes the test binary be a process that compacts on a full disk.
+const compactFull = "MDS_TEST_COMPACT_FULL_DISK"
+
+// compactOnFullDisk fills most of a disk with bars in order of time, compacts in vain,
+// makes room, and compacts.
+func compactOnFullDisk(dir string) {
+	ctx := context.Background()
+	s, err := Open(ctx, filepath.Join(dir, "store"), Config{Compaction: CompactManual})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	table := NewTable[mds.Bar](s)
+	random := rand.New(rand.NewPCG(1, 1))
+	for n := range 10 {
+		batch := make([]mds.Bar, 50_000)
+		for i := range batch {
+			batch[i] = modelBar(i%100, n*500+i/100, random.Float64())
+		}
+		if _, err := table.WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	if err := leaveFree(dir, 3<<20); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	done, err := table.Compact(ctx, mds.DefaultTenant())
+	fmt.Printf("full: %+v retryable=%v %v\n", done, mds.Retryable(err), err)
+	n, err := table.Count(ctx, mds.DefaultTenant(), mds.Selection{})
+	fmt.Println("count", n, err)
+	_ = os.Remove(filepath.Join(dir, "filler"))
+	receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), []mds.Bar{modelBar(0, 1_000_000, 1)})
+	fmt.Printf("write %+v %v\n", receipt, err)
+	done, err = table.Compact(ctx, mds.DefaultTenant())
+	fmt.Printf("room: %+v %v\n", done, err)
+	os.Exit(9)
+}
+
+// leaveFree fills a disk with a file "filler", but for some bytes.
+func leaveFree(dir string, bytes int64) error {
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, block := int64(0), make([]byte, 1<<16)
+	for err == nil {
+		var n int
+		n, err = f.Write(block)
+		size += int64(n)
+	}
+	return f.Truncate(size - bytes)
+}
+
+// TestCompactOnFullDisk has the disk fill up in a compaction, and go on once there is
+// room. The process is gone without closing the store.
+func TestCompactOnFullDisk(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := mountns.Command(t, `
+		mount -t tmpfs -o size=150m none "$DIR"
+		`+compactFull+`="$DIR" "$SELF" || true
+		cp "$DIR"/store/*.duckdb* "$OUT"`)
+	out := t.TempDir()
+	cmd.Env = append(cmd.Env, "SELF="+self, "OUT="+out)
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for _, want := range []string{
+		"full: {Kind:bars Moved:0 Steps:0} retryable=true compact bars: the disk is full",
+		"count 500000 <nil>\n",
+		"write {Written:1 Unchanged:0 Superseded:0} <nil>\n",
+		"room: {Kind:bars Moved:500001 Steps:1} <nil>\n",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	n, err := NewTable[mds.Bar](open(t, out, Config{})).Count(context.Background(), mds.DefaultTenant(), mds.Selection{})
+	if err != nil || n != 500_001 {
+		t.Errorf("%d bars are stored, %v", n, err)
 	}
 }

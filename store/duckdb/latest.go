@@ -10,9 +10,9 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// maxLatest is the most series of which the newest facts are kept in memory. Where
+// usualLatest is the most series of which the newest facts are kept in memory. Where
 // there are more, they are read.
-const maxLatest = 100_000
+const usualLatest = 100_000
 
 // latest has the newest record of each series of a kind, so that it need not be
 // searched for among all. Questions fill it, and the writer keeps it from then on.
@@ -73,8 +73,8 @@ func (l *latest[R]) begin(everything bool) (reading int, needed bool) {
 	return l.reading, true
 }
 
-// end takes the records that were read, nil where reading failed.
-func (l *latest[R]) end(t *mds.Schema[R], reading int, records map[int64]R) {
+// end takes the records that were read, nil where there are too many or reading failed.
+func (l *latest[R]) end(t *mds.Schema[R], reading int, records map[int64]R, tooMany bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != latestReading || l.reading != reading {
@@ -83,9 +83,9 @@ func (l *latest[R]) end(t *mds.Schema[R], reading int, records map[int64]R) {
 	written := l.written
 	l.state, l.written = latestUnknown, nil
 	switch {
-	case records == nil:
-	case len(records) > maxLatest:
+	case tooMany:
 		l.state = latestTooMany
+	case records == nil:
 	default:
 		for series, r := range written {
 			if have, ok := records[series]; !ok || t.Micros(&r) >= t.Micros(&have) {
@@ -100,6 +100,9 @@ func (l *latest[R]) end(t *mds.Schema[R], reading int, records map[int64]R) {
 func (l *latest[R]) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.state == latestTooMany {
+		return // series stay when their records are removed
+	}
 	l.state, l.records, l.written = latestUnknown, nil, nil
 	l.reading++
 }
@@ -137,7 +140,7 @@ func (t *Table[R]) noteLatest(l *latest[R], records []R, rows []batchRow) {
 		}
 		into[rows[i].series] = r
 	}
-	if l.state == latestKnown && len(into) > maxLatest {
+	if l.state == latestKnown && len(into) > t.store.maxLatest {
 		l.state, l.records = latestTooMany, nil
 	}
 }
@@ -171,10 +174,16 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 			return t.readLatest(ctx, tenant, sel)
 		}
 		var bySeries map[int64]R
-		defer func() { l.end(&t.schema, reading, bySeries) }()
-		records, bySeries, err = t.readAllLatest(ctx, tenant)
+		tooMany := false
+		func() {
+			defer func() { l.end(&t.schema, reading, bySeries, tooMany) }()
+			records, bySeries, tooMany, err = t.readAllLatest(ctx, tenant)
+		}()
 		if err != nil {
 			return nil, err
+		}
+		if tooMany {
+			return t.readLatest(ctx, tenant, sel)
 		}
 	}
 	records = slices.DeleteFunc(records, func(r R) bool { return !t.picks(conditions, &sel, &r) })
@@ -212,10 +221,15 @@ func (t *Table[R]) picks(conditions []mds.Condition[R], sel *mds.Selection, r *R
 	return true
 }
 
-// readAllLatest reads the newest record of every series.
-func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (records []R, bySeries map[int64]R, err error) {
+// readAllLatest reads the newest record of every series, unless there are too many.
+func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (records []R, bySeries map[int64]R, tooMany bool, err error) {
 	bySeries = make(map[int64]R)
 	err = t.read(ctx, "latest", tenant, mds.Selection{}, func(conn *reader, s *selected[R]) error {
+		var n int
+		if err := conn.one(ctx, "SELECT count(*) FROM "+t.sql.series, nil, &n); err != nil || n > t.store.maxLatest {
+			tooMany = err == nil
+			return err
+		}
 		facts, err := t.appendFacts(ctx, conn, s, nil, t.sql.latest(s.where), slices.Concat(s.args, s.args))
 		for i := range facts {
 			records = append(records, facts[i].record)
@@ -223,10 +237,10 @@ func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (record
 		}
 		return err
 	})
-	if err != nil {
-		return nil, nil, err
+	if err != nil || tooMany {
+		return nil, nil, tooMany, err
 	}
-	return records, bySeries, nil
+	return records, bySeries, false, nil
 }
 
 // readLatest is Latest from the file.

@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -13,19 +14,28 @@ import (
 // transaction, without looking for what is there already, and drops the table. It
 // returns the time that the appending took. The tenant's own tables are not touched.
 func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, size int) (elapsed time.Duration, err error) {
+	if t.store.cfg.ReadOnly {
+		return 0, errReadOnly
+	}
 	f, err := t.store.file(ctx, tenant)
 	if err != nil {
 		return 0, err
 	}
-	if err := f.lockWriter(ctx); err != nil {
-		return 0, wrap(ctx, "limit", err)
-	}
-	defer f.unlockWriter()
+	err = f.taking(ctx, func() (err error) {
+		elapsed, err = t.limit(ctx, f, records, size)
+		f.noteWrite(err)
+		return err
+	})
+	return elapsed, wrap(ctx, "limit", err)
+}
+
+func (t *Table[R]) limit(ctx context.Context, f *file, records []R, size int) (elapsed time.Duration, err error) {
 	if err := t.register(f); err != nil {
-		return 0, wrap(ctx, "limit", err)
+		return 0, err
 	}
-	if _, err := f.conn.ExecContext(ctx, "CREATE TABLE mds_limit AS SELECT * FROM "+t.sql.facts+" LIMIT 0"); err != nil {
-		return 0, wrap(ctx, "limit", err)
+	// One that was killed left its table.
+	if _, err := f.conn.ExecContext(ctx, "CREATE OR REPLACE TABLE mds_limit AS SELECT * FROM "+t.sql.facts+" LIMIT 0"); err != nil {
+		return 0, err
 	}
 	sql := t.sql
 	sql.facts = "mds_limit"
@@ -50,12 +60,14 @@ func (t *Table[R]) Limit(ctx context.Context, tenant mds.Tenant, records []R, si
 		if err != nil {
 			break
 		}
-		f.checkpoint(ctx) // as after every write
+		if f.checkpoint(ctx); f.conn == nil { // as after every write
+			break
+		}
 	}
 	elapsed = time.Since(start)
-	_, dropErr := f.conn.ExecContext(context.WithoutCancel(ctx), "DROP TABLE mds_limit")
-	if err == nil {
-		err = dropErr
+	if f.conn == nil {
+		return elapsed, err // it failed in the middle of it
 	}
-	return elapsed, wrap(ctx, "limit", err)
+	_, dropErr := f.conn.ExecContext(context.WithoutCancel(ctx), "DROP TABLE mds_limit")
+	return elapsed, errors.Join(err, dropErr)
 }

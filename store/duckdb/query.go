@@ -197,11 +197,11 @@ type seriesRows struct{ id, rows int64 }
 // identity.
 func (t *Table[R]) rowsOfSeries(ctx context.Context, conn *reader, s *selected[R], descending bool) ([]seriesRows, error) {
 	var list []seriesRows
+	var v [2]int64
 	err := eachRow(ctx, conn, t.sql.rowsOfSeries(s.where, descending), s.args, func(values []driver.Value) error {
-		id, err1 := read[int64](values[0])
-		rows, err2 := read[int64](values[1])
-		list = append(list, seriesRows{id, rows})
-		return errors.Join(err1, err2)
+		err := readInts(v[:], values)
+		list = append(list, seriesRows{v[0], v[1]})
+		return err
 	})
 	return list, err
 }
@@ -219,15 +219,13 @@ func (t *Table[R]) Count(ctx context.Context, tenant mds.Tenant, sel mds.Selecti
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
 	var list []mds.Series[R]
 	err := t.read(ctx, "series of", tenant, sel, func(conn *reader, s *selected[R]) error {
+		var v [3]int64
 		return eachRow(ctx, conn, t.sql.seriesStats(s.where), s.args, func(values []driver.Value) error {
 			var series mds.Series[R]
-			n, err1 := read[int64](values[0])
-			first, err2 := read[int64](values[1])
-			last, err3 := read[int64](values[2])
-			if err := errors.Join(err1, err2, err3, setAll(&series.Identity, t.setIdentity, values[3:])); err != nil {
+			if err := errors.Join(readInts(v[:], values), setAll(&series.Identity, t.setIdentity, values[len(v):])); err != nil {
 				return err
 			}
-			series.Rows, series.First, series.Last = n, time.UnixMicro(first).UTC(), time.UnixMicro(last).UTC()
+			series.Rows, series.First, series.Last = v[0], time.UnixMicro(v[1]).UTC(), time.UnixMicro(v[2]).UTC()
 			list = append(list, series)
 			return nil
 		})
@@ -257,7 +255,7 @@ func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel m
 	if err != nil {
 		return err
 	}
-	err = f.snapshot(ctx, func(conn *reader) error {
+	err = f.snapshot(ctx, !t.plain, func(conn *reader) error {
 		if there, err := f.hasTable(ctx, conn, t.sql.facts); err != nil || !there {
 			return err
 		}

@@ -22,8 +22,10 @@ func openRows(ctx context.Context, conn *reader, query string, args []any) (rows
 	for i, arg := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
 	}
-	conn.scans.Lock()
-	defer conn.scans.Unlock()
+	if err := conn.scans.share(ctx); err != nil {
+		return nil, err
+	}
+	defer conn.scans.unshare()
 	err = conn.Raw(func(raw any) (err error) {
 		rows, err = raw.(driver.QueryerContext).QueryContext(ctx, query, named)
 		return err
@@ -123,6 +125,16 @@ func read[T any](v driver.Value) (T, error) {
 		return value, fmt.Errorf("a %T was read as %T", value, v)
 	}
 	return value, nil
+}
+
+// readInts reads columns of integers.
+func readInts(into []int64, values []driver.Value) (err error) {
+	for i := range into {
+		if into[i], err = read[int64](values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func optional[T comparable](v driver.Value) (mds.Opt[T], error) {

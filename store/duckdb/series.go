@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -46,17 +45,15 @@ func (t *Table[R]) loadMarks(ctx context.Context, f *file, known *seriesIDs) err
 	}
 	known.stored = false
 	marks := slices.Repeat([]mark{empty}, int(known.next))
+	var v [3]int64
 	err := eachRow(ctx, f.writerReads(), t.sql.marks, nil, func(values []driver.Value) error {
-		id, err1 := read[int64](values[0])
-		first, err2 := read[int64](values[1])
-		last, err3 := read[int64](values[2])
-		if err := errors.Join(err1, err2, err3); err != nil {
+		if err := readInts(v[:], values); err != nil {
 			return err
 		}
-		if id < 0 || id >= int64(len(marks)) {
+		if id := v[0]; id < 0 || id >= int64(len(marks)) {
 			return fmt.Errorf("rows are of series %d, which is not there", id)
 		}
-		marks[id] = mark{first, last}
+		marks[v[0]] = mark{v[1], v[2]}
 		known.stored = true
 		return nil
 	})

@@ -22,7 +22,7 @@ type statements struct {
 	revision string   // the revision column, "" for kinds without
 	time     string   // time column
 	columns  string   // what a fact is read by: series id, time, keys, and values or the row's id
-	wide     string   // reads the values of rows; without its condition
+	wide     string   // reads ids, times and values of rows; without its condition
 
 	readIdentity string // identity columns as they are read
 	stats        string // count, first and last time of facts
@@ -48,18 +48,18 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 		q.revision = quote(c.Name)
 	}
 	read := []string{"series_id", micros(schema.TimeColumn().Name)}
-	wide := []string{"rowid"}
+	wide := []string{"rowid", "series_id", micros(schema.TimeColumn().Name)}
 	for _, c := range schema.ByRole(mds.Value) {
 		wide = append(wide, readExpression(c))
 	}
-	if !plain(&schema) {
+	if !schema.Plain() {
 		read = append(read, "rowid")
 	}
 	for _, c := range schema.ByRole(mds.Key, mds.Revision) {
 		read = append(read, readExpression(c))
 	}
-	if plain(&schema) {
-		read = append(read, wide[1:]...)
+	if schema.Plain() {
+		read = append(read, wide[3:]...)
 	}
 	q.columns = strings.Join(read, ", ")
 	q.wide = fmt.Sprintf("SELECT %s FROM %s", strings.Join(wide, ", "), q.facts)
@@ -78,14 +78,6 @@ func newStatements[R any](schema mds.Schema[R]) statements {
 	q.stats = fmt.Sprintf("count(*) AS n, min(%[1]s) AS first, max(%[1]s) AS last", micros(schema.TimeColumn().Name))
 	q.info = fmt.Sprintf("SELECT count(DISTINCT series_id), count(*), min(%[2]s), max(%[2]s) FROM %[1]s", q.facts, micros(schema.TimeColumn().Name))
 	return q
-}
-
-// plain says that facts are numbers beside their series and time: rows are
-// small, and Normalize does not change them.
-func plain[R any](schema *mds.Schema[R]) bool {
-	return !slices.ContainsFunc(schema.ByRole(mds.Key, mds.Revision, mds.Value), func(c *mds.Column[R]) bool {
-		return c.Role != mds.Value || !c.Numeric()
-	})
 }
 
 // micros reads a TIMESTAMP or DATE column as microseconds since 1970.

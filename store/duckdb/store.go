@@ -84,8 +84,10 @@ func (c Config) withDefaults() Config {
 type Store struct {
 	dir    string
 	cfg    Config
-	layout layout
 	memory int64 // DuckDB's, in bytes
+
+	layout    layout
+	maxLatest int // usualLatest but in tests
 
 	mu     sync.Mutex
 	files  map[string]*slot // by slug
@@ -100,6 +102,9 @@ type slot struct {
 }
 
 var memoryLimit = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[KMGkmg]i?[Bb]$`)
+
+// ErrMemoryLimit is wrapped by the refusal of a [Config.MemoryLimit].
+var ErrMemoryLimit = errors.New("memory limit")
 
 // bytesOf reads a memory limit.
 func bytesOf(limit string) int64 {
@@ -123,7 +128,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	}
 	cfg = cfg.withDefaults()
 	if !memoryLimit.MatchString(cfg.MemoryLimit) {
-		return nil, fmt.Errorf("memory limit %q: use a number and a unit, such as 512MB or 2GB", cfg.MemoryLimit)
+		return nil, fmt.Errorf("%w %q: use a number and a unit, such as 512MB or 2GB", ErrMemoryLimit, cfg.MemoryLimit)
 	}
 	if cfg.WriteMode != WriteAuto && cfg.WriteMode != WriteMerge {
 		return nil, fmt.Errorf("write mode %q: use %s or %s", cfg.WriteMode, WriteAuto, WriteMerge)
@@ -138,7 +143,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, layout: usualLayout, memory: bytesOf(cfg.MemoryLimit), files: make(map[string]*slot)}
+	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot)}
 	if cfg.ReadOnly {
 		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
 			return nil, s.noStore()
@@ -182,16 +187,25 @@ func (s *Store) Close() error {
 	slots := s.files
 	s.files = nil
 	s.mu.Unlock()
-	var errs []error
+	var wg sync.WaitGroup
+	errs := make(chan error, len(slots))
 	for _, slot := range slots {
-		slot.mu.Lock() // waits for an opening under way
-		if slot.file != nil {
-			errs = append(errs, slot.file.close())
-			slot.file = nil
-		}
-		slot.mu.Unlock()
+		wg.Go(func() {
+			slot.mu.Lock() // waits for an opening under way
+			defer slot.mu.Unlock()
+			if slot.file != nil {
+				errs <- slot.file.close(errClosed)
+				slot.file = nil
+			}
+		})
 	}
-	return errors.Join(errs...)
+	wg.Wait()
+	close(errs)
+	var joined error
+	for err := range errs {
+		joined = errors.Join(joined, err)
+	}
+	return joined
 }
 
 // Tenants lists the tenants in order of their slugs. The default tenant is
@@ -257,8 +271,9 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	return tenant, nil
 }
 
-// RemoveTenant removes a tenant and all that it has. It refuses the default tenant,
-// which always exists. The error wraps [mds.ErrUnknownTenant] where there is none.
+// RemoveTenant removes a tenant and all that it has, after the write under way. It
+// refuses the default tenant, which always exists, and one that queries are under way
+// of. The error wraps [mds.ErrUnknownTenant] where there is none.
 func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if s.cfg.ReadOnly {
 		return errReadOnly
@@ -282,11 +297,14 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if slot.file != f {
 		return unknownTenant(tenant.Slug)
 	}
+	if !f.readers.exclude() {
+		return &Error{Op: "remove", Err: fmt.Errorf("queries of tenant %s are under way", tenant.Slug), Hint: "try again when they have ended", retry: true}
+	}
 	f.upkeep.drop()
-	if err := f.close(); err != nil {
+	slot.file = nil
+	if err := f.close(unknownTenant(tenant.Slug)); err != nil {
 		return wrap(ctx, "remove", err)
 	}
-	slot.file = nil
 	path := s.path(tenant)
 	return errors.Join(os.Remove(path), os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"))
 }
@@ -353,7 +371,7 @@ func (s *Store) openSlot(ctx context.Context, slot *slot, tenant mds.Tenant) err
 	defer s.mu.Unlock()
 	if s.closed { // while it was opened, by a Close that did not see it
 		slot.file = nil
-		return errors.Join(errClosed, f.close())
+		return errors.Join(errClosed, f.close(errClosed))
 	}
 	return nil
 }
@@ -369,7 +387,7 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 	if err != nil {
 		return err
 	}
-	return wrap(ctx, "ping", f.snapshot(ctx, func(conn *reader) error {
+	return wrap(ctx, "ping", f.snapshot(ctx, false, func(conn *reader) error {
 		var one int
 		return conn.one(ctx, "SELECT 1", nil, &one)
 	}))

@@ -18,7 +18,7 @@ type Table[R mds.Record[R]] struct {
 	identity []*mds.Column[R]
 	keys     []*mds.Column[R] // the revision last
 	values   []*mds.Column[R]
-	// plain facts are written from where they are, and read whole; see plain.
+	// plain facts are written from where they are, and read whole; see [mds.Schema.Plain].
 	plain         bool
 	sql           statements
 	identityCells []cell[R]
@@ -42,7 +42,7 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	t.setIdentity, t.setValues = settersOf(t.identity), settersOf(t.values)
 	t.setFact = settersOf(t.keys)
 	t.instant = t.schema.TimeColumn().Time
-	t.plain = plain(&t.schema)
+	t.plain = t.schema.Plain()
 	if t.plain {
 		t.setFact = t.setValues // plain facts have no keys of their own
 	}
@@ -80,10 +80,12 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		deleted, err = result.RowsAffected()
 		return err
 	})
-	if known := f.series[t.sql.kind]; known != nil {
+	if known := f.series[t.sql.kind]; known != nil && (deleted > 0 || err != nil) {
 		known.marks = nil
 	}
-	latestOf[R](f, t.sql.kind).forget()
+	if deleted > 0 || err != nil {
+		latestOf[R](f, t.sql.kind).forget()
+	}
 	if err != nil {
 		f.noteWrite(err)
 		return 0, wrap(ctx, op, err)

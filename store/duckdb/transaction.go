@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
-	"sync"
 )
 
 // inTransaction runs fn in a transaction on the writer's connection, and rolls back
@@ -16,43 +15,53 @@ import (
 // that were written whole into the table, as it does with everything that goes into an
 // empty one, before it marks their rows as those of the transaction: a scan that begins
 // in between takes them for committed, whatever its snapshot.
+//
+// It waits for the statements that read by then, and those that begin meanwhile wait
+// for it; see gate.
 func (f *file) inTransaction(ctx context.Context, large bool, fn func() error) error {
 	commit := statement{text: "COMMIT"}
 	if large {
-		commit.lock = &f.scans
+		commit.gate = &f.scans
 	}
 	return bracket(ctx, f.conn, statement{text: "BEGIN TRANSACTION"}, commit, fn)
 }
 
-// statement is the first or the last of a transaction, with the lock that it is run
-// under, if any.
+// statement is the first or the last of a transaction, with the gate that it has for
+// itself, if any.
 type statement struct {
 	text string
-	lock sync.Locker
+	gate *gate
 }
 
+// exec runs the statement. It is not interrupted when ctx ends, but no longer begun:
+// an interrupted BEGIN leaves a transaction open that nobody knows of, and a COMMIT
+// has to be either not begun or carried through.
 func (s statement) exec(ctx context.Context, conn *sql.Conn) error {
-	if s.lock != nil {
-		s.lock.Lock()
-		defer s.lock.Unlock()
+	if s.gate != nil {
+		if err := s.gate.lock(ctx); err != nil {
+			return err
+		}
+		defer s.gate.unlock()
 	}
-	_, err := conn.ExecContext(ctx, s.text)
+	_, err := conn.ExecContext(context.WithoutCancel(ctx), s.text)
 	return err
 }
 
 // reader is a connection that is read from.
 type reader struct {
 	*sql.Conn
-	scans sync.Locker // held while a statement is executed
+	scans gate // shared while a statement is executed
 }
 
 // writerReads reads on the writer's connection. The caller holds the writer's token.
-func (f *file) writerReads() *reader { return &reader{f.conn, f.scans.RLocker()} }
+func (f *file) writerReads() *reader { return &reader{f.conn, f.scans} }
 
 // one reads the only row of a query.
 func (r *reader) one(ctx context.Context, query string, args []any, into ...any) error {
-	r.scans.Lock()
-	defer r.scans.Unlock()
+	if err := r.scans.share(ctx); err != nil {
+		return err
+	}
+	defer r.scans.unshare()
 	return r.QueryRowContext(ctx, query, args...).Scan(into...)
 }
 
@@ -62,9 +71,7 @@ func inSnapshot(ctx context.Context, conn *sql.Conn, fn func() error) error {
 	return bracket(ctx, conn, statement{text: "BEGIN TRANSACTION READ ONLY"}, statement{text: "ROLLBACK"}, fn)
 }
 
-// bracket runs fn between begin and end. These two are not interrupted when
-// ctx ends: an interrupted BEGIN leaves a transaction open that nobody knows
-// of, and a COMMIT has to be either not begun or carried through.
+// bracket runs fn between begin and end.
 //
 // A connection that cannot be rolled back is of no use to the next one: the
 // pool drops it, and the error wraps errBroken.
@@ -73,7 +80,7 @@ func bracket(ctx context.Context, conn *sql.Conn, begin, end statement, fn func(
 		return err
 	}
 	detached := context.WithoutCancel(ctx)
-	if err := begin.exec(detached, conn); err != nil {
+	if err := begin.exec(ctx, conn); err != nil {
 		return errors.Join(err, rollback(detached, conn))
 	}
 	returned := false
@@ -88,7 +95,7 @@ func bracket(ctx context.Context, conn *sql.Conn, begin, end statement, fn func(
 		err = ctx.Err()
 	}
 	if err == nil {
-		err = end.exec(detached, conn)
+		err = end.exec(ctx, conn)
 	}
 	if err == nil {
 		return nil

@@ -37,11 +37,14 @@ type upkeep struct {
 type keeping struct {
 	rows    int64
 	layout  layout
-	compact func(context.Context, *mds.Compaction) (more bool, err error)
+	compact compact
 }
 
+// compact puts one kind in order.
+type compact func(context.Context, turn, *mds.Compaction) error
+
 // wrote notes a write, which the caller holds the writer's token for.
-func (u *upkeep) wrote(f *file, kind string, l layout, rows int, took time.Duration, compact func(context.Context, *mds.Compaction) (bool, error)) {
+func (u *upkeep) wrote(f *file, kind string, l layout, rows int, took time.Duration, compact compact) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.kinds == nil {
@@ -109,31 +112,35 @@ func (k *keeping) due(writes int, busy time.Duration) (due, must bool) {
 	return k.rows >= 16*k.layout.segment, true
 }
 
-// step does the next steps of one kind.
+// step puts one kind in order.
 func (u *upkeep) step(ctx context.Context, f *file, k *keeping) {
-	if err := f.lockWriter(ctx); err != nil {
-		return // closed, or a writer came first
-	}
-	defer f.unlockWriter()
 	var done mds.Compaction
-	_, err := k.compact(ctx, &done)
-	if err != nil && ctx.Err() == nil {
-		f.logger.WarnContext(ctx, "compaction", "file", f.path, "error", err)
-	}
+	err := k.compact(ctx, f.taking, &done)
 	if done.Steps > 0 {
 		f.logger.DebugContext(ctx, "compacted", "file", f.path, "kind", done.Kind, "rows", done.Moved)
 	}
-	if err != nil && ctx.Err() == nil {
-		u.inOrder(done.Kind) // it is not tried again before more is written
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
+		f.logger.WarnContext(ctx, "compaction", "file", f.path, "error", err)
+		u.inOrder(done.Kind, u.noted(done.Kind)) // it is not tried again before more is written
 	}
 }
 
-// inOrder notes that a kind needs no compaction for now.
-func (u *upkeep) inOrder(kind string) {
+// noted is how many rows of a kind were appended since it was in order.
+func (u *upkeep) noted(kind string) int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if k := u.kinds[kind]; k != nil {
-		k.rows = 0
+		return k.rows
+	}
+	return 0
+}
+
+// inOrder notes that so many rows of a kind need no compaction for now.
+func (u *upkeep) inOrder(kind string, rows int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if k := u.kinds[kind]; k != nil {
+		k.rows -= min(k.rows, rows)
 	}
 }
 
@@ -169,21 +176,19 @@ func (u *upkeep) drop() {
 // last compacts what is due when the file is closed, for some time. The caller holds
 // the writer's token.
 func (u *upkeep) last(f *file) {
-	if f.failed.Load() || f.conn == nil {
-		return
-	}
 	u.mu.Lock()
 	kinds := slices.Collect(maps.Values(u.kinds))
 	u.mu.Unlock()
-	end := time.Now().Add(closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime) //nolint:forbidigo // Close has none
+	defer cancel()
+	held := func(_ context.Context, fn func() error) error { return fn() }
 	for _, k := range kinds {
-		for more := k.rows >= k.layout.group; more && time.Now().Before(end); {
-			var done mds.Compaction
-			var err error
-			ctx := context.Background() //nolint:forbidigo // Close has none, and closeTime bounds it
-			if more, err = k.compact(ctx, &done); err != nil && !errors.Is(err, context.Canceled) {
-				f.logger.Warn("compaction", "file", f.path, "error", err)
-			}
+		if k.rows < k.layout.group || f.conn == nil || f.failed.Load() {
+			continue
+		}
+		var done mds.Compaction
+		if err := k.compact(ctx, held, &done); err != nil && ctx.Err() == nil {
+			f.logger.Warn("compaction", "file", f.path, "error", err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -68,22 +69,35 @@ func (e *emitter[R]) note(part []fact[R]) {
 // are read exactly, and a few of them are fastest; a join is one statement for
 // any number, but holds what lies between its ends in memory, too.
 func (t *Table[R]) widen(ctx context.Context, conn *reader, facts []fact[R], small bool) error {
-	at := make(map[int64]*R, len(facts))
+	wanted := make(map[int64]*fact[R], len(facts))
 	ids := make([]int64, len(facts))
 	for i := range facts {
 		ids[i] = facts[i].row
-		at[facts[i].row] = &facts[i].record
+		wanted[facts[i].row] = &facts[i]
 	}
 	slices.Sort(ids)
 	const near, few = 16, 16
 	ranges := rangesOf(ids, near)
 	if small && len(ranges) > few {
-		return t.widenRows(ctx, conn, at, t.sql.wideJoin(ids))
-	}
-	for _, r := range ranges {
-		if err := t.widenRows(ctx, conn, at, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
+		if err := t.widenRows(ctx, conn, wanted, t.sql.wideJoin(ids)); err != nil {
 			return err
 		}
+		return allThere(wanted)
+	}
+	for _, r := range ranges {
+		if err := t.widenRows(ctx, conn, wanted, fmt.Sprintf("%s WHERE rowid BETWEEN %d AND %d", t.sql.wide, r[0], r[1])); err != nil {
+			return err
+		}
+	}
+	return allThere(wanted)
+}
+
+// errMoved is for ids that are of other rows now. It is not expected: see rowIDs.
+var errMoved = &Error{Op: "query", Err: errors.New("rows were given new ids while they were read"), Hint: "run it again", retry: true}
+
+func allThere[R any](wanted map[int64]*fact[R]) error {
+	if len(wanted) > 0 {
+		return errMoved
 	}
 	return nil
 }
@@ -101,17 +115,22 @@ func rangesOf(ids []int64, near int64) [][2]int64 {
 	return ranges
 }
 
-// widenRows runs a statement that yields row ids and values.
-func (t *Table[R]) widenRows(ctx context.Context, conn *reader, at map[int64]*R, text string) error {
+// widenRows runs a statement that yields rows, and takes those it has the values of
+// out of the wanted.
+func (t *Table[R]) widenRows(ctx context.Context, conn *reader, wanted map[int64]*fact[R], text string) error {
+	var v [3]int64 // row id, series id, time
 	return eachRow(ctx, conn, text, nil, func(values []driver.Value) error {
-		id, err := read[int64](values[0])
-		if err != nil {
+		if err := readInts(v[:], values); err != nil {
 			return err
 		}
-		record, asked := at[id]
+		fact, asked := wanted[v[0]]
 		if !asked {
 			return nil
 		}
-		return setAll(record, t.setValues, values[1:])
+		if fact.series != v[1] || fact.micros != v[2] {
+			return errMoved
+		}
+		delete(wanted, v[0])
+		return setAll(&fact.record, t.setValues, values[3:])
 	})
 }

@@ -3,13 +3,11 @@ package duckdb
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -51,7 +49,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 			t.schema.Normalize(&records[i])
 		}
 	}
-	w := &pending[R]{ctx: ctx, records: records, done: make(chan struct{})}
+	w := &pending[R]{ctx: ctx, records: records, bytes: t.bytes(records), done: make(chan struct{})}
 	op := "write " + t.sql.kind
 	queue := queueOf[R](f, t.sql.kind)
 	queue.push(w)
@@ -72,7 +70,9 @@ func (t *Table[R]) validate(records []R) error {
 	const least = 16 << 10 // records for a thread
 	shares := max(1, min(len(records)/least, runtime.GOMAXPROCS(0)))
 	errs := make([]error, shares)
+	panics := make([]any, shares) // of a kind's own code: they are the caller's to recover
 	check := func(n int) {
+		defer func() { panics[n] = recover() }()
 		for i := n * len(records) / shares; i < (n+1)*len(records)/shares; i++ {
 			if err := t.schema.Validate(&records[i]); err != nil {
 				errs[n] = &mds.RecordError{Index: i, Err: err}
@@ -86,159 +86,12 @@ func (t *Table[R]) validate(records []R) error {
 	}
 	check(0)
 	wg.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p)
+		}
+	}
 	return cmp.Or(errs...)
-}
-
-// pending is a batch on its way.
-type pending[R any] struct {
-	ctx     context.Context
-	records []R
-
-	done    chan struct{} // closed when the rest is known
-	receipt mds.Receipt
-	err     error
-}
-
-func (w *pending[R]) finish(receipt mds.Receipt, err error) {
-	w.receipt, w.err = receipt, err
-	close(w.done)
-}
-
-// queue has the batches of one kind that wait for the writer's token. Whoever gets
-// it writes those of the others, too.
-type queue[R any] struct {
-	mu      sync.Mutex
-	waiting []*pending[R]
-}
-
-// queueOf returns the queue of a kind.
-func queueOf[R any](f *file, kind string) *queue[R] {
-	if q, ok := f.queues.Load(kind); ok {
-		return q.(*queue[R])
-	}
-	q, _ := f.queues.LoadOrStore(kind, &queue[R]{})
-	return q.(*queue[R])
-}
-
-func (q *queue[R]) push(w *pending[R]) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, w)
-}
-
-// remove takes back a batch that nobody has begun to write.
-func (q *queue[R]) remove(w *pending[R]) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	at := slices.Index(q.waiting, w)
-	if at < 0 {
-		return false
-	}
-	q.waiting = slices.Delete(q.waiting, at, at+1)
-	return true
-}
-
-// maxTogether is the most records that are written together, unless one batch has
-// more.
-const maxTogether = 50_000
-
-// take removes the batches that are written together next.
-func (q *queue[R]) take() []*pending[R] {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n, records := 0, 0
-	for n < len(q.waiting) && (n == 0 || records+len(q.waiting[n].records) <= maxTogether) {
-		records += len(q.waiting[n].records)
-		n++
-	}
-	together := slices.Clone(q.waiting[:n])
-	q.waiting = slices.Delete(q.waiting, 0, n)
-	return together
-}
-
-// takeTurn writes what waits until own is written, which another one may have done by
-// now, and gives the writer's token back, which the caller holds.
-func (t *Table[R]) takeTurn(f *file, q *queue[R], own *pending[R]) {
-	defer f.unlockWriter()
-	for {
-		select {
-		case <-own.done:
-			return
-		default:
-			t.writeTogether(f, q.take())
-		}
-	}
-}
-
-// writeTogether writes batches in one transaction. What the database refuses is
-// written alone, so that one batch costs the others nothing.
-func (t *Table[R]) writeTogether(f *file, batches []*pending[R]) {
-	batches = slices.DeleteFunc(batches, func(w *pending[R]) bool {
-		err := w.ctx.Err()
-		if err != nil {
-			w.finish(mds.Receipt{}, err)
-		}
-		return err != nil
-	})
-	if len(batches) == 0 {
-		return
-	}
-	finished := 0
-	defer func() { // nobody waits for ever, not even for one that panicked
-		for _, w := range batches[finished:] {
-			w.finish(mds.Receipt{}, errors.New("the write was abandoned"))
-		}
-	}()
-	ctx, cancel := together(batches)
-	defer cancel()
-	receipts, err := t.write(ctx, f, batches)
-	if err != nil {
-		// Whether anything was stored is not known: read it again.
-		delete(f.series, t.sql.kind)
-		latestOf[R](f, t.sql.kind).forget()
-		f.noteWrite(err)
-		if len(batches) > 1 && ctx.Err() == nil && !mds.Retryable(wrap(ctx, "write", err)) {
-			for finished < len(batches) {
-				alone := batches[finished : finished+1]
-				finished++
-				t.writeTogether(f, alone)
-			}
-			return
-		}
-	}
-	for i, w := range batches {
-		finished++
-		if err != nil {
-			w.finish(mds.Receipt{}, err)
-			continue
-		}
-		w.finish(receipts[i], nil)
-	}
-	f.checkpoint(ctx)
-}
-
-// together is a context that ends when those of all batches have.
-func together[R any](batches []*pending[R]) (context.Context, context.CancelFunc) {
-	if len(batches) == 1 {
-		return context.WithCancel(batches[0].ctx)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(batches[0].ctx))
-	var left atomic.Int64
-	left.Store(int64(len(batches)))
-	stops := make([]func() bool, len(batches))
-	for i, w := range batches {
-		stops[i] = context.AfterFunc(w.ctx, func() {
-			if left.Add(-1) == 0 {
-				cancel()
-			}
-		})
-	}
-	return ctx, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
 }
 
 // write writes batches in one transaction. Rows that lie outside of what a series
@@ -246,6 +99,9 @@ func together[R any](batches []*pending[R]) (context.Context, context.CancelFunc
 // be looked up where the marks tell it.
 func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([]mds.Receipt, error) {
 	start := time.Now()
+	if err := f.repair(ctx); err != nil {
+		return nil, err
+	}
 	if err := t.register(f); err != nil {
 		return nil, err
 	}
@@ -318,9 +174,8 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	}
 	known.note(rows)
 	if t.plain && t.store.cfg.Compaction == CompactAuto {
-		f.upkeep.wrote(f, t.sql.kind, t.store.layout, len(appended), time.Since(start), func(ctx context.Context, done *mds.Compaction) (bool, error) {
-			done.Kind = t.sql.kind
-			return t.compact(ctx, f, done)
+		f.upkeep.wrote(f, t.sql.kind, t.store.layout, len(appended), time.Since(start), func(ctx context.Context, turn turn, done *mds.Compaction) error {
+			return t.compact(ctx, f, turn, done)
 		})
 	}
 	if t.plain {
