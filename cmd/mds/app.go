@@ -32,10 +32,11 @@ type app struct {
 	color          bool // stdout shows colors
 	env            config.Env
 
-	dsn       string
-	tenant    string
-	logLevel  string
-	logFormat string
+	dsn         string
+	tenant      string
+	memoryLimit string
+	logLevel    string
+	logFormat   string
 }
 
 // usageError is a command line that cannot be carried out as it is.
@@ -75,7 +76,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	fmt.Fprintf(a.stderr, "mds: %s\n", a.sentence(err))
 	var usage usageError
 	var setup *codec.SetupError
-	if errors.As(err, &usage) || errors.As(err, &setup) || errors.Is(err, store.ErrDSN) || errors.Is(err, mds.ErrTenantName) || isCobraUsage(err) {
+	if errors.As(err, &usage) || errors.As(err, &setup) || errors.Is(err, store.ErrDSN) || errors.Is(err, duckdb.ErrMemoryLimit) || errors.Is(err, mds.ErrTenantName) || isCobraUsage(err) {
 		return exitUsage
 	}
 	return exitFailed
@@ -137,6 +138,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, such as duckdb://DIR (default a folder in the user's data directory; environment MDS_DSN)")
 	flags.StringVar(&a.tenant, "tenant", a.env.Tenant, "the tenant, by name or id (environment MDS_TENANT_ID)")
+	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, and 96MB to load bars and options; environment MDS_MEMORY_LIMIT)")
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
 	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -235,12 +237,12 @@ type access int
 const (
 	reading access = iota
 	writing
-	loading // much, and compacting at the end
+	loading      // much, and compacting at the end
+	loadingPlain // the same, of records that are small
 )
 
-// writingMemory is DuckDB's share where records are held as well: a file of any size
-// is loaded in 300 MB.
-const writingMemory = "96MB"
+// loadingMemory is DuckDB's share where many small records are held as well.
+const loadingMemory = "96MB"
 
 // session is an open store and the tenant a command works for.
 type session struct {
@@ -280,11 +282,11 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 		}
 		dsn = "duckdb://" + dir
 	}
-	cfg := store.Config{ReadOnly: access == reading, Logger: logger}
-	if access != reading {
-		cfg.MemoryLimit = writingMemory
+	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, Logger: logger}
+	if access == loadingPlain && cfg.MemoryLimit == "" {
+		cfg.MemoryLimit = loadingMemory
 	}
-	if access == loading {
+	if access == loading || access == loadingPlain {
 		cfg.Compaction = duckdb.CompactManual
 	}
 	st, err := store.Open(ctx, dsn, cfg)

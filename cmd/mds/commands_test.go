@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -291,5 +293,27 @@ func TestHelpAndCompletion(t *testing.T) {
 	}
 	if out := c.must("completion", "bash").stdout; !strings.Contains(out, "__start_mds") {
 		t.Error("no completion for bash")
+	}
+}
+
+// TestLargeNews loads articles that are larger together than what the database has for
+// bars.
+func TestLargeNews(t *testing.T) {
+	var text strings.Builder
+	random := rand.New(rand.NewPCG(2, 2))
+	article := make([]byte, 100_000)
+	for i := range 1_000 {
+		for at := range article {
+			article[at] = byte('a' + random.IntN(26))
+		}
+		fmt.Fprintf(&text, `{"vendor":"v","id":"%d","title":"t","published_at":"2024-01-02","summary":"%s"}`+"\n", i, article)
+	}
+	c := newCLI(t)
+	file := testFile(t, "news.ndjson", text.String())
+	if l := c.must("ingest", "news", file).ledger(); l.Written != 1_000 {
+		t.Errorf("%+v", l)
+	}
+	if l := c.must("ingest", "news", file).ledger(); l.Unchanged != 1_000 {
+		t.Errorf("again: %+v", l)
 	}
 }

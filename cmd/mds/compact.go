@@ -22,8 +22,7 @@ part of the file. An ingest does this at its end, and a long-lived process when
 little is written; what is in order already is left alone.
 
 It may be interrupted at any time, and goes on the next time. Beside the data the
-disk has to hold two million rows, or a twelfth of all where that is more, a second
-time. Kinds with texts, fundamentals and news, stay as they came.`,
+disk has to hold three million rows and a twelfth of all a second time. Kinds with texts, fundamentals and news, stay as they came.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// There has to be a store: writing would make one.

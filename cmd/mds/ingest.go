@@ -179,7 +179,11 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		return usagef("- is standard input: it goes without other files and has no file name for --symbol-from")
 	}
 	schema := mds.SchemaOf[R]()
-	return a.withStore(ctx, loading, func(s *session) error {
+	access := loading
+	if schema.Plain() {
+		access = loadingPlain
+	}
+	return a.withStore(ctx, access, func(s *session) error {
 		fmt.Fprintf(a.stderr, "store: %s, tenant %s\n", s.dsn, s.tenant.Slug)
 		rejectsPath := f.rejects
 		if rejectsPath == "" {

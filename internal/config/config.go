@@ -13,6 +13,9 @@ type Env struct {
 	DSN string
 	// Tenant is MDS_TENANT_ID, a slug or a UUID. Defaults to "default".
 	Tenant string
+	// MemoryLimit is MDS_MEMORY_LIMIT, an embedded database's memory, such as 2GB; ""
+	// where it is not set.
+	MemoryLimit string
 	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
 	LogLevel string
 	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
@@ -22,10 +25,11 @@ type Env struct {
 // FromEnvironment reads the environment.
 func FromEnvironment() Env {
 	return Env{
-		DSN:       os.Getenv("MDS_DSN"),
-		Tenant:    or(os.Getenv("MDS_TENANT_ID"), "default"),
-		LogLevel:  or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
-		LogFormat: or(os.Getenv("MDS_LOG_FORMAT"), "text"),
+		DSN:         os.Getenv("MDS_DSN"),
+		Tenant:      or(os.Getenv("MDS_TENANT_ID"), "default"),
+		MemoryLimit: os.Getenv("MDS_MEMORY_LIMIT"),
+		LogLevel:    or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
+		LogFormat:   or(os.Getenv("MDS_LOG_FORMAT"), "text"),
 	}
 }
 
