@@ -211,7 +211,7 @@ func parseNumericStamp(text string) (stamp, error) {
 			if n == 14 { // no epoch has so many digits and begins so before the year 2600
 				return s, errTime(text, fault)
 			}
-		case n > 1 && n <= 8:
+		case n <= 8 && strings.Trim(whole+fraction, "0") != "":
 			return s, errTime(text, "is too short for an epoch, and no date")
 		}
 		s = stamp{}

@@ -96,6 +96,8 @@ func TestParseTimeRefuses(t *testing.T) {
 		"2020-11-27 0:30 AM":        "has no such hour and minute",
 		"2020-11-27T":               "ends after the date",
 		"2020-11-27T13:00:00+5":     "has an offset that is not ±hh:mm",
+		"1":                         "is too short for an epoch, and no date",
+		"0.5":                       "is too short for an epoch, and no date",
 		"2020-11-27T13:00:00+25:00": "has an offset that is not ±hh:mm",
 		"99999999999999999999":      "is too large for an epoch",
 		"nan":                       "is not a time",

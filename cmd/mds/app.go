@@ -269,6 +269,11 @@ func (a *app) withStore(ctx context.Context, access access, fn func(*session) er
 	return errors.Join(err, s.Close())
 }
 
+// mustExist refuses a store that is not there, which opening it for writing would make.
+func (a *app) mustExist(ctx context.Context) error {
+	return a.withStore(ctx, reading, func(*session) error { return nil })
+}
+
 func (a *app) open(ctx context.Context, access access) (*session, error) {
 	logger, err := a.logger()
 	if err != nil {

@@ -67,6 +67,7 @@ func benchFlags(cmd *cobra.Command, cfg *bench.Config, asJSON *bool) {
 }
 
 func (a *app) runBench(ctx context.Context, cfg bench.Config, asJSON bool, run func(context.Context, bench.Config) (bench.Report, error)) error {
+	cfg.MemoryLimit = a.memoryLimit
 	cfg.Progress = func(what string) { fmt.Fprintln(a.stderr, what) }
 	report, err := run(ctx, cfg)
 	if err != nil {

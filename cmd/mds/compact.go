@@ -25,8 +25,7 @@ It may be interrupted at any time, and goes on the next time. Beside the data th
 disk has to hold three million rows and a twelfth of all a second time. Kinds with texts, fundamentals and news, stay as they came.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// There has to be a store: writing would make one.
-			if err := a.withStore(cmd.Context(), reading, func(*session) error { return nil }); err != nil {
+			if err := a.mustExist(cmd.Context()); err != nil {
 				return err
 			}
 			return a.withStore(cmd.Context(), writing, func(s *session) error {

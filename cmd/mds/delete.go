@@ -42,6 +42,9 @@ func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
 			if narrow(sel) && all {
 				return usagef("--all removes everything; leave it out to remove what the other flags pick")
 			}
+			if err := a.mustExist(cmd.Context()); err != nil {
+				return err
+			}
 			return a.withStore(cmd.Context(), writing, func(s *session) error {
 				return runDelete[R](cmd.Context(), a, s, sel, yes)
 			})

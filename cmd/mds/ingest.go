@@ -219,6 +219,8 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			a.printResult(schema.Kind, result, rejects, f.strict)
 		}
 		switch {
+		case errors.Is(err, load.ErrInterrupted) && result.Ledger.Read == 0:
+			return errors.New("interrupted before anything was read; run the same command again")
 		case errors.Is(err, load.ErrInterrupted):
 			return errors.New("interrupted: what is listed above is in the store; run the same command again to load the rest")
 		case err != nil:

@@ -21,6 +21,8 @@ type Config struct {
 	// DSN is the store to measure on: in tenants of their own, which are removed. ""
 	// measures on a throw-away store.
 	DSN string
+	// MemoryLimit is the database's; "" is its default.
+	MemoryLimit string
 	// Full measures on tables of 1, 10 and 100 million rows.
 	Full bool
 	// Quick does little of everything: to see that it works.
@@ -54,7 +56,7 @@ func Store(ctx context.Context, cfg Config) (report Report, err error) {
 		mode  string
 		store **store.Store
 	}{{"auto", &b.auto}, {"merge", &b.merge}} {
-		s, err := store.Open(ctx, cfg.DSN, store.Config{WriteMode: open.mode})
+		s, err := store.Open(ctx, cfg.DSN, store.Config{WriteMode: open.mode, MemoryLimit: cfg.MemoryLimit})
 		if err != nil {
 			return report, err
 		}

@@ -220,11 +220,19 @@ func (l *load[R]) measure() error {
 }
 
 func (l *load[R]) file(ctx context.Context, name string) (err error) {
-	var stdin io.Reader
-	if name == "-" {
-		stdin = interruptible(l.reading, l.cfg.Stdin)
+	open, stdin := name, l.cfg.Stdin
+	if stat, err := os.Stat(name); err == nil && name != "-" && !stat.Mode().IsRegular() && !stat.IsDir() {
+		pipe, err := os.Open(name) //nolint:gosec // the user's own
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, pipe.Close()) }()
+		open, stdin = "-", pipe
 	}
-	f, err := codec.Open(name, stdin)
+	if open == "-" {
+		stdin = interruptible(l.reading, stdin)
+	}
+	f, err := codec.Open(open, stdin)
 	if err != nil {
 		return err
 	}

@@ -221,21 +221,35 @@ func TestSymbolOf(t *testing.T) {
 	}
 }
 
-// TestFailedWriteEndsReading has a batch fail while a pipe brings nothing.
+// TestFailedWriteEndsReading has a batch fail while standard input, or a named pipe,
+// brings nothing.
 func TestFailedWriteEndsReading(t *testing.T) {
-	stdin, input, err := os.Pipe()
-	if err != nil {
+	named := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(named, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer stdin.Close()
-	defer input.Close()
-	if _, err := fmt.Fprintln(input, "symbol,ts,close\nA,"+strings.Join(rows(5), "\nA,")); err != nil {
-		t.Fatal(err)
-	}
-	result, _, err := run(context.Background(), t, &memory{failAt: 1}, func(cfg *load.Config[mds.Bar]) {
-		cfg.Stdin, cfg.SymbolFromFile = stdin, false
-	}, "-")
-	if !errors.Is(err, errFull) || result.Ledger.Unwritten < 4 {
-		t.Errorf("%+v, %v", result, err)
+	for _, name := range []string{"-", named} {
+		stdin, input, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		if name == named {
+			_ = input.Close()
+			// Open for reading and writing, it waits for nobody.
+			if input, err = os.OpenFile(named, os.O_RDWR, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer input.Close()
+		if _, err := fmt.Fprintln(input, "symbol,ts,close\nA,"+strings.Join(rows(5), "\nA,")); err != nil {
+			t.Fatal(err)
+		}
+		result, _, err := run(context.Background(), t, &memory{failAt: 1}, func(cfg *load.Config[mds.Bar]) {
+			cfg.Stdin, cfg.SymbolFromFile = stdin, false
+		}, name)
+		if !errors.Is(err, errFull) || result.Ledger.Unwritten < 4 {
+			t.Errorf("%s: %+v, %v", name, result, err)
+		}
 	}
 }

@@ -122,7 +122,18 @@ func (t *Table[R]) Compact(ctx context.Context, tenant mds.Tenant) (mds.Compacti
 	if err != nil || !t.plain {
 		return done, err
 	}
-	err = t.compact(ctx, f, f.taking, &done)
+	running, end, ok := f.upkeep.begin(ctx)
+	if !ok {
+		return done, f.gone
+	}
+	defer end()
+	if err = t.compact(running, f, f.taking, &done); err != nil && ctx.Err() == nil {
+		select {
+		case <-f.closed: // which ended it
+			err = f.gone
+		default:
+		}
+	}
 	return done, err
 }
 

@@ -233,3 +233,33 @@ func TestPlanOfOtherRows(t *testing.T) {
 		t.Errorf("%d bars, %v", n, err)
 	}
 }
+
+// TestCompactionGivesRoomBack writes the file out before much is moved.
+func TestCompactionGivesRoomBack(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{Compaction: CompactManual})
+	s.layout = layout{group: 100, segment: 1000, chunk: 20}
+	table := NewTable[mds.Bar](s)
+	const rows = 24_000
+	for at := 0; at < rows; at += 200 {
+		batch := make([]mds.Bar, 200)
+		for i := range batch {
+			batch[i] = modelBar(i%20, (at+i)/20, 1)
+		}
+		write(t, s, batch)
+	}
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := int64(0)
+	var done mds.Compaction
+	err = table.compact(ctx, f, func(ctx context.Context, fn func() error) error {
+		err := f.taking(ctx, fn)
+		most = max(most, f.moved.Load())
+		return err
+	}, &done)
+	if err != nil || done.Moved < rows/2 || most < 1000 || most > rows/12+1500 {
+		t.Errorf("%+v, %v; %d rows were moved at most before the file was written out", done, err, most)
+	}
+}

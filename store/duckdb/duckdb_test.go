@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -640,5 +641,59 @@ func TestAReaderThatPanics(t *testing.T) {
 		if n, err := table.Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 10 {
 			t.Fatalf("%d bars, %v", n, err)
 		}
+	}
+}
+
+// TestLargeTextsInLittleMemory writes texts that take more than the database's memory
+// together, again, some of them changed, and has them written out.
+func TestLargeTextsInLittleMemory(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{MemoryLimit: "256MB"})
+	table := NewTable[mds.News](s)
+	random := rand.New(rand.NewPCG(3, 3))
+	text := make([]byte, 200_000)
+	for i := range text {
+		text[i] = byte('a' + random.IntN(26))
+	}
+	batch := make([]mds.News, 600)
+	for i := range batch {
+		batch[i] = mds.News{
+			Vendor: "v", ID: strconv.Itoa(i), Title: "t", PublishedAt: time.Date(2024, 1, 1, 0, 0, i, 0, time.UTC),
+			Summary: string(text[i:]) + string(text[:i]),
+		}
+	}
+	check := func(what string, batch []mds.News, want mds.Receipt) {
+		t.Helper()
+		if receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil || receipt != want {
+			t.Fatalf("%s: %+v, %v; want %+v", what, receipt, err, want)
+		}
+	}
+	check("new", batch[:500], mds.Receipt{Written: 500})
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.taking(ctx, func() error { return f.writeOut(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	check("again", batch[:500], mds.Receipt{Unchanged: 500})
+	for i := range 10 {
+		batch[i*7].Title = "another"
+		batch[i*7].PublishedAt = batch[i*7].PublishedAt.AddDate(0, 0, i)
+	}
+	check("some of them new or another", batch, mds.Receipt{Written: 110, Unchanged: 490})
+	want := slices.SortedFunc(slices.Values(batch), func(a, b mds.News) int { return a.PublishedAt.Compare(b.PublishedAt) })
+	i := 0
+	for item, err := range table.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == len(want) || item.ID != want[i].ID || item.Title != want[i].Title || item.Summary != want[i].Summary || !item.PublishedAt.Equal(want[i].PublishedAt) {
+			t.Fatalf("item %d is %s of %s, %q", i, item.ID, item.PublishedAt, item.Title)
+		}
+		i++
+	}
+	if i != len(want) {
+		t.Errorf("%d items, want %d", i, len(want))
 	}
 }

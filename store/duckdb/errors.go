@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -88,6 +89,8 @@ func openError(ctx context.Context, path string, err error) error {
 		return &Error{Op: "open", Err: fmt.Errorf("%s is a folder", path), Hint: "move it away, or name another store with --dsn duckdb://DIR"}
 	case strings.Contains(text, "not a valid DuckDB database file"):
 		return &Error{Op: "open", Err: fmt.Errorf("%s is not a DuckDB database", path), Hint: "move it away, or name another folder with --dsn duckdb://DIR"}
+	case strings.Contains(text, "Could not read enough bytes"), strings.Contains(text, "Corrupt database file"):
+		return &Error{Op: "open", Err: fmt.Errorf("%s is damaged: %w", path, firstLineError{err}), Hint: "bring back a copy of it"}
 	case strings.Contains(text, "Permission denied"), strings.Contains(text, "Read-only file system"):
 		return &Error{Op: "open", Err: fmt.Errorf("%s: %w", path, os.ErrPermission), Hint: "make the folder writable, or name another with --dsn duckdb://DIR"}
 	}
@@ -124,10 +127,10 @@ func wrap(ctx context.Context, op string, err error) error {
 		e.Err, e.Hint, e.retry = errDiskFull, "free some space and run it again: what was acknowledged is kept", true
 	case errors.As(err, &driverErr):
 		e.Err = firstLineError{err}
-		switch driverErr.Type {
-		case duckdb.ErrorTypeOutOfMemory:
-			e.Hint, e.retry = "give the database more with --memory-limit, or write smaller batches", true
-		case duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal:
+		switch {
+		case driverErr.Type == duckdb.ErrorTypeOutOfMemory, strings.Contains(text, "failed to pin block"), strings.Contains(text, "failed to allocate"):
+			e.Hint, e.retry = "give the database more with --memory-limit", true
+		case slices.Contains([]duckdb.ErrorType{duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal}, driverErr.Type):
 			e.retry = true // the next call opens a failed file again
 		}
 	}

@@ -56,7 +56,11 @@ type file struct {
 	latest sync.Map // the newest records by kind: *latest[R]
 	// moved rows were written anew by compaction since the file was last written out.
 	moved  atomic.Int64
-	upkeep upkeep
+	texts  bool  // rows with texts were written since then; the writer's
+	memory int64 // DuckDB's, in bytes
+	// tryAgain is the size of the log from which on it is written out.
+	tryAgain int64
+	upkeep   upkeep
 	// functions are the batch table functions registered on this instance.
 	functions map[string]bool
 }
@@ -103,6 +107,8 @@ func newFile(path string, tenant mds.Tenant, cfg Config) *file {
 		rows:     rowIDs{pinning: newGate()},
 		writer:   make(chan struct{}, 1),
 		closed:   make(chan struct{}),
+		memory:   bytesOf(cfg.MemoryLimit),
+		tryAgain: maxLog,
 	}
 }
 
@@ -150,6 +156,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 	if err := f.adopt(ctx, conn); err != nil {
 		return err
 	}
+	f.texts = fileExists(f.path + ".wal") // which may have some
 	f.conn, f.series, f.functions = conn, make(map[string]*seriesIDs), make(map[string]bool)
 	f.pool.Store(pool)
 	return nil
@@ -212,9 +219,15 @@ func (f *file) hasTable(ctx context.Context, conn *reader, name string) (there b
 func (f *file) close(reason error) error {
 	f.gone = reason
 	close(f.closed)
-	f.upkeep.stop()
 	f.writer <- struct{}{} // kept: nobody writes any more
+	return f.shut()
+}
+
+// shut is the rest of close, for whoever has the writer's token.
+func (f *file) shut() error {
+	f.upkeep.stop()
 	f.upkeep.last(f)
+	f.writeOutLast()
 	result := make(chan error, 1)
 	f.readers.stop(func() {
 		err := f.disconnect()
@@ -226,6 +239,19 @@ func (f *file) close(reason error) error {
 		return err
 	default:
 		return nil // the last reader closes it
+	}
+}
+
+// writeOutLast writes texts out, for which DuckDB's own checkpoint at closing may not
+// have the memory.
+func (f *file) writeOutLast() {
+	if f.readOnly || !f.texts || f.conn == nil || f.failed.Load() {
+		return
+	}
+	ctx := context.Background() //nolint:forbidigo // Close has none
+	if err := f.writeOut(ctx); err != nil {
+		f.noteWrite(err)
+		f.logger.WarnContext(ctx, "checkpoint", "file", f.path, "error", firstLineError{err})
 	}
 }
 
@@ -337,12 +363,14 @@ const maxLog = 64 << 20
 // caller holds the writer's token.
 func (f *file) checkpoint(ctx context.Context) {
 	stat, err := os.Stat(f.path + ".wal")
-	if err != nil || stat.Size() < maxLog || f.conn == nil {
+	if err != nil || stat.Size() < f.tryAgain || f.conn == nil {
 		return
 	}
+	f.tryAgain = maxLog
 	if err := f.writeOut(ctx); err != nil {
+		f.tryAgain = 2 * stat.Size() // what opens the file again reads all of it
 		f.noteWrite(err)
-		f.logger.WarnContext(ctx, "checkpoint", "file", f.path, "error", err)
+		f.logger.WarnContext(ctx, "checkpoint", "file", f.path, "error", firstLineError{err})
 	}
 }
 
@@ -384,11 +412,11 @@ func (f *file) snapshot(ctx context.Context, pinned bool, fn func(*reader) error
 		}
 		f.unlockWriter()
 	}
-	defer func() { f.note(err) }()
 	if !f.readers.enter() {
 		return f.unusable()
 	}
 	defer f.readers.leave()
+	defer func() { f.note(err) }()
 	pool := f.pool.Load()
 	if pool == nil {
 		return f.unusable()

@@ -14,12 +14,16 @@ import (
 // there are more, they are read.
 const usualLatest = 100_000
 
+// fewLatest is the most of which a few are looked for in memory.
+const fewLatest = 10_000
+
 // latest has the newest record of each series of a kind, so that it need not be
 // searched for among all. Questions fill it, and the writer keeps it from then on.
 type latest[R any] struct {
 	mu      sync.Mutex
 	state   latestState
 	asked   bool
+	lots    bool        // of series; see many
 	records map[int64]R // by series
 	written map[int64]R // while records are read: what was written meanwhile
 	reading int         // which reading is under way: one that was overtaken is of no use
@@ -43,18 +47,35 @@ func latestOf[R any](f *file, kind string) *latest[R] {
 	return l.(*latest[R])
 }
 
-// all returns every series' newest record, where they are known.
-func (l *latest[R]) all() ([]R, bool) {
+// pick returns the newest records that are picked, where they are known.
+func (l *latest[R]) pick(picked func(*R) bool) ([]R, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != latestKnown {
 		return nil, false
 	}
-	records := make([]R, 0, len(l.records))
+	records := make([]R, 0, 16)
 	for _, r := range l.records {
-		records = append(records, r)
+		if picked(&r) {
+			records = append(records, r)
+		}
 	}
 	return records, true
+}
+
+// noteMany notes that there are so many series as many reports.
+func (l *latest[R]) noteMany() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lots = true
+}
+
+// many reports that there are so many series that a question for a part is answered
+// faster by reading that part.
+func (l *latest[R]) many() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lots || len(l.records) > fewLatest
 }
 
 // begin asks whether all records should be read. What is committed from then on
@@ -167,9 +188,14 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return nil, wrap(ctx, "latest "+t.sql.kind, err)
 	}
 	l := latestOf[R](f, t.sql.kind)
-	records, known := l.all()
+	everything := len(conditions) == 0
+	if !everything && l.many() {
+		return t.readLatest(ctx, tenant, sel)
+	}
+	picked := func(r *R) bool { return t.picks(conditions, &sel, r) }
+	records, known := l.pick(picked)
 	if !known {
-		reading, needed := l.begin(len(conditions) == 0)
+		reading, needed := l.begin(everything)
 		if !needed {
 			return t.readLatest(ctx, tenant, sel)
 		}
@@ -177,16 +203,24 @@ func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		tooMany := false
 		func() {
 			defer func() { l.end(&t.schema, reading, bySeries, tooMany) }()
-			records, bySeries, tooMany, err = t.readAllLatest(ctx, tenant)
+			most := t.store.maxLatest
+			if !everything {
+				most = min(most, fewLatest)
+			}
+			records, bySeries, tooMany, err = t.readAllLatest(ctx, tenant, most)
+			if tooMany && most < t.store.maxLatest {
+				l.noteMany()
+				tooMany = false
+			}
 		}()
 		if err != nil {
 			return nil, err
 		}
-		if tooMany {
+		if bySeries == nil {
 			return t.readLatest(ctx, tenant, sel)
 		}
+		records = slices.DeleteFunc(records, func(r R) bool { return !picked(&r) })
 	}
-	records = slices.DeleteFunc(records, func(r R) bool { return !t.picks(conditions, &sel, &r) })
 	return t.byIdentity(records), nil
 }
 
@@ -221,12 +255,13 @@ func (t *Table[R]) picks(conditions []mds.Condition[R], sel *mds.Selection, r *R
 	return true
 }
 
-// readAllLatest reads the newest record of every series, unless there are too many.
-func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant) (records []R, bySeries map[int64]R, tooMany bool, err error) {
+// readAllLatest reads the newest record of every series, unless there are more than
+// most.
+func (t *Table[R]) readAllLatest(ctx context.Context, tenant mds.Tenant, most int) (records []R, bySeries map[int64]R, tooMany bool, err error) {
 	bySeries = make(map[int64]R)
 	err = t.read(ctx, "latest", tenant, mds.Selection{}, func(conn *reader, s *selected[R]) error {
 		var n int
-		if err := conn.one(ctx, "SELECT count(*) FROM "+t.sql.series, nil, &n); err != nil || n > t.store.maxLatest {
+		if err := conn.one(ctx, "SELECT count(*) FROM "+t.sql.series, nil, &n); err != nil || n > most {
 			tooMany = err == nil
 			return err
 		}

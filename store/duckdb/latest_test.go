@@ -8,6 +8,8 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
+func (l *latest[R]) all() ([]R, bool) { return l.pick(func(*R) bool { return true }) }
+
 // TestLatestWhileItIsRead writes, and removes, while the newest records are read.
 func TestLatestWhileItIsRead(t *testing.T) {
 	ctx := context.Background()
@@ -25,7 +27,7 @@ func TestLatestWhileItIsRead(t *testing.T) {
 		if !needed {
 			t.Fatal("nothing is to be read")
 		}
-		_, was, _, err := table.readAllLatest(ctx, mds.DefaultTenant())
+		_, was, _, err := table.readAllLatest(ctx, mds.DefaultTenant(), 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,4 +117,38 @@ func TestLatestOfTooMany(t *testing.T) {
 			t.Errorf("at most %d: state %d with seven series", most, state)
 		}
 	}
+}
+
+// TestLatestOfAFewAmongMany reads them from the file, and leaves the rest there.
+func TestLatestOfAFewAmongMany(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{})
+	table := NewTable[mds.Bar](s)
+	batch := make([]mds.Bar, fewLatest+1)
+	for i := range batch {
+		batch[i] = modelBar(i, 1, 1)
+	}
+	write(t, s, batch)
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := latestOf[mds.Bar](f, "bars")
+	ask := func(sel mds.Selection, want int) {
+		t.Helper()
+		if got, err := table.Latest(ctx, mds.DefaultTenant(), sel); err != nil || len(got) != want {
+			t.Errorf("%d records, %v; want %d", len(got), err, want)
+		}
+	}
+	for range 3 {
+		ask(mds.Selection{Symbols: []string{"S77"}}, 1)
+	}
+	if _, known := l.all(); known || l.state != latestUnknown {
+		t.Error("a question for one has all read")
+	}
+	ask(mds.Selection{}, fewLatest+1)
+	if _, known := l.all(); !known {
+		t.Error("what was read is not kept")
+	}
+	ask(mds.Selection{Symbols: []string{"S77"}}, 1)
 }

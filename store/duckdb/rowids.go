@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 )
 
@@ -54,6 +55,36 @@ func (f *file) writeOut(ctx context.Context) error {
 	}
 	f.rows.times.Add(1)
 	f.moved.Store(0)
+	if f.texts {
+		defer f.lend(ctx)()
+	}
 	_, err := f.conn.ExecContext(ctx, "CHECKPOINT")
+	if err == nil {
+		f.texts = false
+	}
 	return err
+}
+
+// textMemory is what writing texts may take: DuckDB (1.5.6) holds those of 2,048 rows at
+// once, each of up to 256 KiB, and where a checkpoint finds no room for them it gives the
+// whole instance up.
+const textMemory = 3 << 29
+
+// lend raises DuckDB's memory limit to textMemory, where it is lower, until the returned
+// function is called. The caller holds the writer's token.
+func (f *file) lend(ctx context.Context) (back func()) {
+	ctx = context.WithoutCancel(ctx)
+	if f.memory >= textMemory {
+		return func() {}
+	}
+	set := func(limit string) {
+		if f.conn == nil {
+			return // it is opened again with the usual limit
+		}
+		if _, err := f.conn.ExecContext(ctx, "SET memory_limit = '"+limit+"'"); err != nil {
+			f.logger.DebugContext(ctx, "memory limit", "file", f.path, "error", err)
+		}
+	}
+	set(strconv.Itoa(textMemory>>20) + "MiB")
+	return func() { set(f.cfg.MemoryLimit) }
 }

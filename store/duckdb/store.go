@@ -29,7 +29,8 @@ type Config struct {
 	ReadOnly bool
 
 	// MemoryLimit bounds DuckDB's own memory per open tenant: a number and one
-	// of KB, MB, GB, KiB, MiB, GiB. Defaults to 512MB.
+	// of KB, MB, GB, KiB, MiB, GiB, 64MB at least. To write texts out to the file
+	// (fundamentals, news) it may take up to 1.5 GB for a moment. Defaults to 512MB.
 	MemoryLimit string
 
 	// WriteMode is how batches are written: "auto" appends rows that lie outside of
@@ -97,7 +98,7 @@ type Store struct {
 // slot is the place of one tenant's file, which is opened at its first use.
 // Opening one keeps nobody from the others.
 type slot struct {
-	mu   sync.Mutex
+	gate gate // had alone by whoever looks at or opens the file
 	file *file
 }
 
@@ -105,6 +106,12 @@ var memoryLimit = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[KMGkmg]i?[Bb]$`)
 
 // ErrMemoryLimit is wrapped by the refusal of a [Config.MemoryLimit].
 var ErrMemoryLimit = errors.New("memory limit")
+
+// With less memory DuckDB fails at the simplest things, and at some ends the process.
+const (
+	leastMemory = 64 << 20
+	mostMemory  = 1e6 << 30
+)
 
 // bytesOf reads a memory limit.
 func bytesOf(limit string) int64 {
@@ -128,7 +135,10 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	}
 	cfg = cfg.withDefaults()
 	if !memoryLimit.MatchString(cfg.MemoryLimit) {
-		return nil, fmt.Errorf("%w %q: use a number and a unit, such as 512MB or 2GB", ErrMemoryLimit, cfg.MemoryLimit)
+		return nil, fmt.Errorf("%w %q: use a number and KB, MB or GB, such as 512MB or 2GB", ErrMemoryLimit, cfg.MemoryLimit)
+	}
+	if bytes := bytesOf(cfg.MemoryLimit); bytes < leastMemory || bytes > mostMemory {
+		return nil, fmt.Errorf("%w %q: use 64MB to 1000000GB", ErrMemoryLimit, cfg.MemoryLimit)
 	}
 	if cfg.WriteMode != WriteAuto && cfg.WriteMode != WriteMerge {
 		return nil, fmt.Errorf("write mode %q: use %s or %s", cfg.WriteMode, WriteAuto, WriteMerge)
@@ -145,7 +155,11 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	}
 	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot)}
 	if cfg.ReadOnly {
-		if stat, err := os.Stat(abs); err != nil || !stat.IsDir() {
+		stat, err := os.Stat(abs)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, folderError(abs, err)
+		}
+		if err != nil || !stat.IsDir() {
 			return nil, s.noStore()
 		}
 		return s, nil
@@ -191,8 +205,12 @@ func (s *Store) Close() error {
 	errs := make(chan error, len(slots))
 	for _, slot := range slots {
 		wg.Go(func() {
-			slot.mu.Lock() // waits for an opening under way
-			defer slot.mu.Unlock()
+			ctx := context.Background()                 //nolint:forbidigo // Close has none
+			if err := slot.gate.lock(ctx); err != nil { // waits for an opening under way
+				errs <- err
+				return
+			}
+			defer slot.gate.unlock()
 			if slot.file != nil {
 				errs <- slot.file.close(errClosed)
 				slot.file = nil
@@ -260,8 +278,10 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if err != nil {
 		return mds.Tenant{}, err
 	}
-	slot.mu.Lock()
-	defer slot.mu.Unlock()
+	if err := slot.gate.lock(ctx); err != nil {
+		return mds.Tenant{}, wrap(ctx, "open", err)
+	}
+	defer slot.gate.unlock()
 	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
 		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
 	}
@@ -292,21 +312,30 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if err != nil {
 		return err
 	}
-	slot.mu.Lock()
-	defer slot.mu.Unlock()
+	if err := slot.gate.lock(ctx); err != nil {
+		return wrap(ctx, "remove", err)
+	}
+	defer slot.gate.unlock()
 	if slot.file != f {
 		return unknownTenant(tenant.Slug)
 	}
+	f.upkeep.interrupt()
+	if err := f.lockWriter(ctx); err != nil {
+		return wrap(ctx, "remove", err)
+	}
 	if !f.readers.exclude() {
+		f.unlockWriter()
 		return &Error{Op: "remove", Err: fmt.Errorf("queries of tenant %s are under way", tenant.Slug), Hint: "try again when they have ended", retry: true}
 	}
 	f.upkeep.drop()
-	slot.file = nil
-	if err := f.close(unknownTenant(tenant.Slug)); err != nil {
+	slot.file, f.gone = nil, unknownTenant(tenant.Slug)
+	close(f.closed)
+	if err := f.shut(); err != nil {
 		return wrap(ctx, "remove", err)
 	}
 	path := s.path(tenant)
-	return errors.Join(os.Remove(path), os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"))
+	// The log first: it must not be found beside another file of the name.
+	return errors.Join(os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"), os.Remove(path))
 }
 
 var errReadOnly = &Error{Op: "open", Err: errors.New("the store was opened for reading only")}
@@ -330,8 +359,10 @@ func (s *Store) file(ctx context.Context, tenant mds.Tenant) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	slot.mu.Lock()
-	defer slot.mu.Unlock()
+	if err := slot.gate.lock(ctx); err != nil {
+		return nil, wrap(ctx, "open", err)
+	}
+	defer slot.gate.unlock()
 	if slot.file != nil {
 		return slot.file, nil
 	}
@@ -355,7 +386,7 @@ func (s *Store) slot(tenant mds.Tenant) (*slot, error) {
 		return nil, errClosed
 	}
 	if s.files[tenant.Slug] == nil {
-		s.files[tenant.Slug] = &slot{}
+		s.files[tenant.Slug] = &slot{gate: newGate()}
 	}
 	return s.files[tenant.Slug], nil
 }

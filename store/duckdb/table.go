@@ -69,6 +69,7 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	}
 	s, err := t.selectSeries(ctx, f.writerReads(), sel)
 	if err != nil {
+		f.noteWrite(err)
 		return 0, wrap(ctx, op, err)
 	}
 	var deleted int64

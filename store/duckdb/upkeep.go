@@ -29,8 +29,46 @@ type upkeep struct {
 	writes  int           // since the last look
 	busy    time.Duration // that they took
 
-	// yield ends the step under way, unless it has to be done.
+	// yield ends the compaction under way, unless it has to be done.
 	yield context.CancelFunc
+	// running are the compactions under way, on demand or not.
+	running map[int]context.CancelFunc
+	next    int
+	ended   sync.WaitGroup
+}
+
+// begin begins a compaction, which end ends. It is refused when the file is to close.
+func (u *upkeep) begin(ctx context.Context) (_ context.Context, end func(), ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.stopped {
+		return ctx, nil, false
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	if u.running == nil {
+		u.running = make(map[int]context.CancelFunc)
+	}
+	id := u.next
+	u.next++
+	u.running[id] = cancel
+	u.ended.Add(1)
+	return ctx, func() {
+		cancel()
+		u.mu.Lock()
+		delete(u.running, id)
+		u.mu.Unlock()
+		u.ended.Done()
+	}, true
+}
+
+// interrupt ends the compactions under way.
+func (u *upkeep) interrupt() {
+	u.mu.Lock()
+	for _, cancel := range u.running {
+		cancel()
+	}
+	u.mu.Unlock()
+	u.ended.Wait()
 }
 
 // keeping is what was appended to one kind since it was last in order.
@@ -65,6 +103,11 @@ func (u *upkeep) wrote(f *file, kind string, l layout, rows int, took time.Durat
 
 // look compacts what is due, and comes again while something is.
 func (u *upkeep) look(f *file) {
+	ctx, end, ok := u.begin(context.Background()) //nolint:forbidigo // it is nobody's call
+	if !ok {
+		return
+	}
+	defer end()
 	u.mu.Lock()
 	writes, busy := u.writes, u.busy
 	u.writes, u.busy = 0, 0
@@ -77,7 +120,7 @@ func (u *upkeep) look(f *file) {
 			waits = waits || must
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // it is nobody's call
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !waits {
 		u.yield = cancel
@@ -153,17 +196,15 @@ func (u *upkeep) giveWay() {
 	}
 }
 
-// stop lets no more compaction begin.
+// stop ends the compactions under way, and lets no more begin.
 func (u *upkeep) stop() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.stopped = true
 	if u.timer != nil {
 		u.timer.Stop()
 	}
-	if u.yield != nil {
-		u.yield()
-	}
+	u.mu.Unlock()
+	u.interrupt()
 }
 
 // drop forgets what is due, of a file that is about to be removed.
@@ -177,14 +218,14 @@ func (u *upkeep) drop() {
 // the writer's token.
 func (u *upkeep) last(f *file) {
 	u.mu.Lock()
-	kinds := slices.Collect(maps.Values(u.kinds))
+	kinds := slices.DeleteFunc(slices.Collect(maps.Values(u.kinds)), func(k *keeping) bool { return k.rows < k.layout.group })
 	u.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime) //nolint:forbidigo // Close has none
 	defer cancel()
 	held := func(_ context.Context, fn func() error) error { return fn() }
 	for _, k := range kinds {
-		if k.rows < k.layout.group || f.conn == nil || f.failed.Load() {
-			continue
+		if f.conn == nil || f.failed.Load() {
+			return
 		}
 		var done mds.Compaction
 		if err := k.compact(ctx, held, &done); err != nil && ctx.Err() == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -121,14 +122,71 @@ func TestUpkeepOverTime(t *testing.T) {
 // TestUpkeepStopsWhatRuns has a file begin to close while it is compacted.
 func TestUpkeepStopsWhatRuns(t *testing.T) {
 	f := newFile("", mds.DefaultTenant(), Config{}.withDefaults())
+	stopped := make(chan struct{})
 	f.upkeep.kinds = map[string]*keeping{"bars": {rows: 100, layout: small, compact: func(ctx context.Context, _ turn, _ *mds.Compaction) error {
-		f.upkeep.stop()
+		go func() {
+			f.upkeep.stop()
+			close(stopped)
+		}()
 		<-ctx.Done()
+		select {
+		case <-stopped:
+			t.Error("the file is closed beneath a compaction")
+		default:
+		}
 		return ctx.Err()
 	}}}
 	f.upkeep.look(f)
+	<-stopped
 	if f.upkeep.timer != nil {
 		t.Error("it is looked at again")
+	}
+	f.upkeep.kinds["bars"].compact = func(context.Context, turn, *mds.Compaction) error {
+		t.Error("compacted after the stop")
+		return nil
+	}
+	f.upkeep.look(f) // the timer had fired
+}
+
+// TestCloseWhilePlanning closes a store while a compaction looks at how rows lie: the
+// file is nobody's afterwards.
+func TestCloseWhilePlanning(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s, err := Open(ctx, dir, Config{Compaction: CompactManual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := NewTable[mds.Bar](s)
+	for b := range 4 {
+		batch := make([]mds.Bar, 250_000)
+		for i := range batch {
+			batch[i] = modelBar(i%100, b*2500+i/100, 1)
+		}
+		write(t, s, batch)
+	}
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := table.Compact(ctx, mds.DefaultTenant())
+		done <- err
+	}()
+	for planning := false; !planning; runtime.Gosched() {
+		f.readers.mu.Lock()
+		planning = f.readers.n > 0
+		f.readers.mu.Unlock()
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := open(t, dir, Config{}).Ping(ctx, mds.DefaultTenant()); err != nil {
+		t.Errorf("opened again: %v", err)
+	}
+	if err := <-done; !errors.Is(err, errClosed) {
+		t.Errorf("the compaction: %v", err)
 	}
 }
 
@@ -163,7 +221,7 @@ func TestCloseAfterALostConnection(t *testing.T) {
 func TestWriterComesFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	f := newFile("", mds.DefaultTenant(), Config{})
+	f := newFile("", mds.DefaultTenant(), Config{}.withDefaults())
 	f.upkeep.yield = cancel
 	f.writer <- struct{}{} // compaction has the token
 	done := make(chan struct{})

@@ -13,7 +13,7 @@ import (
 // Of kinds whose rows may be large, a page has the keys only; the values are read
 // by the rows' ids when they are due, in parts of about wideBytes.
 const (
-	firstWide = 64 // rows of the first part
+	firstWide = 16 // rows of the first part
 	maxWide   = 512
 	wideBytes = 8 << 20
 	smallRow  = 8 << 10 // bytes

@@ -119,7 +119,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	added := t.resolve(known, records)
 	rows := known.arranger.arrange()
 	cells, mask := given(t.factCells, records)
-	texts := t.writeTexts(cells, mask)
+	w := &batchWrite[R]{records: records, cells: cells, texts: t.writeTexts(cells, mask)}
 	receipts := make([]mds.Receipt, len(batches))
 	of := owners(batches)
 	for i, w := range batches {
@@ -132,47 +132,24 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		r.Superseded--
 	}
 	large := len(rows) >= rowGroup/2 || !known.stored
+	if !t.plain && t.bytes(records) > int(f.memory/8) {
+		defer f.lend(ctx)() // a commit, too, holds the texts of 2,048 rows at once
+	}
 	err = f.inTransaction(ctx, large, func() error {
 		if err := t.insertSeries(ctx, f, added, known.next-1); err != nil {
 			return err
 		}
-		now := time.Now().UnixMicro()
-		if len(appended) > 0 {
-			n, err := t.exec(ctx, f, texts.insert, newBatch(cells, records, appended), now)
-			if err == nil && n != int64(len(appended)) {
-				err = fmt.Errorf("%d of %d rows were appended", n, len(appended))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if done, err := t.unchanged(ctx, f, texts.equal, cells, records, merged, now); err != nil {
+		w.now = time.Now().UnixMicro()
+		if err := t.insert(ctx, f, w, appended); err != nil {
 			return err
-		} else if done {
-			for i, rows := range merged {
-				receipts[i].Superseded -= int64(len(rows))
-				receipts[i].Unchanged += int64(len(rows))
-			}
-			return nil
 		}
-		for i, rows := range merged {
-			if len(rows) == 0 {
-				continue
-			}
-			n, err := t.exec(ctx, f, texts.merge, newBatch(cells, records, rows), now)
-			if err != nil {
-				return err
-			}
-			receipts[i].Superseded -= int64(len(rows))
-			receipts[i].Written += n
-			receipts[i].Unchanged += int64(len(rows)) - n
-		}
-		return nil
+		return t.merge(ctx, f, w, merged, receipts, of)
 	})
 	if err != nil {
 		return nil, err
 	}
 	known.note(rows)
+	f.texts = f.texts || !t.plain
 	if t.plain && t.store.cfg.Compaction == CompactAuto {
 		f.upkeep.wrote(f, t.sql.kind, t.store.layout, len(appended), time.Since(start), func(ctx context.Context, turn turn, done *mds.Compaction) error {
 			return t.compact(ctx, f, turn, done)
@@ -184,10 +161,67 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	return receipts, nil
 }
 
+// batchWrite is what statements over a batch go by.
+type batchWrite[R any] struct {
+	records []R
+	cells   []cell[R]
+	texts   writeTexts
+	now     int64 // updated_at
+}
+
+// insert appends rows of which none is stored.
+func (t *Table[R]) insert(ctx context.Context, f *file, w *batchWrite[R], rows []batchRow) error {
+	for part := range t.parts(w.records, rows) {
+		n, err := t.exec(ctx, f, w.texts.insert, newBatch(w.cells, w.records, part), w.now)
+		if err == nil && n != int64(len(part)) {
+			err = fmt.Errorf("%d of %d rows were appended", n, len(part))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merge writes rows of which some may be stored, which are kept apart by their batches,
+// and notes in the receipts what became of them.
+func (t *Table[R]) merge(ctx context.Context, f *file, w *batchWrite[R], merged [][]batchRow, receipts []mds.Receipt, of func(*batchRow) int) error {
+	for i, rows := range merged {
+		receipts[i].Superseded -= int64(len(rows))
+	}
+	if !t.plain {
+		rows := slices.Concat(merged...)
+		unchanged, err := t.upsertTexts(ctx, f, w, rows)
+		for i := range merged {
+			receipts[i].Written += int64(len(merged[i]))
+		}
+		for i := range unchanged {
+			receipts[of(&unchanged[i])].Written--
+			receipts[of(&unchanged[i])].Unchanged++
+		}
+		return err
+	}
+	done, err := t.unchanged(ctx, f, w, merged)
+	if err != nil {
+		return err
+	}
+	for i, rows := range merged {
+		var n int64
+		if !done && len(rows) > 0 {
+			if n, err = t.exec(ctx, f, w.texts.merge, newBatch(w.cells, w.records, rows), w.now); err != nil {
+				return err
+			}
+		}
+		receipts[i].Written += n
+		receipts[i].Unchanged += int64(len(rows)) - n
+	}
+	return nil
+}
+
 // unchanged reports that all rows of several batches are stored as they are, as those
 // are that are sent again: one look at them together spares a merge of each. For one
 // batch the merge is that look.
-func (t *Table[R]) unchanged(ctx context.Context, f *file, text string, cells []cell[R], records []R, merged [][]batchRow, now int64) (bool, error) {
+func (t *Table[R]) unchanged(ctx context.Context, f *file, w *batchWrite[R], merged [][]batchRow) (bool, error) {
 	var rows []batchRow
 	batches := 0
 	for _, m := range merged {
@@ -200,8 +234,8 @@ func (t *Table[R]) unchanged(ctx context.Context, f *file, text string, cells []
 		return false, nil
 	}
 	var equal int64
-	b := newBatch(cells, records, rows)
-	err := f.writerReads().one(context.WithValue(ctx, batchKey{}, b), text, []any{now}, &equal)
+	b := newBatch(w.cells, w.records, rows)
+	err := f.writerReads().one(context.WithValue(ctx, batchKey{}, b), w.texts.equal, []any{w.now}, &equal)
 	return equal == int64(len(rows)), err
 }
 
