@@ -648,7 +648,8 @@ func TestAReaderThatPanics(t *testing.T) {
 // together, again, some of them changed, and has them written out.
 func TestLargeTextsInLittleMemory(t *testing.T) {
 	ctx := context.Background()
-	s := open(t, t.TempDir(), Config{MemoryLimit: "256MB"})
+	dir := t.TempDir()
+	s := open(t, dir, Config{MemoryLimit: "96MB"})
 	table := NewTable[mds.News](s)
 	random := rand.New(rand.NewPCG(3, 3))
 	text := make([]byte, 200_000)
@@ -678,13 +679,22 @@ func TestLargeTextsInLittleMemory(t *testing.T) {
 	}
 	check("again", batch[:500], mds.Receipt{Unchanged: 500})
 	for i := range 10 {
-		batch[i*7].Title = "another"
-		batch[i*7].PublishedAt = batch[i*7].PublishedAt.AddDate(0, 0, i)
+		if i < 5 {
+			batch[i*7].Title = "another"
+		} else {
+			batch[i*7].PublishedAt = batch[i*7].PublishedAt.AddDate(0, 0, i)
+		}
 	}
 	check("some of them new or another", batch, mds.Receipt{Written: 110, Unchanged: 490})
 	want := slices.SortedFunc(slices.Values(batch), func(a, b mds.News) int { return a.PublishedAt.Compare(b.PublishedAt) })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if fileExists(filepath.Join(dir, "default.duckdb.wal")) {
+		t.Error("the log was not written out at closing")
+	}
 	i := 0
-	for item, err := range table.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
+	for item, err := range NewTable[mds.News](open(t, dir, Config{})).Query(ctx, mds.DefaultTenant(), mds.Query{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -148,6 +148,38 @@ func TestUpkeepStopsWhatRuns(t *testing.T) {
 	f.upkeep.look(f) // the timer had fired
 }
 
+// compactInVain begins a compaction of a tenant with many bars, and returns while it
+// looks at how rows lie. What it ends with is sent.
+func compactInVain(t *testing.T, s *Store, tenant mds.Tenant) <-chan error {
+	t.Helper()
+	ctx := context.Background()
+	table := NewTable[mds.Bar](s)
+	for b := range 4 {
+		batch := make([]mds.Bar, 250_000)
+		for i := range batch {
+			batch[i] = modelBar(i%100, b*2500+i/100, 1)
+		}
+		if _, err := table.WriteBatch(ctx, tenant, batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := s.file(ctx, tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := table.Compact(ctx, tenant)
+		done <- err
+	}()
+	for planning := false; !planning; runtime.Gosched() {
+		f.readers.mu.Lock()
+		planning = f.readers.n > 0
+		f.readers.mu.Unlock()
+	}
+	return done
+}
+
 // TestCloseWhilePlanning closes a store while a compaction looks at how rows lie: the
 // file is nobody's afterwards.
 func TestCloseWhilePlanning(t *testing.T) {
@@ -157,28 +189,7 @@ func TestCloseWhilePlanning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := NewTable[mds.Bar](s)
-	for b := range 4 {
-		batch := make([]mds.Bar, 250_000)
-		for i := range batch {
-			batch[i] = modelBar(i%100, b*2500+i/100, 1)
-		}
-		write(t, s, batch)
-	}
-	f, err := s.file(ctx, mds.DefaultTenant())
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() {
-		_, err := table.Compact(ctx, mds.DefaultTenant())
-		done <- err
-	}()
-	for planning := false; !planning; runtime.Gosched() {
-		f.readers.mu.Lock()
-		planning = f.readers.n > 0
-		f.readers.mu.Unlock()
-	}
+	done := compactInVain(t, s, mds.DefaultTenant())
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -187,6 +198,24 @@ func TestCloseWhilePlanning(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, errClosed) {
 		t.Errorf("the compaction: %v", err)
+	}
+}
+
+// TestRemoveTenantWhilePlanning removes a tenant while a compaction looks at how its
+// rows lie, which is nobody's query.
+func TestRemoveTenantWhilePlanning(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{Compaction: CompactManual})
+	tenant, err := s.CreateTenant(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := compactInVain(t, s, tenant)
+	if err := s.RemoveTenant(ctx, tenant); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("the compaction of a tenant that was removed ended well")
 	}
 }
 
