@@ -29,6 +29,7 @@ demo: build ## load and query a synthetic week of minute bars
 
 .PHONY: test
 test: deps $(TOOLS)/gotestsum ## run all tests
+	@scripts/deps-test
 	@CGO_ENABLED=1 $(TOOLS)/gotestsum --format pkgname-and-test-fails -- $(TESTFLAGS) ./...
 
 .PHONY: race

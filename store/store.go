@@ -1,7 +1,8 @@
 // Package store opens a market data store and gives typed access to what it
 // holds. The DSN picks the engine:
 //
-//	duckdb://DIR    DuckDB files in the folder DIR, one a tenant (see store/duckdb)
+//	duckdb://DIR                             DuckDB files in the folder DIR, one a tenant (see store/duckdb)
+//	postgres://USER:PASSWORD@HOST/DATABASE   PostgreSQL, migrated by mds migrate (see store/postgres)
 //
 // What every engine promises is written at [Table], and kept by the suite in
 // store/storetest.
@@ -18,6 +19,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store/duckdb"
+	"github.com/marketdatastore/mds/store/postgres"
 )
 
 // Backend is what a storage engine provides beside its tables.
@@ -121,8 +123,15 @@ var ErrDSN = errors.New("DSN")
 // Open opens the store that the DSN names. Close it when done.
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	scheme, rest, ok := strings.Cut(dsn, "://")
+	if ok && (scheme == "postgres" || scheme == "postgresql") {
+		backend, err := postgres.Open(ctx, dsn, postgres.Config{ReadOnly: cfg.ReadOnly, WriteMode: cfg.WriteMode, Logger: cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+		return &Store{Backend: backend}, nil
+	}
 	if !ok || scheme != "duckdb" {
-		return nil, fmt.Errorf("%w %q: write duckdb://DIR", ErrDSN, redact(dsn))
+		return nil, fmt.Errorf("%w %q: write duckdb://DIR or postgres://USER@HOST/DATABASE", ErrDSN, Redact(dsn))
 	}
 	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
 		ReadOnly:    cfg.ReadOnly,
@@ -138,13 +147,27 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	return &Store{Backend: backend}, nil
 }
 
-// redact keeps what may be a password out of messages.
-func redact(dsn string) string {
-	if at := strings.LastIndexByte(dsn, '@'); at >= 0 {
-		scheme, _, _ := strings.Cut(dsn, "://")
-		return scheme + "://…" + dsn[at:]
+// Redact returns a DSN without what may be a password, for messages.
+func Redact(dsn string) string {
+	scheme, rest, ok := strings.Cut(dsn, "://")
+	if !ok {
+		return dsn
 	}
-	return dsn
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		user, _, _ := strings.Cut(rest[:at], ":")
+		rest = user + rest[at:]
+	}
+	rest, query, ok := strings.Cut(rest, "?")
+	var kept []string
+	for _, parameter := range strings.Split(query, "&") {
+		if name, _, _ := strings.Cut(parameter, "="); ok && !strings.Contains(strings.ToLower(name), "password") {
+			kept = append(kept, parameter)
+		}
+	}
+	if len(kept) > 0 {
+		rest += "?" + strings.Join(kept, "&")
+	}
+	return scheme + "://" + rest
 }
 
 // TableOf returns the table of kind R.
@@ -152,6 +175,8 @@ func TableOf[R mds.Record[R]](s *Store) Table[R] {
 	switch b := s.Backend.(type) {
 	case *duckdb.Store:
 		return duckdb.NewTable[R](b)
+	case *postgres.Store:
+		return postgres.NewTable[R](b)
 	default:
 		panic(fmt.Sprintf("store: no tables for backend %T", b)) // a Store not made by Open
 	}

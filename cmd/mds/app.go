@@ -86,7 +86,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 func (a *app) sentence(err error) string {
 	on := ""
 	if a.dsn != a.env.DSN {
-		on = " --dsn " + a.dsn
+		on = " --dsn " + store.Redact(a.dsn)
 	}
 	_, nameErr := mds.NewTenant(a.tenant)
 	switch {
@@ -136,7 +136,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		SilenceErrors: true,
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, such as duckdb://DIR (default a folder in the user's data directory; environment MDS_DSN)")
+	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE (default a folder in the user's data directory; environment MDS_DSN)")
 	flags.StringVar(&a.tenant, "tenant", a.env.Tenant, "the tenant, by name or id (environment MDS_TENANT_ID)")
 	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, and 96MB to load bars and options; environment MDS_MEMORY_LIMIT)")
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
@@ -157,6 +157,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.infoCommand(),
 		a.pingCommand(),
 		a.schemaVersionCommand(),
+		a.migrateCommand(),
 		a.healthCommand(),
 		a.tenantCommand(),
 		a.benchCommand(),
@@ -298,5 +299,5 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{Store: st, dsn: dsn}, nil
+	return &session{Store: st, dsn: store.Redact(dsn)}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/codec/vendor"
+	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/load"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
@@ -239,7 +240,13 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 // rejectsPath is where rejected rows go unless a flag says otherwise: a new
 // file in the store's folder.
 func (s *session) rejectsPath(kind string, now time.Time) string {
-	dir := strings.TrimPrefix(s.dsn, "duckdb://")
+	dir, embedded := strings.CutPrefix(s.dsn, "duckdb://")
+	if !embedded {
+		dir = "." // a server has no folder here
+		if data, err := config.DataDir(); err == nil {
+			dir = data
+		}
+	}
 	return filepath.Join(dir, "rejects", kind+"-"+now.UTC().Format("20060102T150405.000000Z")+".ndjson")
 }
 

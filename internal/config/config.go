@@ -11,6 +11,9 @@ import (
 type Env struct {
 	// DSN is MDS_DSN; "" where it is not set.
 	DSN string
+	// AdminDSN is MDS_ADMIN_DSN, that of the owner of a PostgreSQL database, who
+	// migrates it; "" where it is not set.
+	AdminDSN string
 	// Tenant is MDS_TENANT_ID, a slug or a UUID. Defaults to "default".
 	Tenant string
 	// MemoryLimit is MDS_MEMORY_LIMIT, an embedded database's memory, such as 2GB; ""
@@ -26,6 +29,7 @@ type Env struct {
 func FromEnvironment() Env {
 	return Env{
 		DSN:         os.Getenv("MDS_DSN"),
+		AdminDSN:    os.Getenv("MDS_ADMIN_DSN"),
 		Tenant:      or(os.Getenv("MDS_TENANT_ID"), "default"),
 		MemoryLimit: os.Getenv("MDS_MEMORY_LIMIT"),
 		LogLevel:    or(os.Getenv("MDS_LOG_LEVEL"), "warn"),

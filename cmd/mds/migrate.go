@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
+)
+
+func (a *app) migrateCommand() *cobra.Command {
+	var admin string
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring a PostgreSQL database to the schema of this program",
+		Long: `Bring a PostgreSQL database to the schema of this program, and give the login of
+--dsn its rights there. It connects as the owner of the database (--admin-dsn), who
+need not be a superuser; without one, as the login of --dsn. Run twice at once, one
+migrates and the other waits. A DuckDB store migrates itself when it is opened.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dsn, err := a.ownerDSN(admin)
+			if err != nil {
+				return err
+			}
+			return a.migrate(cmd.Context(), dsn)
+		},
+	}
+	cmd.PersistentFlags().StringVar(&admin, "admin-dsn", a.env.AdminDSN, "the owner's DSN (environment MDS_ADMIN_DSN)")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "status",
+		Short: "List the migrations and which of them the database has",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dsn, err := a.ownerDSN(admin)
+			if err != nil {
+				return err
+			}
+			steps, err := postgres.Migrations(cmd.Context(), dsn)
+			for _, s := range steps {
+				state := "pending"
+				if s.Applied {
+					state = "applied"
+				}
+				fmt.Fprintf(a.stdout, "%4d  %-8s %s\n", s.Version, state, s.Name)
+			}
+			return err
+		},
+	})
+	return cmd
+}
+
+// ownerDSN is the DSN that migrates.
+func (a *app) ownerDSN(admin string) (string, error) {
+	dsn := admin
+	if dsn == "" {
+		dsn = a.dsn
+	}
+	if !postgres.IsDSN(dsn) {
+		return "", usagef("%q is no PostgreSQL database: give its owner's DSN with --admin-dsn postgres://OWNER@HOST/DATABASE", store.Redact(dsn))
+	}
+	return dsn, nil
+}
+
+func (a *app) migrate(ctx context.Context, owner string) error {
+	logger, err := a.logger()
+	if err != nil {
+		return err
+	}
+	applied, err := postgres.Migrate(ctx, owner, logger)
+	for _, step := range applied {
+		fmt.Fprintf(a.stdout, "applied %s\n", step.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if len(applied) == 0 {
+		fmt.Fprintln(a.stdout, "the schema is up to date")
+	}
+	if !postgres.IsDSN(a.dsn) || a.dsn == owner {
+		return nil
+	}
+	login, err := postgres.GrantService(ctx, owner, a.dsn)
+	var denied *postgres.GrantError
+	if errors.As(err, &denied) {
+		fmt.Fprint(a.stdout, denied.SQL)
+		return errors.New("the owner may not do this; let an administrator run the SQL above")
+	}
+	if err == nil {
+		fmt.Fprintf(a.stdout, "the login %s has its rights\n", login)
+	}
+	return err
+}

@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// The binary form of COPY and of its fields (PostgreSQL, "COPY", "Binary Format"; the
+// fields are what the types' send functions write).
+
+// copyHeader begins a copy: the signature, no flags, no extension.
+var copyHeader = append([]byte("PGCOPY\n\xff\r\n\x00"), 0, 0, 0, 0, 0, 0, 0, 0)
+
+// copyEnd ends it.
+var copyEnd = []byte{0xff, 0xff}
+
+// epoch is 2000-01-01, which times and dates count from, in microseconds since 1970.
+const epoch = 946_684_800_000_000
+
+const day = 24 * time.Hour / time.Microsecond
+
+var null = []byte{0xff, 0xff, 0xff, 0xff}
+
+// encoder appends a column of a record as a field: its length, and its value.
+type encoder[R any] func(dst []byte, r *R) []byte
+
+func appendInt(dst []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, 0, 0, 0, 8), uint64(v))
+}
+
+func appendFloat(dst []byte, v float64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, 0, 0, 0, 8), math.Float64bits(v))
+}
+
+func appendMicros(dst []byte, micros int64) []byte { return appendInt(dst, micros-epoch) }
+
+func appendDate(dst []byte, micros int64) []byte {
+	days := (micros - epoch) / int64(day) // a date's are whole
+	return binary.BigEndian.AppendUint32(append(dst, 0, 0, 0, 4), uint32(int32(days)))
+}
+
+func appendText[T string | []byte](dst []byte, text T) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(text)))
+	return append(dst, text...)
+}
+
+// appendTexts appends an array of one dimension (array_send).
+func appendTexts(dst []byte, items []string) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	const text = 25 // the type's oid
+	if len(items) == 0 {
+		dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, text)
+	} else {
+		dst = append(dst, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, text)
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(items)))
+		dst = append(dst, 0, 0, 0, 1)
+		for _, item := range items {
+			dst = appendText(dst, item)
+		}
+	}
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	return dst
+}
+
+// encoderOf returns the encoder of a column.
+func encoderOf[R any](c *mds.Column[R]) encoder[R] {
+	switch {
+	case c.Text != nil && c.Role == mds.Value:
+		return func(dst []byte, r *R) []byte {
+			if *c.Text(r) == "" {
+				return append(dst, null...)
+			}
+			return appendText(dst, *c.Text(r))
+		}
+	case c.Text != nil:
+		return func(dst []byte, r *R) []byte { return appendText(dst, *c.Text(r)) }
+	case c.Time != nil:
+		return func(dst []byte, r *R) []byte {
+			if c.Time(r).IsZero() {
+				return append(dst, null...)
+			}
+			return appendMicros(dst, c.Time(r).UnixMicro())
+		}
+	case c.Date != nil:
+		return func(dst []byte, r *R) []byte {
+			if c.Date(r).IsZero() {
+				return append(dst, null...)
+			}
+			return appendDate(dst, c.Date(r).Time().UnixMicro())
+		}
+	case c.Float != nil:
+		return func(dst []byte, r *R) []byte { return appendFloat(dst, *c.Float(r)) }
+	case c.OptFloat != nil:
+		return func(dst []byte, r *R) []byte {
+			if v, ok := c.OptFloat(r).Value(); ok {
+				return appendFloat(dst, v)
+			}
+			return append(dst, null...)
+		}
+	case c.OptInt != nil:
+		return func(dst []byte, r *R) []byte {
+			if v, ok := c.OptInt(r).Value(); ok {
+				return appendInt(dst, v)
+			}
+			return append(dst, null...)
+		}
+	case c.List != nil:
+		return func(dst []byte, r *R) []byte { return appendTexts(dst, *c.List(r)) }
+	case c.Metrics != nil:
+		return func(dst []byte, r *R) []byte {
+			start := len(dst)
+			const version = 1 // of jsonb_send
+			dst = c.AppendJSON(append(dst, 0, 0, 0, 0, version), r)
+			binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+			return dst
+		}
+	}
+	panic("postgres: no form for column " + c.Name) // no kind has a decimal among its facts
+}

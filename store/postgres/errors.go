@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Class says what kind of failure an [Error] is.
+type Class string
+
+// The classes of failures.
+const (
+	Constraint  Class = "constraint"  // the database refuses the data
+	Denied      Class = "denied"      // the login may not
+	Timeout     Class = "timeout"     // a deadline passed
+	Unavailable Class = "unavailable" // the server cannot be reached, or has no room
+	Conflict    Class = "conflict"    // another one was at the same rows
+	Other       Class = "other"
+)
+
+// Error is a failure of the database below an operation.
+type Error struct {
+	// Op is the operation, such as "write bars".
+	Op    string
+	Class Class
+	// Code is the SQLSTATE (PostgreSQL, appendix A), "" where there is none.
+	Code string
+	// Hint says what to do about it; may be empty.
+	Hint string
+	Err  error
+}
+
+func (e *Error) Error() string {
+	text := e.Op + ": " + e.Err.Error()
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Retryable reports whether the same call may succeed later.
+func (e *Error) Retryable() bool {
+	return e.Class == Timeout || e.Class == Unavailable || e.Class == Conflict
+}
+
+// message is an error without what the driver says around it, which has the host in it
+// and may have more.
+type message struct {
+	text string
+	err  error
+}
+
+func (m message) Error() string { return m.text }
+func (m message) Unwrap() error { return m.err }
+
+var errClosed = &Error{Op: "open", Class: Other, Err: errors.New("the store is closed")}
+
+var errReadOnly = &Error{Op: "open", Class: Other, Err: errors.New("the store was opened for reading only")}
+
+// dsnError is for a DSN that cannot be read. The driver's words may hold the password.
+func dsnError(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return &Error{Op: "open", Class: Other, Err: errors.New("the DSN is not one of PostgreSQL"), Hint: "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"}
+	}
+	return err
+}
+
+// wrap classifies an error of the driver. It leaves alone what is classified already.
+func wrap(ctx context.Context, op string, err error) error {
+	var mine *Error
+	if err == nil || errors.As(err, &mine) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrTimeframe) {
+		return err
+	}
+	if cause := ctx.Err(); cause != nil {
+		class := Other
+		if errors.Is(cause, context.DeadlineExceeded) {
+			class = Timeout
+		}
+		return &Error{Op: op, Class: class, Err: cause}
+	}
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		e := &Error{Op: op, Code: server.Code, Err: message{fmt.Sprintf("%s (SQLSTATE %s)", server.Message, server.Code), err}}
+		e.Class, e.Hint = classify(server.Code)
+		return e
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	switch {
+	case errors.As(err, &connect):
+		return &Error{Op: op, Class: Unavailable, Err: message{fmt.Sprintf("no connection to %s:%d: %s", connect.Config.Host, connect.Config.Port, cause(err)), err}, Hint: "is the server running, and is the DSN right?"}
+	case errors.As(err, &network), pgconn.SafeToRetry(err), strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "unexpected EOF"):
+		return &Error{Op: op, Class: Unavailable, Err: message{"the connection was lost: " + cause(err), err}, Hint: "run it again: what was acknowledged is kept"}
+	}
+	return &Error{Op: op, Class: Other, Err: err}
+}
+
+// cause is why a connection failed, in a few words.
+func cause(err error) string {
+	var lookup *net.DNSError
+	var operation *net.OpError
+	switch {
+	case errors.As(err, &lookup):
+		return lookup.Err
+	case errors.As(err, &operation):
+		return operation.Err.Error()
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return text
+}
+
+// classify maps SQLSTATE codes (PostgreSQL, appendix A).
+func classify(code string) (Class, string) {
+	switch code {
+	case "23505", "40001", "40P01":
+		return Conflict, ""
+	case "28P01", "28000":
+		return Denied, "check the login and its password in the DSN"
+	case "3D000":
+		return Unavailable, "make the database, or name another in the DSN"
+	case "42501":
+		return Denied, "let the owner run mds migrate, which gives the service's login its rights"
+	case "42P01", "3F000", "42883":
+		return Other, "the database is not set up: let the owner run mds migrate"
+	case "55P03":
+		return Timeout, "another one holds a lock on the table"
+	case "57014":
+		return Timeout, "the statement took longer than the server allows"
+	case "53100":
+		return Unavailable, "the server's disk is full: free some space and run it again"
+	case "53300":
+		return Unavailable, "the server has no connections left: raise max_connections or lower the pool"
+	}
+	switch code[:min(2, len(code))] {
+	case "22", "23":
+		return Constraint, ""
+	case "08", "53", "57", "58":
+		return Unavailable, ""
+	case "40", "55":
+		return Conflict, ""
+	}
+	return Other, ""
+}

@@ -1,0 +1,576 @@
+-- +goose Up
+-- Two schemas: people read the views in mds, the store works on the tables in
+-- mds_internal. The service's login gets its rights from GrantService.
+CREATE SCHEMA IF NOT EXISTS mds;
+CREATE SCHEMA IF NOT EXISTS mds_internal;
+
+CREATE TABLE mds_internal.tenants (
+    id         uuid PRIMARY KEY,
+    slug       text COLLATE "C" NOT NULL UNIQUE,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO mds_internal.tenants (id, slug) VALUES ('170955cd-45b1-5e79-a214-43560e6e8b6c', 'default');
+
+-- Logins of the store itself: they say per transaction which tenant they work for.
+CREATE TABLE mds_internal.service_logins (login text COLLATE "C" PRIMARY KEY);
+
+-- Logins of tenants, which see that one tenant.
+CREATE TABLE mds_internal.tenant_logins (
+    login     text COLLATE "C" PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES mds_internal.tenants ON DELETE CASCADE
+);
+
+-- +goose StatementBegin
+CREATE FUNCTION mds_internal.is_service() RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM mds_internal.service_logins WHERE login = session_user) $$;
+-- +goose StatementEnd
+
+-- The tenant that the session may see. A setting alone seals nothing, since any login
+-- can set it: it counts for service logins only. The empty text is what a setting
+-- reads as after the transaction that set it.
+-- +goose StatementBegin
+CREATE FUNCTION mds_internal.current_tenant() RETURNS uuid
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN mds_internal.is_service()
+        THEN nullif(current_setting('app.tenant_id', true), '')::uuid
+        ELSE (SELECT tenant_id FROM mds_internal.tenant_logins WHERE login = session_user)
+    END
+$$;
+-- +goose StatementEnd
+
+CREATE TABLE mds_internal.bar_series (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES mds_internal.tenants,
+    vendor      text COLLATE "C" NOT NULL,
+    symbol      text COLLATE "C" NOT NULL,
+    timeframe   text COLLATE "C" NOT NULL,
+    UNIQUE (tenant_id, vendor, symbol, timeframe)
+);
+
+CREATE TABLE mds_internal.option_series (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES mds_internal.tenants,
+    vendor      text COLLATE "C" NOT NULL,
+    symbol      text COLLATE "C" NOT NULL,
+    expiry      date NOT NULL,
+    option_type text COLLATE "C" NOT NULL,
+    strike      numeric(18,9) NOT NULL,
+    UNIQUE (tenant_id, vendor, symbol, expiry, option_type, strike)
+);
+
+CREATE TABLE mds_internal.fundamental_series (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES mds_internal.tenants,
+    vendor      text COLLATE "C" NOT NULL,
+    symbol      text COLLATE "C" NOT NULL,
+    UNIQUE (tenant_id, vendor, symbol)
+);
+
+CREATE TABLE mds_internal.news_item_series (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES mds_internal.tenants,
+    vendor      text COLLATE "C" NOT NULL,
+    UNIQUE (tenant_id, vendor)
+);
+
+-- One table of bars a timeframe: each can be partitioned, compressed and forgotten by
+-- itself.
+CREATE TABLE mds_internal.bar_facts_1s (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1s USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_5s (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_5s USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_10s (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_10s USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_15s (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_15s USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_30s (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_30s USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_1m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_2m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_2m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_3m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_3m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_5m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_5m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_10m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_10m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_15m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_15m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_30m (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_30m USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_1h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_2h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_2h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_3h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_3h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_4h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_4h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_6h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_6h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_8h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_8h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_12h (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_12h USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_1d (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1d USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_1w (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1w USING brin (ts);
+CREATE TABLE mds_internal.bar_facts_1mo (
+    series_id   bigint NOT NULL,
+    ts          timestamptz NOT NULL,
+    open        double precision,
+    high        double precision,
+    low         double precision,
+    close       double precision NOT NULL,
+    volume      double precision,
+    vwap        double precision,
+    trade_count bigint,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.bar_facts_1mo USING brin (ts);
+
+CREATE TABLE mds_internal.option_facts (
+    series_id     bigint NOT NULL,
+    ts            timestamptz NOT NULL,
+    bid           double precision,
+    ask           double precision,
+    last          double precision,
+    iv            double precision,
+    delta         double precision,
+    gamma         double precision,
+    theta         double precision,
+    vega          double precision,
+    rho           double precision,
+    open_interest double precision,
+    volume        double precision,
+    spot          double precision,
+    updated_at    timestamptz NOT NULL,
+    PRIMARY KEY (series_id, ts)
+);
+CREATE INDEX ON mds_internal.option_facts USING brin (ts);
+
+CREATE TABLE mds_internal.fundamental_facts (
+    series_id          bigint NOT NULL,
+    period             text COLLATE "C" NOT NULL,
+    filed_at           timestamptz NOT NULL,
+    "asof"             date NOT NULL,
+    revenue            double precision,
+    operating_income   double precision,
+    net_income         double precision,
+    total_assets       double precision,
+    total_liabilities  double precision,
+    total_equity       double precision,
+    eps                double precision,
+    shares_outstanding double precision,
+    currency           text COLLATE "C",
+    form               text COLLATE "C",
+    accession          text COLLATE "C",
+    extra              jsonb NOT NULL,
+    updated_at         timestamptz NOT NULL,
+    PRIMARY KEY (series_id, period, "asof", filed_at)
+);
+
+CREATE TABLE mds_internal.news_item_facts (
+    series_id       bigint NOT NULL,
+    id              text COLLATE "C" NOT NULL,
+    published_at    timestamptz NOT NULL,
+    title           text COLLATE "C" NOT NULL,
+    symbols         text[] COLLATE "C" NOT NULL,
+    url             text COLLATE "C",
+    summary         text COLLATE "C",
+    sentiment_score double precision,
+    updated_at      timestamptz NOT NULL,
+    PRIMARY KEY (series_id, id)
+);
+CREATE INDEX ON mds_internal.news_item_facts (published_at);
+
+-- What people read. Facts have no tenant: a view joins them to the series of the one
+-- that the session may see, and a query cannot look past it (security_barrier).
+CREATE VIEW mds.bars WITH (security_barrier) AS
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1s f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1s' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_5s f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '5s' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_10s f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '10s' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_15s f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '15s' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_30s f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '30s' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_2m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '2m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_3m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '3m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_5m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '5m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_10m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '10m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_15m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '15m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_30m f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '30m' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_2h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '2h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_3h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '3h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_4h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '4h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_6h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '6h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_8h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '8h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_12h f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '12h' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1d f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1d' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1w f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1w' AND s.tenant_id = mds_internal.current_tenant()
+UNION ALL
+SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+FROM mds_internal.bar_facts_1mo f JOIN mds_internal.bar_series s ON s.id = f.series_id
+WHERE s.timeframe = '1mo' AND s.tenant_id = mds_internal.current_tenant();
+
+CREATE VIEW mds.options WITH (security_barrier) AS
+SELECT s.vendor, s.symbol, s.expiry, s.option_type, s.strike, f.ts, f.bid, f.ask, f.last, f.iv, f.delta, f.gamma, f.theta, f.vega, f.rho, f.open_interest, f.volume, f.spot, f.updated_at
+FROM mds_internal.option_facts f JOIN mds_internal.option_series s ON s.id = f.series_id
+WHERE s.tenant_id = mds_internal.current_tenant();
+
+CREATE VIEW mds.fundamentals WITH (security_barrier) AS
+SELECT s.vendor, s.symbol, f.period, f.filed_at, f."asof", f.revenue, f.operating_income, f.net_income, f.total_assets, f.total_liabilities, f.total_equity, f.eps, f.shares_outstanding, f.currency, f.form, f.accession, f.extra, f.updated_at
+FROM mds_internal.fundamental_facts f JOIN mds_internal.fundamental_series s ON s.id = f.series_id
+WHERE s.tenant_id = mds_internal.current_tenant();
+
+CREATE VIEW mds.news WITH (security_barrier) AS
+SELECT s.vendor, f.id, f.published_at, f.title, f.symbols, f.url, f.summary, f.sentiment_score, f.updated_at
+FROM mds_internal.news_item_facts f JOIN mds_internal.news_item_series s ON s.id = f.series_id
+WHERE s.tenant_id = mds_internal.current_tenant();
+
+-- Rows of series and tenants are seen by their tenant, and by the owner's own session:
+-- not by current_user, which is the owner in everything that the views do.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    owner text := session_user;
+BEGIN
+    ALTER TABLE mds_internal.bar_series ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE mds_internal.bar_series FORCE ROW LEVEL SECURITY;
+    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.bar_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
+    ALTER TABLE mds_internal.option_series ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE mds_internal.option_series FORCE ROW LEVEL SECURITY;
+    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.option_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
+    ALTER TABLE mds_internal.fundamental_series ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE mds_internal.fundamental_series FORCE ROW LEVEL SECURITY;
+    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.fundamental_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
+    ALTER TABLE mds_internal.news_item_series ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE mds_internal.news_item_series FORCE ROW LEVEL SECURITY;
+    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.news_item_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
+    ALTER TABLE mds_internal.tenants ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE mds_internal.tenants FORCE ROW LEVEL SECURITY;
+    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.tenants USING (id = (SELECT mds_internal.current_tenant()) OR session_user = %L OR (SELECT mds_internal.is_service()))', owner);
+END $$;
+-- +goose StatementEnd

@@ -1,0 +1,173 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	pgtest.Stop()
+	os.Exit(code)
+}
+
+// migrated makes a database that the store can work with.
+func migrated(t testing.TB) pgtest.Database {
+	t.Helper()
+	return pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
+		_, err := postgres.Migrate(context.Background(), d.Owner, slog.New(slog.DiscardHandler))
+		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
+		return errors.Join(err, grantErr)
+	})
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) string { return migrated(t).Service })
+}
+
+// TestMigrateTwiceAtOnce has eight begin at once: one migrates, the others wait and find
+// nothing to do.
+func TestMigrateTwiceAtOnce(t *testing.T) {
+	d := pgtest.Empty(t)
+	var wg sync.WaitGroup
+	steps := make([]int, 8)
+	for i := range steps {
+		wg.Go(func() {
+			applied, err := postgres.Migrate(context.Background(), d.Owner, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Error(err)
+			}
+			steps[i] = len(applied)
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, n := range steps {
+		sum += n
+	}
+	list, err := postgres.Migrations(context.Background(), d.Owner)
+	if err != nil || sum != len(list) || sum == 0 || !list[len(list)-1].Applied {
+		t.Errorf("%v migrations were applied by eight, %v; there are %+v", steps, err, list)
+	}
+}
+
+// TestOpenRefuses has the ways in which a database is not ready, each with what to do.
+func TestOpenRefuses(t *testing.T) {
+	empty, ready, newer := pgtest.Empty(t), migrated(t), migrated(t)
+	pgtest.Exec(t, newer.Owner, "INSERT INTO mds_internal.migrations (version_id, is_applied) VALUES (99, true)")
+	other := func(dsn, from, to string) string { return strings.Replace(dsn, from, to, 1) }
+	for _, c := range []struct{ name, dsn, want string }{
+		{"not migrated", empty.Owner, "mds migrate"},
+		{"a newer schema", newer.Service, "the database has schema version 99, and this mds knows up to 1; use a newer mds"},
+		{"no such login", other(ready.Service, "service@", "nobody:secret@"), "check the login"},
+		{"no such database", other(ready.Service, "/test_", "/none_"), "make the database"},
+		{"no server", "postgres://u:secret@127.0.0.1:1/x", "is the server running"},
+		{"no host", "postgres://u:secret@nowhere.invalid/x", "no connection to nowhere.invalid:5432: "},
+		{"no DSN", "postgres://u:secret@h:port/x", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"},
+	} {
+		s, err := store.Open(context.Background(), c.dsn, store.Config{})
+		if err == nil {
+			_ = s.Close()
+			t.Errorf("%s: opened", c.name)
+			continue
+		}
+		if text := err.Error(); !strings.Contains(text, c.want) || strings.Contains(text, "secret") || strings.Contains(text, "\n") {
+			t.Errorf("%s: %s", c.name, text)
+		}
+	}
+}
+
+// TestSealed has a login of a tenant see that tenant's records through the views,
+// whatever it sets, and nothing of the tables.
+func TestSealed(t *testing.T) {
+	ctx := context.Background()
+	d := migrated(t)
+	s, err := store.Open(ctx, d.Service, store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	acme, err := s.CreateTenant(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2024, 3, 5, 9, 0, 0, 0, time.UTC)
+	for tenant, symbol := range map[mds.Tenant]string{acme: "ACME", mds.DefaultTenant(): "OTHER"} {
+		if _, err := store.Bars(s).WriteBatch(ctx, tenant, []mds.Bar{{Vendor: "v", Symbol: symbol, Timeframe: mds.Minute, TS: at, Close: 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pgtest.Exec(t, d.Admin, "CREATE ROLE reader LOGIN", "GRANT USAGE ON SCHEMA mds TO reader", "GRANT SELECT ON ALL TABLES IN SCHEMA mds TO reader")
+	pgtest.Exec(t, d.Owner, "INSERT INTO mds_internal.tenant_logins VALUES ('reader', '"+acme.ID+"')")
+	reader, err := pgx.Connect(ctx, strings.Replace(d.Service, "service@", "reader@", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close(ctx) }()
+	for _, set := range []string{"SELECT 1", "SELECT set_config('app.tenant_id', '" + mds.DefaultTenant().ID + "', false)"} {
+		if _, err := reader.Exec(ctx, set); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := reader.Query(ctx, "SELECT symbol FROM mds.bars")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(got) != 1 || got[0] != "ACME" {
+			t.Errorf("after %s it reads %v, %v", set, got, err)
+		}
+	}
+	for _, table := range []string{"bar_series", "bar_facts_1m", "tenants", "service_logins"} {
+		if _, err := reader.Exec(ctx, "SELECT * FROM mds_internal."+table); err == nil {
+			t.Errorf("it reads %s", table)
+		}
+	}
+}
+
+// TestWritersInOppositeOrder has eight connections write the same keys, half of them in
+// the opposite order.
+func TestWritersInOppositeOrder(t *testing.T) {
+	ctx := context.Background()
+	s, err := store.Open(ctx, migrated(t).Service, store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const rounds, size = 10, 200
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for round := range rounds {
+				batch := make([]mds.Bar, size)
+				for i := range batch {
+					n := i
+					if w%2 == 1 {
+						n = size - 1 - i
+					}
+					batch[i] = mds.Bar{Vendor: "v", Symbol: "S" + string(rune('A'+n%10)), Timeframe: mds.Minute, TS: time.Unix(int64(n/10)*60, 0), Close: float64(w*rounds + round)}
+				}
+				if _, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
+					t.Errorf("writer %d: %v", w, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n, err := store.Bars(s).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != size {
+		t.Errorf("%d bars, %v; want %d", n, err, size)
+	}
+}
