@@ -82,3 +82,19 @@ func (s *Schema[R]) fillFrom(joined, older *R) {
 		}
 	}
 }
+
+// Limited ends a sequence after some records; 0 or less means that none does.
+func Limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] {
+	if limit <= 0 {
+		return records
+	}
+	return func(yield func(R, error) bool) {
+		left := limit
+		for record, err := range records {
+			left--
+			if !yield(record, err) || left == 0 {
+				return
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1" //nolint:gosec // RFC 9562 version 5 is defined over SHA-1; nothing here is secret
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // Tenant owns records. It travels with every call and is never part of a
@@ -33,6 +34,17 @@ func NewTenant(slug string) (Tenant, error) {
 		return Tenant{}, fmt.Errorf("%w %q: it is a UUID, which would be taken for a tenant's id", ErrTenantName, slug)
 	}
 	return Tenant{ID: tenantID(slug), Slug: slug}, nil
+}
+
+// FindTenant finds a tenant among others by slug or UUID. The error wraps
+// [ErrUnknownTenant].
+func FindTenant(tenants []Tenant, slugOrID string) (Tenant, error) {
+	for _, t := range tenants {
+		if t.Slug == slugOrID || strings.EqualFold(t.ID, slugOrID) {
+			return t, nil
+		}
+	}
+	return Tenant{}, fmt.Errorf("%w %q", ErrUnknownTenant, slugOrID)
 }
 
 func validSlug(s string) bool {

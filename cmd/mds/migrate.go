@@ -59,6 +59,9 @@ func (a *app) ownerDSN(admin string) (string, error) {
 	if dsn == "" {
 		dsn = a.dsn
 	}
+	if dsn == "" {
+		return "", usagef("say which PostgreSQL database: give its owner's DSN with --admin-dsn postgres://OWNER@HOST/DATABASE")
+	}
 	if !postgres.IsDSN(dsn) {
 		return "", usagef("%q is no PostgreSQL database: give its owner's DSN with --admin-dsn postgres://OWNER@HOST/DATABASE", store.Redact(dsn))
 	}

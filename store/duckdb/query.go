@@ -42,23 +42,7 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	if !query.KnownAt.IsZero() {
 		records = mds.AsKnown(records, query.Descending)
 	}
-	return limited(records, query.Limit)
-}
-
-// limited ends a sequence after some records; 0 or less means none does.
-func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] {
-	if limit <= 0 {
-		return records
-	}
-	return func(yield func(R, error) bool) {
-		left := limit
-		for record, err := range records {
-			left--
-			if !yield(record, err) || left == 0 {
-				return
-			}
-		}
-	}
+	return mds.Limited(records, query.Limit)
 }
 
 // maxInstant is the most facts of one instant that are held back to be sorted.

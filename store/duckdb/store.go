@@ -252,12 +252,7 @@ func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
 	if err != nil {
 		return mds.Tenant{}, err
 	}
-	for _, t := range tenants {
-		if t.Slug == slugOrID || strings.EqualFold(t.ID, slugOrID) {
-			return t, nil
-		}
-	}
-	return mds.Tenant{}, unknownTenant(slugOrID)
+	return mds.FindTenant(tenants, slugOrID)
 }
 
 func unknownTenant(name string) error {

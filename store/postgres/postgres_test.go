@@ -171,3 +171,64 @@ func TestWritersInOppositeOrder(t *testing.T) {
 		t.Errorf("%d bars, %v; want %d", n, err, size)
 	}
 }
+
+// TestGrantsByAnAdministrator has an owner who may not make logins: what it is told, run
+// by an administrator, lets the service in.
+func TestGrantsByAnAdministrator(t *testing.T) {
+	ctx := context.Background()
+	d := migrated(t)
+	dsn := strings.Replace(d.Service, "service@", "newcomer:secret@", 1)
+	_, err := postgres.GrantService(ctx, d.Owner, dsn)
+	var denied *postgres.GrantError
+	if !errors.As(err, &denied) || strings.Contains(denied.SQL+err.Error(), "secret") {
+		t.Fatalf("an owner without CREATEROLE: %v", err)
+	}
+	pgtest.Exec(t, d.Admin, denied.SQL)
+	s, err := store.Open(ctx, dsn, store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if n, err := store.Bars(s).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != 0 {
+		t.Errorf("%d bars, %v", n, err)
+	}
+}
+
+// TestEveryTimeframeHasItsTable writes a bar of each, by every way of writing.
+func TestEveryTimeframeHasItsTable(t *testing.T) {
+	ctx := context.Background()
+	d := migrated(t)
+	var batch []mds.Bar
+	for _, tf := range mds.Timeframes() {
+		batch = append(batch, mds.Bar{Vendor: "v", Symbol: "A", Timeframe: tf, TS: time.Date(2024, 4, 1, 0, 0, 0, 0, time.UTC), Close: 1})
+	}
+	for _, c := range []struct {
+		mode    string
+		receipt mds.Receipt
+		refused bool
+	}{
+		{mode: "merge", receipt: mds.Receipt{Written: int64(len(batch))}},
+		{mode: "auto", receipt: mds.Receipt{Unchanged: int64(len(batch))}},
+		{mode: "copy", refused: true},
+	} {
+		s, err := store.Open(ctx, d.Service, store.Config{WriteMode: c.mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), batch)
+		if c.refused {
+			var e *postgres.Error
+			if !errors.As(err, &e) || e.Class != postgres.Constraint || mds.Retryable(err) {
+				t.Errorf("%s: %v", c.mode, err)
+			}
+		} else if err != nil || receipt != c.receipt {
+			t.Errorf("%s: %+v, %v; want %+v", c.mode, receipt, err, c.receipt)
+		}
+		if n, err := store.Bars(s).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != int64(len(batch)) {
+			t.Errorf("%s: %d bars are stored, %v", c.mode, n, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -198,23 +198,7 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	if query.KnownAt.IsZero() {
 		return records
 	}
-	return limited(mds.AsKnown(records, query.Descending), query.Limit)
-}
-
-// limited ends a sequence after some records; 0 or less means none does.
-func limited[R any](records iter.Seq2[R, error], limit int) iter.Seq2[R, error] {
-	if limit <= 0 {
-		return records
-	}
-	return func(yield func(R, error) bool) {
-		left := limit
-		for record, err := range records {
-			left--
-			if !yield(record, err) || left == 0 {
-				return
-			}
-		}
-	}
+	return mds.Limited(mds.AsKnown(records, query.Descending), query.Limit)
 }
 
 // errEnough ends the reading of rows of which no more are wanted.

@@ -56,7 +56,14 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 		}
 		const attempts = 5
 		var e *Error
-		if !errors.As(err, &e) || e.Class != Conflict || attempt == attempts || t.store.cfg.WriteMode == WriteCopy {
+		if !errors.As(err, &e) || e.Class != Conflict {
+			return mds.Receipt{}, err
+		}
+		if t.store.cfg.WriteMode == WriteCopy && e.Code == "23505" { // the row stays there
+			e.Class, e.Hint = Constraint, "a row is there already: use the write mode auto"
+			return mds.Receipt{}, err
+		}
+		if attempt == attempts {
 			return mds.Receipt{}, err
 		}
 	}
