@@ -144,7 +144,9 @@ func classify(code string) (Class, string) {
 	switch code[:min(2, len(code))] {
 	case "22", "23":
 		return Constraint, ""
-	case "08", "53", "57", "58":
+	case "57":
+		return Unavailable, "the server is going down or has crashed: run it again when it is up; what was acknowledged is kept"
+	case "08", "53", "58":
 		return Unavailable, ""
 	case "40", "55":
 		return Conflict, ""

@@ -87,14 +87,25 @@ func withProvider(ctx context.Context, dsn string, logger *slog.Logger, fn func(
 	return fn(provider)
 }
 
-// makeSchema makes the schema that the list of migrations lies in.
+// makeSchema makes the schema that the list of migrations lies in. Two that did so at
+// once would fail in spite of IF NOT EXISTS: the second waits.
 func makeSchema(ctx context.Context, db *sql.DB) error {
 	var there bool
 	if err := db.QueryRowContext(ctx, "SELECT to_regnamespace('mds_internal') IS NOT NULL").Scan(&there); err != nil || there {
 		return err
 	}
-	_, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS mds_internal")
-	return err
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing after a commit
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('mds_internal'))"); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS mds_internal"); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // IsDSN reports a DSN of PostgreSQL.
