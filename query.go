@@ -18,15 +18,48 @@ type Receipt struct {
 	// Superseded records were followed by one with the same key, in the same batch
 	// or in one of another writer that was stored with it.
 	Superseded int64 `json:"superseded"`
+	// Modes are the ways in which the engine wrote, which make no difference to what
+	// is stored.
+	Modes WriteModes `json:"-"`
 }
 
-// Add returns the sum of two receipts.
+// Add returns the sum of two receipts, with the modes of both.
 func (r Receipt) Add(o Receipt) Receipt {
 	return Receipt{
 		Written:    r.Written + o.Written,
 		Unchanged:  r.Unchanged + o.Unchanged,
 		Superseded: r.Superseded + o.Superseded,
+		Modes:      r.Modes | o.Modes,
 	}
+}
+
+// WriteModes is a set of the ways in which batches are written.
+type WriteModes uint8
+
+// The ways of writing, to be combined with |.
+const (
+	// WroteInsert inserts what cannot be there yet (DuckDB).
+	WroteInsert WriteModes = 1 << iota
+	// WroteCopy copies what is not there yet straight into the table (PostgreSQL).
+	WroteCopy
+	// WroteMerge compares a staged batch with what is there, and writes what differs.
+	WroteMerge
+	// WroteUnnest does so with the batch as the arguments of one statement (PostgreSQL).
+	WroteUnnest
+)
+
+// String lists the modes, such as "copy+merge"; "none" where nothing was written.
+func (m WriteModes) String() string {
+	var names []string
+	for i, name := range []string{"insert", "copy", "merge", "unnest"} {
+		if m&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return "none"
+	}
+	return strings.Join(names, "+")
 }
 
 // Selection picks stored records. The zero value picks all of a kind.

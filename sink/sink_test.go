@@ -66,7 +66,7 @@ sink_writes_total{sink="bars",status="success"} ` + success + "\n"
 
 	tenant := s.For(mds.DefaultTenant())
 	receipt, err := tenant.Write(ctx, []mds.Bar{bar("A"), bar("B"), bar("A")})
-	if err != nil || receipt != (mds.Receipt{Written: 2, Superseded: 1}) {
+	if err != nil || receipt != (mds.Receipt{Written: 2, Superseded: 1, Modes: mds.WroteInsert}) {
 		t.Errorf("receipt %+v, %v", receipt, err)
 	}
 	compare("1", "0")

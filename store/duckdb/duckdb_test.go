@@ -115,7 +115,7 @@ func TestReplayKeepsUpdatedAt(t *testing.T) {
 		t.Fatalf("%d rows", len(before))
 	}
 	batch[3].Close = 2
-	if receipt := write(t, s, batch); receipt != (mds.Receipt{Written: 1, Unchanged: 99}) {
+	if receipt := write(t, s, batch); receipt != (mds.Receipt{Written: 1, Unchanged: 99, Modes: mds.WroteMerge}) {
 		t.Errorf("receipt %+v", receipt)
 	}
 	changed := 0
@@ -669,7 +669,7 @@ func TestLargeTextsInLittleMemory(t *testing.T) {
 			t.Fatalf("%s: %+v, %v; want %+v", what, receipt, err, want)
 		}
 	}
-	check("new", batch[:500], mds.Receipt{Written: 500})
+	check("new", batch[:500], mds.Receipt{Written: 500, Modes: mds.WroteInsert})
 	f, err := s.file(ctx, mds.DefaultTenant())
 	if err != nil {
 		t.Fatal(err)
@@ -677,7 +677,7 @@ func TestLargeTextsInLittleMemory(t *testing.T) {
 	if err := f.taking(ctx, func() error { return f.writeOut(ctx) }); err != nil {
 		t.Fatal(err)
 	}
-	check("again", batch[:500], mds.Receipt{Unchanged: 500})
+	check("again", batch[:500], mds.Receipt{Unchanged: 500, Modes: mds.WroteMerge})
 	for i := range 10 {
 		if i < 5 {
 			batch[i*7].Title = "another"
@@ -685,7 +685,7 @@ func TestLargeTextsInLittleMemory(t *testing.T) {
 			batch[i*7].PublishedAt = batch[i*7].PublishedAt.AddDate(0, 0, i)
 		}
 	}
-	check("some of them new or another", batch, mds.Receipt{Written: 110, Unchanged: 490})
+	check("some of them new or another", batch, mds.Receipt{Written: 110, Unchanged: 490, Modes: mds.WroteMerge})
 	want := slices.SortedFunc(slices.Values(batch), func(a, b mds.News) int { return a.PublishedAt.Compare(b.PublishedAt) })
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -180,7 +180,7 @@ func TestCompactOnFullDisk(t *testing.T) {
 	for _, want := range []string{
 		"full: {Kind:bars Moved:0 Steps:0} retryable=true compact bars: the disk is full",
 		"count 500000 <nil>\n",
-		"write {Written:1 Unchanged:0 Superseded:0} <nil>\n",
+		"write {Written:1 Unchanged:0 Superseded:0 Modes:insert} <nil>\n",
 		"room: {Kind:bars Moved:500001 Steps:1} <nil>\n",
 	} {
 		if !strings.Contains(string(text), want) {

@@ -33,10 +33,10 @@ func TestTogether(t *testing.T) {
 		receipt mds.Receipt
 		err     error
 	}{
-		{ctx: ctx, batch: []mds.Bar{modelBar(0, 1, 1), modelBar(0, 2, 1)}, receipt: mds.Receipt{Written: 1, Superseded: 1}},
+		{ctx: ctx, batch: []mds.Bar{modelBar(0, 1, 1), modelBar(0, 2, 1)}, receipt: mds.Receipt{Written: 1, Superseded: 1, Modes: mds.WroteInsert}},
 		{ctx: gone, batch: []mds.Bar{modelBar(7, 7, 7)}, err: context.Canceled},
-		{ctx: ctx, batch: []mds.Bar{modelBar(0, 2, 2), modelBar(0, 0, 1)}, receipt: mds.Receipt{Written: 1, Unchanged: 1}},
-		{ctx: ctx, batch: []mds.Bar{modelBar(1, 5, 1), modelBar(1, 0, 3), modelBar(1, 3, 3)}, receipt: mds.Receipt{Written: 2, Unchanged: 1}},
+		{ctx: ctx, batch: []mds.Bar{modelBar(0, 2, 2), modelBar(0, 0, 1)}, receipt: mds.Receipt{Written: 1, Unchanged: 1, Modes: mds.WroteInsert | mds.WroteMerge}},
+		{ctx: ctx, batch: []mds.Bar{modelBar(1, 5, 1), modelBar(1, 0, 3), modelBar(1, 3, 3)}, receipt: mds.Receipt{Written: 2, Unchanged: 1, Modes: mds.WroteMerge}},
 	}
 	var wg sync.WaitGroup
 	for i := range batches {
@@ -57,7 +57,7 @@ func TestTogether(t *testing.T) {
 	f.writer <- struct{}{}
 	for i, b := range [][]mds.Bar{{modelBar(0, 1, 1)}, {modelBar(1, 3, 3), modelBar(1, 0, 3)}} {
 		wg.Go(func() {
-			if receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), b); err != nil || receipt != (mds.Receipt{Unchanged: int64(len(b))}) {
+			if receipt, err := table.WriteBatch(ctx, mds.DefaultTenant(), b); err != nil || receipt != (mds.Receipt{Unchanged: int64(len(b)), Modes: mds.WroteMerge}) {
 				t.Errorf("batch %d again: %+v, %v", i, receipt, err)
 			}
 		})

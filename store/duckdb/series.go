@@ -3,7 +3,6 @@ package duckdb
 import (
 	"context"
 	"database/sql/driver"
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/batches"
 )
 
 // maxSpellings bounds what the cache of a kind's identities holds beside the
@@ -99,7 +99,7 @@ func (t *Table[R]) loadSeries(ctx context.Context, f *file) (*seriesIDs, error) 
 	}
 	known.ids, known.next, known.spellings = make(map[string]int64), 1, 0
 	err := t.eachSeries(ctx, f.writerReads(), "", nil, func(id int64, record *R) {
-		known.ids[string(appendKey(nil, t.identity, record))] = id
+		known.ids[string(batches.AppendKey(nil, t.identity, record))] = id
 		known.next = max(known.next, id+1)
 	})
 	if err != nil {
@@ -123,25 +123,6 @@ func (t *Table[R]) eachSeries(ctx context.Context, conn *reader, where string, a
 		each(id, record)
 		return nil
 	})
-}
-
-// appendKey appends columns as they are spelled, so that different values
-// make different keys.
-func appendKey[R any](key []byte, columns []*mds.Column[R], record *R) []byte {
-	for _, c := range columns {
-		switch {
-		case c.Text != nil:
-			key = append(append(key, *c.Text(record)...), 0) // valid text holds no NUL
-		case c.Time != nil:
-			key = binary.BigEndian.AppendUint64(key, uint64(c.Time(record).UnixMicro()))
-		case c.Date != nil:
-			d := *c.Date(record)
-			key = binary.BigEndian.AppendUint64(key, uint64(d.Year)<<32|uint64(d.Month)<<16|uint64(d.Day))
-		case c.Decimal != nil:
-			key = binary.BigEndian.AppendUint64(key, uint64(*c.Decimal(record)))
-		}
-	}
-	return key
 }
 
 // resolve gives every record of the batch its series id and stored time, in
@@ -171,17 +152,17 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (added []R) {
 			a.rows[i].micros = t.schema.Micros(record)
 		}
 		if len(t.keys) > 0 {
-			key = appendKey(key[:0], t.keys, record)
+			key = batches.AppendKey(key[:0], t.keys, record)
 			a.keys[i] = string(key)
 		}
 		var id int64
 		switch {
-		case i > 0 && t.sameIdentity(record, &records[before]):
+		case i > 0 && batches.Same(t.identity, record, &records[before]):
 			id = a.rows[before].series
-		case i > 0 && t.sameIdentity(record, &records[i-1]):
+		case i > 0 && batches.Same(t.identity, record, &records[i-1]):
 			id = a.rows[i-1].series
 		default:
-			key = appendKey(key[:0], t.identity, record)
+			key = batches.AppendKey(key[:0], t.identity, record)
 			var ok bool
 			if id, ok = known.ids[string(key)]; !ok {
 				var unseen bool
@@ -201,7 +182,7 @@ func (t *Table[R]) resolve(known *seriesIDs, records []R) (added []R) {
 func (t *Table[R]) identityID(known *seriesIDs, record *R, spelled string) (id int64, added bool) {
 	normal := *record
 	t.schema.Normalize(&normal)
-	canonical := string(appendKey(nil, t.identity, &normal))
+	canonical := string(batches.AppendKey(nil, t.identity, &normal))
 	id, ok := known.ids[canonical]
 	if !ok {
 		id = known.next
@@ -213,15 +194,6 @@ func (t *Table[R]) identityID(known *seriesIDs, record *R, spelled string) (id i
 		known.spellings++
 	}
 	return id, !ok
-}
-
-func (t *Table[R]) sameIdentity(a, b *R) bool {
-	for _, c := range t.identity {
-		if c.Text != nil && *c.Text(a) != *c.Text(b) || c.Text == nil && c.Compare(a, b) != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // insertSeries stores new identities; the last of them has id last.

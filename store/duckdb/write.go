@@ -1,16 +1,14 @@
 package duckdb
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/batches"
 )
 
 // WriteBatch upserts records in one transaction, all or none: when it returns
@@ -33,7 +31,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if len(records) > math.MaxInt32/2 {
 		return mds.Receipt{}, fmt.Errorf("a batch of %d records is too large", len(records))
 	}
-	if err := t.validate(records); err != nil {
+	if err := batches.Validate(&t.schema, records); err != nil {
 		return mds.Receipt{}, err
 	}
 	if t.store.cfg.ReadOnly {
@@ -62,36 +60,6 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	}
 	t.takeTurn(f, queue, w)
 	return w.receipt, wrap(ctx, op, w.err)
-}
-
-// validate refuses a batch for its first record that is not valid. Large batches are
-// looked at by several threads.
-func (t *Table[R]) validate(records []R) error {
-	const least = 16 << 10 // records for a thread
-	shares := max(1, min(len(records)/least, runtime.GOMAXPROCS(0)))
-	errs := make([]error, shares)
-	panics := make([]any, shares) // of a kind's own code: they are the caller's to recover
-	check := func(n int) {
-		defer func() { panics[n] = recover() }()
-		for i := n * len(records) / shares; i < (n+1)*len(records)/shares; i++ {
-			if err := t.schema.Validate(&records[i]); err != nil {
-				errs[n] = &mds.RecordError{Index: i, Err: err}
-				return
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	for n := 1; n < shares; n++ {
-		wg.Go(func() { check(n) })
-	}
-	check(0)
-	wg.Wait()
-	for _, p := range panics {
-		if p != nil {
-			panic(p)
-		}
-	}
-	return cmp.Or(errs...)
 }
 
 // write writes batches in one transaction. Rows that lie outside of what a series
@@ -130,6 +98,12 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		r := &receipts[of(&appended[i])]
 		r.Written++
 		r.Superseded--
+		r.Modes |= mds.WroteInsert
+	}
+	for i := range merged {
+		if len(merged[i]) > 0 {
+			receipts[i].Modes |= mds.WroteMerge
+		}
 	}
 	large := len(rows) >= rowGroup/2 || !known.stored
 	if !t.plain && t.bytes(records) > int(f.memory/8) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
 )
 
 // minutes are bars of 500 symbols in order of time, from a minute on.
@@ -30,7 +31,7 @@ func minutes(from, n int) []mds.Bar {
 // of one connection.
 func BenchmarkWrite(b *testing.B) {
 	ctx := context.Background()
-	for _, size := range []int{5_000, 50_000} {
+	for _, size := range []int{100, 500, 1_000, 5_000, 50_000} {
 		perRow := func(b *testing.B) {
 			b.ReportMetric(float64(b.N)*float64(size)/b.Elapsed().Seconds()/1000, "krows/s")
 		}
@@ -38,13 +39,39 @@ func BenchmarkWrite(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		b.Run(fmt.Sprintf("mode/%d", size), func(b *testing.B) {
+			for _, mode := range []string{postgres.WriteMerge, postgres.WriteUnnest} {
+				if mode == postgres.WriteUnnest && size > 5_000 {
+					continue
+				}
+				b.Run(mode, func(b *testing.B) {
+					s, err := store.Open(ctx, migrated(b).Service, store.Config{WriteMode: mode})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer func() { _ = s.Close() }()
+					b.ReportAllocs()
+					next := 0
+					for range b.N {
+						b.StopTimer()
+						batch := minutes(next, size)
+						next += max(1, size/500)
+						b.StartTimer()
+						if _, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
+							b.Fatal(err)
+						}
+					}
+					perRow(b)
+				})
+			}
+		})
 		next := 0
 		b.Run(fmt.Sprintf("ordered/%d", size), func(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {
 				b.StopTimer()
 				batch := minutes(next, size)
-				next += size / 500
+				next += max(1, size/500)
 				b.StartTimer()
 				if _, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
 					b.Fatal(err)
@@ -74,7 +101,7 @@ func BenchmarkWrite(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
 				batch := minutes(next, size)
-				next += size / 500
+				next += max(1, size/500)
 				b.StartTimer()
 				now := time.Now()
 				_, err := conn.CopyFrom(ctx, pgx.Identifier{"mds", "peer"}, []string{"series_id", "ts", "open", "high", "low", "close", "volume", "updated_at"},

@@ -92,6 +92,8 @@ func decoderOf[R any](c *mds.Column[R]) decoder[R] {
 			}
 			return nil
 		}
+	case c.Decimal != nil && c.Role == mds.Identity: // its number of units
+		return func(r *R, field []byte) error { *c.Decimal(r) = mds.Decimal(int64Of(field)); return nil }
 	case c.Decimal != nil:
 		return func(r *R, field []byte) (err error) { *c.Decimal(r), err = decimalOf(field); return err }
 	case c.Float != nil:

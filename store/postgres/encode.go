@@ -51,17 +51,104 @@ func appendText[T string | []byte](dst []byte, text T) []byte {
 func appendTexts(dst []byte, items []string) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
-	const text = 25 // the type's oid
 	if len(items) == 0 {
-		dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, text)
+		dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, oidText)
 	} else {
-		dst = append(dst, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, text)
+		dst = append(dst, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, oidText)
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(items)))
 		dst = append(dst, 0, 0, 0, 1)
 		for _, item := range items {
 			dst = appendText(dst, item)
 		}
 	}
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	return dst
+}
+
+// appendNumeric appends a numeric (numeric_recv): the number of its digits, which are of
+// base 10,000, the power that the first of them counts, its sign, its decimal places.
+func appendNumeric(dst []byte, v mds.Decimal) []byte {
+	const unit, places, negative = 1_000_000_000, 9, 0x4000
+	sign, digits := uint64(0), uint64(v)
+	if v < 0 {
+		sign, digits = negative, -digits
+	}
+	whole, rest := digits/unit, digits%unit*1000
+	const groups = 6
+	dst = append(dst, 0, 0, 0, 8+2*groups)
+	for _, word := range [...]uint64{groups, 2, sign, places, whole / 1e8, whole / 1e4 % 1e4, whole % 1e4, rest / 1e8, rest / 1e4 % 1e4, rest % 1e4} {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(word))
+	}
+	return dst
+}
+
+// The types' numbers (pg_type.dat).
+const (
+	oidBigint      = 20
+	oidText        = 25
+	oidDouble      = 701
+	oidDate        = 1082
+	oidTimestamptz = 1184
+	oidNumeric     = 1700
+	oidJSONB       = 3802
+)
+
+// appendArray begins an array of one dimension (array_recv), whose elements follow as
+// fields.
+func appendArray(dst []byte, element uint32, n int) []byte {
+	dst = append(dst, 0, 0, 0, 1, 0, 0, 0, 1) // one dimension, may hold nulls
+	dst = binary.BigEndian.AppendUint32(dst, element)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(n))
+	return append(dst, 0, 0, 0, 1) // counted from 1
+}
+
+// arrayColumn is a column of rows that are arguments.
+type arrayColumn[R any] struct {
+	oid     uint32 // of an element
+	sqlType string // of it
+	cast    string // to the column's type
+	encode  encoder[R]
+}
+
+func arrayOf[R any](c *mds.Column[R], encode encoder[R]) arrayColumn[R] {
+	switch {
+	case c.List != nil: // arrays of arrays have one length: they go as their text
+		return arrayColumn[R]{oidText, "text", "::text[]", func(dst []byte, r *R) []byte { return appendListText(dst, *c.List(r)) }}
+	case c.Time != nil:
+		return arrayColumn[R]{oidTimestamptz, "timestamptz", "", encode}
+	case c.Date != nil:
+		return arrayColumn[R]{oidDate, "date", "", encode}
+	case c.Decimal != nil:
+		return arrayColumn[R]{oidNumeric, "numeric", "", encode}
+	case c.Float != nil, c.OptFloat != nil:
+		return arrayColumn[R]{oidDouble, "double precision", "", encode}
+	case c.OptInt != nil:
+		return arrayColumn[R]{oidBigint, "bigint", "", encode}
+	case c.Metrics != nil:
+		return arrayColumn[R]{oidJSONB, "jsonb", "", encode}
+	}
+	return arrayColumn[R]{oidText, "text", "", encode}
+}
+
+// appendListText appends a list as the text of an array (PostgreSQL, "Arrays", "Array
+// Input and Output Syntax").
+func appendListText(dst []byte, items []string) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0, '{')
+	for i, item := range items {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		for j := range len(item) {
+			if item[j] == '"' || item[j] == '\\' {
+				dst = append(dst, '\\')
+			}
+			dst = append(dst, item[j])
+		}
+		dst = append(dst, '"')
+	}
+	dst = append(dst, '}')
 	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
 	return dst
 }
@@ -119,5 +206,5 @@ func encoderOf[R any](c *mds.Column[R]) encoder[R] {
 			return dst
 		}
 	}
-	panic("postgres: no form for column " + c.Name) // no kind has a decimal among its facts
+	return func(dst []byte, r *R) []byte { return appendNumeric(dst, *c.Decimal(r)) }
 }

@@ -39,6 +39,16 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) string { return migrated(t).Service })
 }
 
+// TestModesConform runs the suite of kinds with every batch staged and merged, and with
+// every batch sent as arguments.
+func TestModesConform(t *testing.T) {
+	for _, mode := range []string{postgres.WriteMerge, postgres.WriteUnnest} {
+		t.Run(mode, func(t *testing.T) {
+			storetest.RunKinds(t, func(t testing.TB) string { return migrated(t).Service }, store.Config{WriteMode: mode})
+		})
+	}
+}
+
 // TestMigrateTwiceAtOnce has eight begin at once: one migrates, the others wait and find
 // nothing to do.
 func TestMigrateTwiceAtOnce(t *testing.T) {
@@ -207,8 +217,9 @@ func TestEveryTimeframeHasItsTable(t *testing.T) {
 		receipt mds.Receipt
 		refused bool
 	}{
-		{mode: "merge", receipt: mds.Receipt{Written: int64(len(batch))}},
-		{mode: "auto", receipt: mds.Receipt{Unchanged: int64(len(batch))}},
+		{mode: "merge", receipt: mds.Receipt{Written: int64(len(batch)), Modes: mds.WroteMerge}},
+		{mode: "unnest", receipt: mds.Receipt{Unchanged: int64(len(batch)), Modes: mds.WroteUnnest}},
+		{mode: "auto", receipt: mds.Receipt{Unchanged: int64(len(batch)), Modes: mds.WroteUnnest}},
 		{mode: "copy", refused: true},
 	} {
 		s, err := store.Open(ctx, d.Service, store.Config{WriteMode: c.mode})

@@ -36,9 +36,12 @@ func (s *selected[R]) arg(value any) string {
 func (s *selected[R]) pick(c *mds.Condition[R]) {
 	values := make([]string, len(c.Values))
 	for i := range c.Values {
-		if c.Column.List != nil {
+		switch {
+		case c.Column.Role == mds.Identity:
+			values[i] = identityText(c.Column, &c.Values[i])
+		case c.Column.List != nil:
 			values[i] = (*c.Column.List(&c.Values[i]))[0]
-		} else {
+		default:
 			values[i] = string(c.Column.AppendText(nil, &c.Values[i]))
 		}
 	}
@@ -53,8 +56,8 @@ func (s *selected[R]) pick(c *mds.Condition[R]) {
 	}
 }
 
-// choose resolves a selection.
-func (t *Table[R]) choose(ctx context.Context, w *work, sel mds.Selection) (*selected[R], error) {
+// selectRows resolves a selection.
+func (t *Table[R]) selectRows(ctx context.Context, w *work, sel mds.Selection) (*selected[R], error) {
 	conditions, err := t.schema.Conditions(sel)
 	if err != nil {
 		return nil, err
@@ -73,7 +76,7 @@ func (t *Table[R]) choose(ctx context.Context, w *work, sel mds.Selection) (*sel
 	if s.known {
 		s.facts = append(s.facts, fmt.Sprintf("f.%s <= %s", quote(t.schema.RevisionColumn().Name), s.arg(instant(mds.Bound(sel.KnownAt.Truncate(time.Microsecond), false)))))
 	}
-	s.from = t.tables("")
+	s.from = slices.Clone(t.tables)
 	if t.schema.Timeframe != nil {
 		if err := t.narrow(ctx, w, s); err != nil {
 			return nil, err
@@ -239,8 +242,8 @@ func (t *Table[R]) reading(ctx context.Context, op string, tenant mds.Tenant, se
 		return err
 	}
 	defer leave()
-	err = t.store.inTransaction(ctx, tenant, snapshot, func(w *work) error {
-		s, err := t.choose(ctx, w, sel)
+	err = t.store.inTransaction(ctx, tenant, readAccess, func(w *work) error {
+		s, err := t.selectRows(ctx, w, sel)
 		if err != nil {
 			return err
 		}
@@ -387,9 +390,9 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, err
 	}
 	defer leave()
-	err = t.store.inTransaction(ctx, tenant, pgx.TxOptions{}, func(w *work) error {
+	err = t.store.inTransaction(ctx, tenant, changeAccess, func(w *work) error {
 		deleted = 0
-		s, err := t.choose(ctx, w, sel)
+		s, err := t.selectRows(ctx, w, sel)
 		if err != nil {
 			return err
 		}

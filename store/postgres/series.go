@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/batches"
 )
 
 // maxIDs bounds the identities that are remembered: past it they are forgotten, and
@@ -20,53 +24,53 @@ const maxIDs = 1 << 20
 // seriesIDs remembers the ids of identities, of all tenants.
 type seriesIDs struct {
 	mu  sync.RWMutex
-	ids map[string]int64
+	ids map[string]*seriesEntry
 }
 
-func (k *seriesIDs) get(key []byte) (int64, bool) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	id, ok := k.ids[string(key)]
-	return id, ok
+// seriesEntry is what is known of a series.
+type seriesEntry struct {
+	id int64
+	// last is the time after which this process believes that nothing is stored: a
+	// hint, since others write too. Where it is wrong the key of the table tells.
+	last atomic.Int64
 }
 
-func (k *seriesIDs) put(keys []string, ids []int64) {
+// unknown is the last of a series of which nothing is known: no time is after it.
+const unknown = math.MaxInt64
+
+func newEntry(id int64) *seriesEntry {
+	e := &seriesEntry{id: id}
+	e.last.Store(unknown)
+	return e
+}
+
+// noteCopied is for when a batch of rows up to micros was copied.
+func (e *seriesEntry) noteCopied(micros int64) {
+	for {
+		last := e.last.Load()
+		if last != unknown && last >= micros || e.last.CompareAndSwap(last, micros) {
+			return
+		}
+	}
+}
+
+func (k *seriesIDs) put(keys []string, entries []*seriesEntry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ids == nil || len(k.ids)+len(keys) > maxIDs {
-		k.ids = make(map[string]int64)
+		k.ids = make(map[string]*seriesEntry)
 	}
 	for i, key := range keys {
-		k.ids[key] = ids[i]
+		k.ids[key] = entries[i]
 	}
 }
 
-func (t *Table[R]) known() *seriesIDs {
-	known, ok := t.store.ids.Load(t.schema.Kind)
-	if !ok {
-		known, _ = t.store.ids.LoadOrStore(t.schema.Kind, &seriesIDs{})
-	}
-	return known.(*seriesIDs)
-}
-
-// resolve returns the series id of each record. Identities that are new are stored, and
-// remembered once that is committed.
-func (t *Table[R]) resolve(ctx context.Context, w *work, records []R) ([]int64, error) {
-	known := t.known()
-	ids := make([]int64, len(records))
-	prefix := binary.BigEndian.AppendUint64([]byte(w.tenant.Slug+"\x00"), uint64(w.generation))
-	key := slices.Clone(prefix)
-	missing := make(map[string][]int)
-	for i := range records {
-		key = appendKey(key[:len(prefix)], t.identity, &records[i])
-		if id, ok := known.get(key); ok {
-			ids[i] = id
-			continue
-		}
-		missing[string(key)] = append(missing[string(key)], i)
-	}
+// resolve fills the arranger's rows: the series of each record, its time and its key.
+// Identities that are new are stored, and remembered once that is committed.
+func (t *Table[R]) resolve(ctx context.Context, w *work, a *arranger, records []R) error {
+	missing := t.look(w, a, records)
 	if len(missing) == 0 {
-		return ids, nil
+		return nil
 	}
 	// In one order, so that two writers of the same new series do not wait for each other.
 	keys := slices.Sorted(maps.Keys(missing))
@@ -79,20 +83,67 @@ func (t *Table[R]) resolve(ctx context.Context, w *work, records []R) ([]int64, 
 			r = &normal
 		}
 		for c, column := range t.identity {
-			columns[c] = append(columns[c], string(column.AppendText(nil, r)))
+			columns[c] = append(columns[c], identityText(column, r))
 		}
 	}
 	found, err := t.identify(ctx, w, columns)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	entries := make([]*seriesEntry, len(keys))
 	for i, key := range keys {
+		entries[i] = newEntry(found[i])
 		for _, record := range missing[key] {
-			ids[record] = found[i]
+			a.rows[record].series, a.entries[record] = found[i], entries[i]
+			a.late[a.rows[record].table] = true
 		}
 	}
-	w.found = append(w.found, func() { known.put(keys, found) })
-	return ids, nil
+	w.committed = append(w.committed, func() { t.ids.put(keys, entries) })
+	return nil
+}
+
+// look fills the arranger's rows from what is remembered, and returns the records of
+// each identity that is not.
+func (t *Table[R]) look(w *work, a *arranger, records []R) (missing map[string][]int) {
+	prefix := binary.BigEndian.AppendUint64(append(append(a.key[:0], w.tenant.Slug...), 0), uint64(w.generation))
+	key := prefix
+	t.ids.mu.RLock()
+	defer t.ids.mu.RUnlock()
+	table, timeframe := int32(0), mds.Timeframe("")
+	for i := range records {
+		record := &records[i]
+		if t.schema.Timeframe != nil {
+			if tf := t.schema.Timeframe(record); i == 0 || tf != timeframe {
+				table, timeframe = t.tableOf[tf], tf
+			}
+		}
+		r := &a.rows[i]
+		*r = row{record: int32(i), table: table, micros: t.schema.Micros(record)}
+		if len(t.keys) > 0 {
+			a.keys[i] = string(batches.AppendKey(nil, t.keys, record))
+		}
+		if i > 0 && batches.Same(t.identity, record, &records[i-1]) {
+			a.entries[i] = a.entries[i-1]
+		} else {
+			key = batches.AppendKey(key[:len(prefix)], t.identity, record)
+			a.entries[i] = t.ids.ids[string(key)]
+		}
+		e := a.entries[i]
+		if e == nil {
+			if missing == nil {
+				missing = make(map[string][]int)
+			}
+			key = batches.AppendKey(key[:len(prefix)], t.identity, record)
+			missing[string(key)] = append(missing[string(key)], i)
+			continue
+		}
+		r.series = e.id
+		if r.micros <= e.last.Load() {
+			a.late[table] = true
+		}
+	}
+	a.key = key
+	return missing
 }
 
 // identify returns the ids of identities, given by columns, and stores those that are
@@ -112,7 +163,8 @@ func (t *Table[R]) identify(ctx context.Context, w *work, columns [][]string) ([
 	for i := range given {
 		match[i] = fmt.Sprintf("s.%s = %s", given[i], cast[i])
 	}
-	look := fmt.Sprintf("SELECT coalesce(s.id, 0) FROM %s LEFT JOIN %s s ON s.tenant_id = $1::uuid AND %s ORDER BY n", source, t.series, strings.Join(match, " AND "))
+	// One by one, through the index: what the planner knows of new series is nothing.
+	look := fmt.Sprintf("SELECT coalesce((SELECT s.id FROM %s s WHERE s.tenant_id = $1::uuid AND %s LIMIT 1), 0) FROM %s ORDER BY n", t.series, strings.Join(match, " AND "), source)
 	store := fmt.Sprintf("INSERT INTO %s (tenant_id, %s) SELECT $1::uuid, %s FROM %s ORDER BY n ON CONFLICT DO NOTHING", t.series, list, strings.Join(cast, ", "), source)
 	for range 2 {
 		rows, err := w.Query(ctx, look, args...)
@@ -141,34 +193,28 @@ func (t *Table[R]) identify(ctx context.Context, w *work, columns [][]string) ([
 	return nil, errors.New("new series are not there after they were stored")
 }
 
-// sqlType is the type of an identity column.
+// identityText is the value of an identity column as text of its type.
+func identityText[R any](c *mds.Column[R], r *R) string {
+	if c.Decimal != nil {
+		return strconv.FormatInt(int64(*c.Decimal(r)), 10)
+	}
+	return string(c.AppendText(nil, r))
+}
+
+// sqlType is the type of an identity column, or of one of facts that is compared: of a
+// decimal that identifies the number of its units, which an index is asked for whatever
+// the policies (numeric values are compared by no leakproof function).
 func sqlType[R any](c *mds.Column[R]) string {
 	switch {
 	case c.Date != nil:
 		return "date"
 	case c.Decimal != nil:
+		if c.Role == mds.Identity {
+			return "bigint"
+		}
 		return "numeric"
 	case c.Time != nil:
 		return "timestamptz"
 	}
 	return "text"
 }
-
-// appendKey appends columns so that different values make different keys.
-func appendKey[R any](key []byte, columns []*mds.Column[R], record *R) []byte {
-	for _, c := range columns {
-		switch {
-		case c.Text != nil:
-			key = append(append(key, *c.Text(record)...), 0) // valid text holds no NUL
-		case c.Time != nil:
-			key = binary.BigEndian.AppendUint64(key, uint64(c.Time(record).UnixMicro()))
-		case c.Date != nil:
-			key = binary.BigEndian.AppendUint64(key, uint64(c.Date(record).Time().UnixMicro()))
-		case c.Decimal != nil:
-			key = binary.BigEndian.AppendUint64(key, uint64(*c.Decimal(record)))
-		}
-	}
-	return key
-}
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -27,11 +27,18 @@ type Config struct {
 
 	// WriteMode is how batches are written: "copy" copies them into the table, which
 	// fails where a row is there already, "merge" upserts them from a staging table,
-	// "auto" takes the first where nothing of a batch can be there. Defaults to "auto".
+	// "unnest" from the arguments of a statement; "auto" takes the first where nothing
+	// of a batch can be there, and the last for some hundred rows. Defaults to "auto".
 	WriteMode string
 
 	// PoolMax is the most connections. Defaults to 10.
 	PoolMax int
+
+	// StatementTimeout ends a statement of a batch on the server that takes longer: the
+	// batch is not written, and may be sent again. Defaults to 30 seconds; less than
+	// zero leaves it to the server's settings. Queries have the caller's context only,
+	// since they last as long as their rows are taken.
+	StatementTimeout time.Duration
 
 	// Logger receives what happens to the store. Defaults to discarding it.
 	Logger *slog.Logger
@@ -42,6 +49,8 @@ const (
 	WriteAuto  = "auto"
 	WriteCopy  = "copy"
 	WriteMerge = "merge"
+	// WriteUnnest sends rows as arguments.
+	WriteUnnest = "unnest"
 )
 
 // Store is one database. It is safe for concurrent use.
@@ -55,7 +64,9 @@ type Store struct {
 	idle   chan struct{} // closed when the last of them has ended after Close
 	writes sync.WaitGroup
 
-	ids sync.Map // *seriesIDs by kind
+	tables sync.Map // *Table by kind
+
+	batchAccess access
 }
 
 // Open connects to the database that a DSN names: a URL, postgres://…, or keywords and
@@ -65,15 +76,18 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	switch cfg.WriteMode {
 	case "":
 		cfg.WriteMode = WriteAuto
-	case WriteAuto, WriteCopy, WriteMerge:
+	case WriteAuto, WriteCopy, WriteMerge, WriteUnnest:
 	default:
-		return nil, fmt.Errorf("write mode %q: use %s, %s or %s", cfg.WriteMode, WriteAuto, WriteCopy, WriteMerge)
+		return nil, fmt.Errorf("write mode %q: use %s, %s, %s or %s", cfg.WriteMode, WriteAuto, WriteCopy, WriteMerge, WriteUnnest)
 	}
 	if cfg.PoolMax <= 0 {
 		cfg.PoolMax = 10
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.StatementTimeout == 0 {
+		cfg.StatementTimeout = 30 * time.Second
 	}
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -90,7 +104,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, wrap(ctx, "open", err)
 	}
-	s := &Store{pool: pool, cfg: cfg, idle: make(chan struct{})}
+	s := &Store{pool: pool, cfg: cfg, idle: make(chan struct{}), batchAccess: batchWriting(cfg.StatementTimeout)}
 	if err := s.checkVersion(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -177,57 +191,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// work is a transaction for one tenant.
-type work struct {
-	pgx.Tx
-	tenant mds.Tenant
-	// generation tells a tenant from one of the same name that was removed.
-	generation int64
-	now        time.Time // of the transaction
-	found      []func()  // called after the commit
-}
-
-// inTransaction runs fn in a transaction for a tenant, and commits when fn returns no
-// error.
-func (s *Store) inTransaction(ctx context.Context, tenant mds.Tenant, options pgx.TxOptions, fn func(*work) error) error {
-	if want, err := mds.NewTenant(tenant.Slug); err != nil || want != tenant {
-		return unknownTenant(tenant.Slug)
-	}
-	tx, err := s.pool.BeginTx(ctx, options)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing after a commit
-	w := &work{Tx: tx, tenant: tenant}
-	// One who removes the tenant waits for those who write.
-	lock, ignored := "", 1
-	if options.AccessMode != pgx.ReadOnly {
-		lock, ignored = ", pg_advisory_xact_lock_shared(hashtextextended($1::text, 7))", 2
-	}
-	var created *int64
-	err = tx.QueryRow(ctx, `SELECT now(), (SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM mds_internal.tenants WHERE id = $1::text::uuid),
-		set_config('app.tenant_id', $1::text, true)`+lock, tenant.ID).Scan(append([]any{&w.now, &created}, make([]any, ignored)...)...)
-	if err != nil {
-		return err
-	}
-	if created == nil {
-		return unknownTenant(tenant.Slug)
-	}
-	w.generation = *created
-	if err := fn(w); err != nil {
-		return err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return err
-	}
-	for _, note := range w.found {
-		note()
-	}
-	return nil
-}
-
-var snapshot = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-
 // Tenants lists the tenants in order of their slugs.
 func (s *Store) Tenants(ctx context.Context) ([]mds.Tenant, error) {
 	leave, err := s.enter(false)
@@ -252,10 +215,6 @@ func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
 		return mds.Tenant{}, err
 	}
 	return mds.FindTenant(tenants, slugOrID)
-}
-
-func unknownTenant(name string) error {
-	return fmt.Errorf("%w %q", mds.ErrUnknownTenant, name)
 }
 
 // CreateTenant makes a tenant. The error wraps [mds.ErrTenantExists] where there is one
@@ -342,7 +301,7 @@ func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 		return err
 	}
 	defer leave()
-	return wrap(ctx, "ping", s.inTransaction(ctx, tenant, snapshot, func(*work) error { return nil }))
+	return wrap(ctx, "ping", s.inTransaction(ctx, tenant, readAccess, func(*work) error { return nil }))
 }
 
 // SchemaVersion returns the newest migration applied.
@@ -367,7 +326,7 @@ func (s *Store) Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, err
 		Location: fmt.Sprintf("postgres://%s@%s:%d/%s", config.User, config.Host, config.Port, config.Database),
 		Tenant:   tenant.Slug, TenantID: tenant.ID, SchemaVersion: schemaVersion,
 	}
-	err = s.inTransaction(ctx, tenant, snapshot, func(w *work) error {
+	err = s.inTransaction(ctx, tenant, readAccess, func(w *work) error {
 		return w.QueryRow(ctx, `SELECT 'PostgreSQL ' || current_setting('server_version'),
 			(SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p'))`).Scan(&info.Engine, &info.Bytes)
 	})

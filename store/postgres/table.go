@@ -19,10 +19,16 @@ type Table[R mds.Record[R]] struct {
 	time     *mds.Column[R]
 	values   []*mds.Column[R]
 
+	tables    []tables
+	tableOf   map[mds.Timeframe]int32 // index into tables
+	ids       seriesIDs
+	arrangers arrangers
+
 	timeName string   // of the time column, quoted
 	key      []string // columns of the facts' key, quoted: series, keys, time
 	columns  []string // of facts, quoted: series_id, keys, time, values, updated_at
 	encode   []encoder[R]
+	arrays   []arrayColumn[R] // the same columns as arguments of a statement
 	// A row is read as the columns of the identity, keys, time and values.
 	decode   []decoder[R]
 	read     string
@@ -32,7 +38,23 @@ type Table[R mds.Record[R]] struct {
 
 // NewTable returns the table of kind R.
 func NewTable[R mds.Record[R]](s *Store) *Table[R] {
-	t := &Table[R]{store: s, schema: mds.SchemaOf[R]()}
+	schema := mds.SchemaOf[R]()
+	if made, ok := s.tables.Load(schema.Kind); ok {
+		if t, ok := made.(*Table[R]); ok {
+			return t
+		}
+	}
+	t := newTable(s, schema)
+	if made, _ := s.tables.LoadOrStore(schema.Kind, t); made != any(t) {
+		if first, ok := made.(*Table[R]); ok {
+			return first
+		}
+	}
+	return t
+}
+
+func newTable[R mds.Record[R]](s *Store, schema mds.Schema[R]) *Table[R] {
+	t := &Table[R]{store: s, schema: schema, arrangers: make(arrangers, s.cfg.PoolMax)}
 	t.noun = strings.ReplaceAll(t.schema.Noun, " ", "_")
 	t.series = "mds_internal." + t.noun + "_series"
 	t.identity = t.schema.ByRole(mds.Identity)
@@ -47,12 +69,12 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	facts := slices.Concat(t.keys, []*mds.Column[R]{t.time}, t.values)
 	t.columns = slices.Concat([]string{"series_id"}, names(facts), []string{"updated_at"})
 	for _, c := range facts {
-		if c == t.time && c.Time != nil {
-			// Calendar bars are stored by their date.
-			t.encode = append(t.encode, func(dst []byte, r *R) []byte { return appendMicros(dst, t.schema.Micros(r)) })
-			continue
+		encode := encoderOf(c)
+		if c == t.time && c.Time != nil { // calendar bars are stored by their date
+			encode = func(dst []byte, r *R) []byte { return appendMicros(dst, t.schema.Micros(r)) }
 		}
-		t.encode = append(t.encode, encoderOf(c))
+		t.encode = append(t.encode, encode)
+		t.arrays = append(t.arrays, arrayOf(c, encode))
 	}
 	var ids, read []string
 	for _, c := range t.identity {
@@ -66,6 +88,7 @@ func NewTable[R mds.Record[R]](s *Store) *Table[R] {
 	}
 	t.readID = strings.Join(ids, ", ")
 	t.read = strings.Join(slices.Concat(ids, read), ", ")
+	t.makeTables()
 	return t
 }
 
@@ -74,32 +97,87 @@ type tables struct {
 	name     string
 	calendar bool // its times are dates
 	where    string
+
+	// The statements that write it.
+	probe, copy, stage, copyStage, merge, unnest string
 }
 
-// tables lists the tables of facts, of bars those of one timeframe, or of all for "".
-func (t *Table[R]) tables(timeframe string) []tables {
+// makeTables lists the tables of facts, of bars one a timeframe.
+func (t *Table[R]) makeTables() {
 	if t.schema.Timeframe == nil {
-		return []tables{{name: "mds_internal." + t.noun + "_facts", calendar: t.schema.Dated()}}
-	}
-	var list []tables
-	for _, tf := range mds.Timeframes() {
-		if timeframe == "" || timeframe == string(tf) {
-			list = append(list, tables{
+		t.tables = []tables{{name: "mds_internal." + t.noun + "_facts", calendar: t.schema.Dated()}}
+	} else {
+		t.tableOf = make(map[mds.Timeframe]int32)
+		for _, tf := range mds.Timeframes() {
+			t.tableOf[tf] = int32(len(t.tables))
+			t.tables = append(t.tables, tables{
 				name:     "mds_internal." + t.noun + "_facts_" + string(tf),
 				calendar: tf.Calendar(),
 				where:    fmt.Sprintf("s.timeframe = '%s'", tf),
 			})
 		}
 	}
-	return list
+	columns := strings.Join(t.columns, ", ")
+	for i := range t.tables {
+		table := &t.tables[i]
+		stage := strings.Replace(table.name, "mds_internal.", "pg_temp.mds_stage_", 1)
+		table.probe = fmt.Sprintf(`SELECT EXISTS (
+			SELECT FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS b (id, first, last)
+			CROSS JOIN LATERAL (SELECT FROM %s f WHERE f.series_id = b.id AND f.%s BETWEEN b.first AND b.last LIMIT 1) f)`, table.name, t.timeName)
+		table.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", table.name, columns)
+		// A connection makes it once, one for each table: nothing is left in it by another.
+		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", strings.TrimPrefix(stage, "pg_temp."), table.name)
+		table.copyStage = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", stage, columns)
+		table.merge = t.merge(table.name, fmt.Sprintf("SELECT * FROM %s ORDER BY %s", stage, strings.Join(t.key, ", ")))
+		table.unnest = t.merge(table.name, t.unnested())
+	}
 }
 
-// tableOf is where a record's fact lies.
-func (t *Table[R]) tableOf(r *R) string {
-	if t.schema.Timeframe == nil {
-		return ""
+// merge upserts the rows of a query; equal ones are not touched.
+func (t *Table[R]) merge(table, rows string) string {
+	replaced := names(t.values)
+	if t.schema.TimeIsValue {
+		replaced = append(replaced, t.timeName)
 	}
-	return string(t.schema.Timeframe(r))
+	return fmt.Sprintf(`MERGE INTO %s f USING (%s) b ON %s
+		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
+		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
+		table, rows, each(t.key, "f.%[1]s = b.%[1]s", " AND "),
+		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
+		strings.Join(t.columns, ", "), each(t.columns, "b.%s", ", "))
+}
+
+// unnested is a query for the rows of arguments, an array for each column but the last,
+// which is the time of the transaction.
+func (t *Table[R]) unnested() string {
+	facts := t.columns[1 : len(t.columns)-1]
+	arrays, selected := []string{"$1::bigint[]"}, []string{"series_id"}
+	for i, c := range t.arrays {
+		arrays = append(arrays, fmt.Sprintf("$%d::%s[]", i+2, c.sqlType))
+		selected = append(selected, facts[i]+c.cast+" AS "+facts[i])
+	}
+	return fmt.Sprintf("SELECT %s, now() AS updated_at FROM unnest(%s) AS u (series_id, %s)",
+		strings.Join(selected, ", "), strings.Join(arrays, ", "), strings.Join(facts, ", "))
+}
+
+// arrangers are those that no batch uses.
+type arrangers chan *arranger
+
+func (a arrangers) take() *arranger {
+	select {
+	case one := <-a:
+		return one
+	default:
+		return &arranger{}
+	}
+}
+
+func (a arrangers) give(one *arranger) {
+	one.end()
+	select {
+	case a <- one:
+	default:
+	}
 }
 
 func names[R any](columns []*mds.Column[R]) []string {

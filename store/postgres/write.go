@@ -1,24 +1,22 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/batches"
 )
 
 // WriteBatch upserts records in one transaction, all or none: when it returns without an
 // error they are committed. Of records with one key the last wins. A record that differs
-// from the stored row replaces it whole; an equal one changes nothing.
+// from the stored row replaces it whole; an equal one changes nothing. A batch that met
+// another writer at the same rows is written again, a few times.
 //
 // It refuses the batch with an [*mds.RecordError] that wraps an [*mds.InvalidError] for a
 // record that does not validate, with an error wrapping [mds.ErrUnknownTenant] for a
@@ -30,10 +28,8 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if len(records) > math.MaxInt32/2 {
 		return mds.Receipt{}, fmt.Errorf("a batch of %d records is too large", len(records))
 	}
-	for i := range records {
-		if err := t.schema.Validate(&records[i]); err != nil {
-			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
-		}
+	if err := batches.Validate(&t.schema, records); err != nil {
+		return mds.Receipt{}, err
 	}
 	if t.store.cfg.ReadOnly {
 		return mds.Receipt{}, errReadOnly
@@ -69,40 +65,35 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	}
 }
 
-// row is a record of a batch: what it is sorted by.
-type row struct {
-	series int64
-	micros int64
-	key    string // of the key columns, "" for kinds without
-	record int32
+// batchWrite is a batch within its transaction.
+type batchWrite[R any] struct {
+	*work
+	*arranger
+	records []R
+	again   bool // an attempt before met another writer
 }
 
 // write writes a batch in one transaction.
 func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, again bool) (receipt mds.Receipt, err error) {
-	err = t.store.inTransaction(ctx, tenant, pgx.TxOptions{}, func(w *work) error {
-		receipt = mds.Receipt{}
-		parts := make(map[string][]row) // by table
-		ids, err := t.resolve(ctx, w, records)
-		if err != nil {
+	err = t.store.inTransaction(ctx, tenant, t.store.batchAccess, func(w *work) error {
+		a := t.arrangers.take()
+		defer t.arrangers.give(a)
+		a.begin(len(records), len(t.keys) > 0, len(t.tables))
+		if err := t.resolve(ctx, w, a, records); err != nil {
 			return err
 		}
-		for i := range records {
-			r := row{series: ids[i], micros: t.schema.Micros(&records[i]), record: int32(i)}
-			if len(t.keys) > 0 {
-				r.key = string(appendKey(nil, t.keys, &records[i]))
-			}
-			table := t.tableOf(&records[i])
-			parts[table] = append(parts[table], r)
-		}
-		for _, table := range sortedKeys(parts) { // in one order, so that two writers do not wait for each other
-			rows := t.unique(parts[table])
-			receipt.Superseded += int64(len(parts[table]) - len(rows))
-			written, err := t.writeRows(ctx, w, t.tables(table)[0].name, records, rows, again)
+		rows := a.arrange(t.schema.TimeIsValue)
+		receipt = mds.Receipt{Superseded: int64(len(records) - len(rows))}
+		b := &batchWrite[R]{work: w, arranger: a, records: records, again: again}
+		for table, part := range byTable(rows) { // in one order, so that two writers do not wait for each other
+			mode, written, err := t.writeRows(ctx, b, int(table), part)
 			if err != nil {
 				return err
 			}
+			receipt.Modes |= mode
 			receipt.Written += written
-			receipt.Unchanged += int64(len(rows)) - written
+			receipt.Unchanged += int64(len(part)) - written
+			b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && !again && written == int64(len(part)))
 		}
 		return nil
 	})
@@ -112,77 +103,109 @@ func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, ag
 	return receipt, nil
 }
 
-// unique sorts rows by key and returns the last of each.
-func (t *Table[R]) unique(rows []row) []row {
-	order := func(a, b row) int {
-		if by := cmp.Or(cmp.Compare(a.series, b.series), strings.Compare(a.key, b.key)); by != 0 || t.schema.TimeIsValue {
-			return by
-		}
-		return cmp.Compare(a.micros, b.micros)
-	}
-	slices.SortStableFunc(rows, order)
-	kept := make([]row, 0, len(rows))
+// noteLast notes, for when the batch is committed, up to where the series go now: where
+// rows were there already that is not known.
+func (b *batchWrite[R]) noteLast(rows []row, newest bool) {
 	for i := range rows {
-		if i+1 == len(rows) || order(rows[i], rows[i+1]) != 0 {
-			kept = append(kept, rows[i])
+		if i+1 < len(rows) && rows[i+1].series == rows[i].series {
+			continue
+		}
+		if e := b.entries[rows[i].record]; newest {
+			e.noteCopied(rows[i].micros)
+		} else {
+			e.last.Store(unknown)
 		}
 	}
-	return kept
 }
 
-// writeRows copies rows into their table where none of them can be there, and merges
-// them otherwise. It returns how many were new or another.
-func (t *Table[R]) writeRows(ctx context.Context, w *work, table string, records []R, rows []row, again bool) (int64, error) {
-	direct := t.store.cfg.WriteMode == WriteCopy
-	if t.store.cfg.WriteMode == WriteAuto && len(t.keys) == 0 && !again {
-		taken, err := t.probe(ctx, w, table, rows)
-		if err != nil {
-			return 0, err
+// fewRows is up to where a batch goes as arguments of a statement: that takes fewer trips
+// than staging it, and more time a row.
+const fewRows = 500
+
+// writeRows writes the rows of one table, and returns how, and how many were new or
+// another.
+func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, rows []row) (mode mds.WriteModes, written int64, err error) {
+	facts := &t.tables[table]
+	switch t.store.cfg.WriteMode {
+	case WriteCopy:
+		mode = mds.WroteCopy
+	case WriteMerge:
+		mode = mds.WroteMerge
+	case WriteUnnest:
+		mode = mds.WroteUnnest
+	default:
+		if mode, err = t.choose(ctx, b, table, rows); err != nil {
+			return mode, 0, err
 		}
-		direct = !taken
 	}
-	if direct {
-		return int64(len(rows)), t.copy(ctx, w, table, records, rows)
+	switch mode {
+	case mds.WroteCopy:
+		return mode, int64(len(rows)), t.copy(ctx, b, facts.copy, rows)
+	case mds.WroteUnnest:
+		written, err = t.unnest(ctx, b, facts, rows)
+		return mode, written, err
 	}
-	stage := "mds_stage_" + t.noun
-	// A connection makes it once; what the planner knows of it is nothing, so it is told.
-	if _, err := w.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", stage, table)); err != nil {
-		return 0, err
+	if _, err := b.PgConn().Exec(ctx, facts.stage).ReadAll(); err != nil {
+		return mode, 0, err
 	}
-	if _, err := w.Exec(ctx, "TRUNCATE "+stage); err != nil { // of another timeframe's rows
-		return 0, err
+	if err := t.copy(ctx, b, facts.copyStage, rows); err != nil {
+		return mode, 0, err
 	}
-	if err := t.copy(ctx, w, "pg_temp."+stage, records, rows); err != nil {
-		return 0, err
+	merged, err := b.PgConn().Exec(ctx, facts.merge).ReadAll()
+	if err != nil || len(merged) != 1 {
+		return mode, 0, errors.Join(err, ctx.Err())
 	}
-	merged, err := w.Exec(ctx, t.merge(table, stage))
-	return merged.RowsAffected(), err
+	return mode, merged[0].CommandTag.RowsAffected(), nil
+}
+
+// choose finds the fastest way for rows: they are copied where none of them can be
+// there, which is known or else asked for.
+func (t *Table[R]) choose(ctx context.Context, b *batchWrite[R], table int, rows []row) (mds.WriteModes, error) {
+	few := len(rows) <= fewRows
+	if len(t.keys) == 0 && !b.again {
+		late := b.late[table]
+		if late && !few {
+			taken, err := t.probe(ctx, b.work, &t.tables[table], rows)
+			if err != nil {
+				return 0, err
+			}
+			late = taken
+		}
+		if !late {
+			return mds.WroteCopy, nil
+		}
+	}
+	if few {
+		return mds.WroteUnnest, nil
+	}
+	return mds.WroteMerge, nil
 }
 
 // probe tells whether the table has rows within the spans that the rows of each series
 // take.
-func (t *Table[R]) probe(ctx context.Context, w *work, table string, rows []row) (taken bool, err error) {
+func (t *Table[R]) probe(ctx context.Context, w *work, table *tables, rows []row) (taken bool, err error) {
 	var ids []int64
 	var first, last []time.Time
 	for i := range rows {
-		at := time.UnixMicro(rows[i].micros).UTC()
+		at := instant(rows[i].micros)
 		if n := len(ids); n > 0 && ids[n-1] == rows[i].series {
 			last[n-1] = at
 			continue
 		}
 		ids, first, last = append(ids, rows[i].series), append(first, at), append(last, at)
 	}
-	err = w.QueryRow(ctx, fmt.Sprintf(`SELECT EXISTS (
-		SELECT FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS b (id, first, last)
-		CROSS JOIN LATERAL (SELECT FROM %s f WHERE f.series_id = b.id AND f.%s BETWEEN b.first AND b.last LIMIT 1) f)`, table, t.timeName),
-		ids, first, last).Scan(&taken)
+	err = w.QueryRow(ctx, table.probe, ids, first, last).Scan(&taken)
 	return taken, err
 }
 
 // copy copies rows into a table.
-func (t *Table[R]) copy(ctx context.Context, w *work, table string, records []R, rows []row) error {
-	source := &copySource[R]{table: t, records: records, rows: rows, now: w.now.UnixMicro(), buffer: append(make([]byte, 0, 2*copyBytes), copyHeader...)}
-	tag, err := w.Conn().PgConn().CopyFrom(ctx, source, fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", table, strings.Join(t.columns, ", ")))
+func (t *Table[R]) copy(ctx context.Context, b *batchWrite[R], text string, rows []row) error {
+	if b.copied == nil {
+		b.copied = make([]byte, 0, 2*copyBytes)
+	}
+	source := &copySource[R]{table: t, records: b.records, rows: rows, now: b.now.UnixMicro(), buffer: append(b.copied[:0], copyHeader...)}
+	tag, err := b.PgConn().CopyFrom(ctx, source, text)
+	b.copied = source.buffer
 	if err == nil && tag.RowsAffected() != int64(len(rows)) {
 		err = fmt.Errorf("%d of %d rows were copied", tag.RowsAffected(), len(rows))
 	}
@@ -232,16 +255,33 @@ func (t *Table[R]) appendRow(dst []byte, r *row, records []R, now int64) []byte 
 	return appendMicros(dst, now)
 }
 
-// merge upserts the staged rows; equal ones are not touched.
-func (t *Table[R]) merge(table, stage string) string {
-	replaced := names(t.values)
-	if t.schema.TimeIsValue {
-		replaced = append(replaced, t.timeName)
+// unnest upserts rows that are arguments, an array a column.
+func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table *tables, rows []row) (int64, error) {
+	args := make([][]byte, 1+len(t.encode))
+	formats := make([]int16, len(args))
+	buffer, ends := b.copied[:0], make([]int, len(args))
+	for c := range args {
+		formats[c] = 1
+		element := uint32(oidBigint)
+		if c > 0 {
+			element = t.arrays[c-1].oid
+		}
+		buffer = appendArray(buffer, element, len(rows))
+		for i := range rows {
+			if c == 0 {
+				buffer = appendInt(buffer, rows[i].series)
+				continue
+			}
+			buffer = t.arrays[c-1].encode(buffer, &b.records[rows[i].record])
+		}
+		ends[c] = len(buffer)
 	}
-	return fmt.Sprintf(`MERGE INTO %s f USING (SELECT * FROM pg_temp.%s ORDER BY %s) b ON %s
-		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
-		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
-		table, stage, strings.Join(t.key, ", "), each(t.key, "f.%[1]s = b.%[1]s", " AND "),
-		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
-		strings.Join(t.columns, ", "), each(t.columns, "b.%s", ", "))
+	start := 0
+	for c, end := range ends {
+		args[c] = buffer[start:end:end]
+		start = end
+	}
+	b.copied = buffer
+	result := b.PgConn().ExecParams(ctx, table.unnest, args, nil, formats, nil).Read()
+	return result.CommandTag.RowsAffected(), result.Err
 }

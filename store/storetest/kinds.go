@@ -11,14 +11,21 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
 )
 
-// runKinds runs the suite of kinds for each kind of this module.
-func runKinds(t *testing.T, fresh func(testing.TB) string) {
-	t.Run("bars", func(t *testing.T) { RunKind(t, fresh, barKind()) })
-	t.Run("options", func(t *testing.T) { RunKind(t, fresh, optionKind()) })
-	t.Run("fundamentals", func(t *testing.T) { RunKind(t, fresh, fundamentalsKind()) })
-	t.Run("news", func(t *testing.T) { RunKind(t, fresh, newsKind()) })
+// RunKinds runs the part of the suite that holds for every kind, for each kind of this
+// module, on stores that are opened with a configuration.
+func RunKinds(t *testing.T, fresh func(testing.TB) string, cfg store.Config) {
+	t.Run("bars", func(t *testing.T) { runKind(t, fresh, barKind(), cfg) })
+	t.Run("options", func(t *testing.T) { runKind(t, fresh, optionKind(), cfg) })
+	t.Run("fundamentals", func(t *testing.T) { runKind(t, fresh, fundamentalsKind(), cfg) })
+	t.Run("news", func(t *testing.T) { runKind(t, fresh, newsKind(), cfg) })
+}
+
+func runKind[R mds.Record[R]](t *testing.T, fresh func(testing.TB) string, kind Kind[R], cfg store.Config) {
+	kind.Config = cfg
+	RunKind(t, fresh, kind)
 }
 
 func barKind() Kind[mds.Bar] {
