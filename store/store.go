@@ -16,6 +16,7 @@ import (
 	"iter"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store/duckdb"
@@ -95,17 +96,31 @@ type Config struct {
 	MemoryLimit string
 
 	// WriteMode is how batches are written: "auto", or a way that the engine has
-	// beside it; with DuckDB "merge". What is stored is the same. Defaults to "auto".
+	// beside it; with DuckDB "merge", with PostgreSQL "copy", which fails where a row is
+	// there already, "merge" or "unnest". What is stored is the same. Defaults to "auto".
 	WriteMode string
+
+	// PoolMax is the most connections to a server, of which queries take three quarters.
+	// Defaults to 10; the least is 2.
+	PoolMax int
+
+	// StatementTimeout ends a statement of a batch on a server that takes longer: the
+	// batch is not written, and may be sent again. Defaults to 30 seconds; less than
+	// zero leaves it to the server's settings.
+	StatementTimeout time.Duration
 
 	// Compaction says when a store that puts rows in order for queries by series does
 	// so: "auto" when little is written, at close and on demand, "manual" on demand
 	// only (see [Compacter]). Defaults to "auto".
 	Compaction string
 
-	// Migrations make the tables of kinds of your own: files
-	// duckdb/1001_NAME.sql, numbered from 1001 without a gap. Defaults to none.
+	// Migrations make the tables of kinds of your own: files duckdb/1001_NAME.sql and
+	// postgres/1001_NAME.sql, numbered from 1001 without a gap. DuckDB files get them
+	// when they are opened, a server by [Migrate]. Defaults to none.
 	Migrations fs.FS
+
+	// Metrics counts the migrations applied. Defaults to nothing.
+	Metrics *Metrics
 
 	// Logger receives what happens to the store, such as a migration applied.
 	// Defaults to discarding it.
@@ -124,7 +139,14 @@ var ErrDSN = errors.New("DSN")
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	scheme, rest, ok := strings.Cut(dsn, "://")
 	if ok && (scheme == "postgres" || scheme == "postgresql") {
-		backend, err := postgres.Open(ctx, dsn, postgres.Config{ReadOnly: cfg.ReadOnly, WriteMode: cfg.WriteMode, Logger: cfg.Logger})
+		backend, err := postgres.Open(ctx, dsn, postgres.Config{
+			ReadOnly:         cfg.ReadOnly,
+			WriteMode:        cfg.WriteMode,
+			PoolMax:          cfg.PoolMax,
+			StatementTimeout: cfg.StatementTimeout,
+			Migrations:       cfg.Migrations,
+			Logger:           cfg.Logger,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -139,12 +161,29 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 		WriteMode:   cfg.WriteMode,
 		Compaction:  cfg.Compaction,
 		Migrations:  cfg.Migrations,
+		Migrated:    func(int, string) { cfg.Metrics.migrated() },
 		Logger:      cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &Store{Backend: backend}, nil
+}
+
+// Migrate brings the database of a server to the schema of this program, with the tables
+// of kinds of your own (see [Config.Migrations]); the DSN is that of its owner. The
+// login of the service gets its rights from [postgres.GrantService]. A DuckDB store
+// migrates itself when it is opened.
+func Migrate(ctx context.Context, dsn string, cfg Config) error {
+	if !postgres.IsDSN(dsn) {
+		return fmt.Errorf("%w %q: only a PostgreSQL database is migrated, by its owner: postgres://OWNER@HOST/DATABASE", ErrDSN, Redact(dsn))
+	}
+	_, err := postgres.Migrate(ctx, dsn, postgres.MigrateConfig{
+		Migrations: cfg.Migrations,
+		Applied:    func(postgres.Migration) { cfg.Metrics.migrated() },
+		Logger:     cfg.Logger,
+	})
+	return err
 }
 
 // Redact returns a DSN without what may be a password, for messages.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -141,6 +143,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, and 96MB to load bars and options; environment MDS_MEMORY_LIMIT)")
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
 	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
+	flags.Lookup("dsn").DefValue = "" // it may hold a password, which help would print
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		reason, _, _ := strings.Cut(err.Error(), ": strconv.")
 		return usagef("%s; see %s --help", reason, cmd.CommandPath())
@@ -275,6 +278,24 @@ func (a *app) mustExist(ctx context.Context) error {
 	return a.withStore(ctx, reading, func(*session) error { return nil })
 }
 
+// serverSettings are those of a server's store that come from the environment.
+func (a *app) serverSettings() (poolMax int, timeout time.Duration, err error) {
+	if text := a.env.PoolMax; text != "" {
+		if poolMax, err = strconv.Atoi(text); err != nil || poolMax < 2 {
+			return 0, 0, usagef("MDS_POOL_MAX is %q: write a number of connections, 2 or more", text)
+		}
+	}
+	if text := a.env.StatementTimeout; text != "" {
+		if timeout, err = time.ParseDuration(text); err != nil || timeout < 0 {
+			return 0, 0, usagef("MDS_STATEMENT_TIMEOUT is %q: write a duration such as 30s or 2m, or 0s for the server's own setting", text)
+		}
+		if timeout == 0 {
+			timeout = -1
+		}
+	}
+	return poolMax, timeout, nil
+}
+
 func (a *app) open(ctx context.Context, access access) (*session, error) {
 	logger, err := a.logger()
 	if err != nil {
@@ -288,7 +309,10 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 		}
 		dsn = "duckdb://" + dir
 	}
-	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, Logger: logger}
+	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Logger: logger}
+	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {
+		return nil, err
+	}
 	if access == loadingPlain && cfg.MemoryLimit == "" {
 		cfg.MemoryLimit = loadingMemory
 	}

@@ -30,6 +30,7 @@ migrates and the other waits. A DuckDB store migrates itself when it is opened.`
 		},
 	}
 	cmd.PersistentFlags().StringVar(&admin, "admin-dsn", a.env.AdminDSN, "the owner's DSN (environment MDS_ADMIN_DSN)")
+	cmd.PersistentFlags().Lookup("admin-dsn").DefValue = "" // it may hold a password
 	cmd.AddCommand(&cobra.Command{
 		Use:   "status",
 		Short: "List the migrations and which of them the database has",
@@ -39,7 +40,7 @@ migrates and the other waits. A DuckDB store migrates itself when it is opened.`
 			if err != nil {
 				return err
 			}
-			steps, err := postgres.Migrations(cmd.Context(), dsn)
+			steps, err := postgres.Migrations(cmd.Context(), dsn, postgres.MigrateConfig{})
 			for _, s := range steps {
 				state := "pending"
 				if s.Applied {
@@ -73,7 +74,7 @@ func (a *app) migrate(ctx context.Context, owner string) error {
 	if err != nil {
 		return err
 	}
-	applied, err := postgres.Migrate(ctx, owner, logger)
+	applied, err := postgres.Migrate(ctx, owner, postgres.MigrateConfig{Logger: logger})
 	for _, step := range applied {
 		fmt.Fprintf(a.stdout, "applied %s\n", step.Name)
 	}

@@ -19,6 +19,12 @@ type Env struct {
 	// MemoryLimit is MDS_MEMORY_LIMIT, an embedded database's memory, such as 2GB; ""
 	// where it is not set.
 	MemoryLimit string
+	// WriteMode is MDS_WRITE_MODE, how batches are written; "" where it is not set.
+	WriteMode string
+	// PoolMax is MDS_POOL_MAX, the most connections to a server; "" where it is not set.
+	PoolMax string
+	// StatementTimeout is MDS_STATEMENT_TIMEOUT, such as 30s; "" where it is not set.
+	StatementTimeout string
 	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
 	LogLevel string
 	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
@@ -28,12 +34,15 @@ type Env struct {
 // FromEnvironment reads the environment.
 func FromEnvironment() Env {
 	return Env{
-		DSN:         os.Getenv("MDS_DSN"),
-		AdminDSN:    os.Getenv("MDS_ADMIN_DSN"),
-		Tenant:      or(os.Getenv("MDS_TENANT_ID"), "default"),
-		MemoryLimit: os.Getenv("MDS_MEMORY_LIMIT"),
-		LogLevel:    or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
-		LogFormat:   or(os.Getenv("MDS_LOG_FORMAT"), "text"),
+		DSN:              os.Getenv("MDS_DSN"),
+		AdminDSN:         os.Getenv("MDS_ADMIN_DSN"),
+		Tenant:           or(os.Getenv("MDS_TENANT_ID"), "default"),
+		MemoryLimit:      os.Getenv("MDS_MEMORY_LIMIT"),
+		WriteMode:        os.Getenv("MDS_WRITE_MODE"),
+		PoolMax:          os.Getenv("MDS_POOL_MAX"),
+		StatementTimeout: os.Getenv("MDS_STATEMENT_TIMEOUT"),
+		LogLevel:         or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
+		LogFormat:        or(os.Getenv("MDS_LOG_FORMAT"), "text"),
 	}
 }
 

@@ -121,7 +121,7 @@ func (f *file) migrate(ctx context.Context, conn *sql.Conn, steps []migration, f
 		return nil
 	}
 	f.conn = conn
-	return f.inTransaction(ctx, false, func() error {
+	err := f.inTransaction(ctx, false, func() error {
 		if fresh {
 			_, err := conn.ExecContext(ctx, `
 				CREATE TABLE mds_migrations (version INTEGER NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL);
@@ -143,8 +143,17 @@ func (f *file) migrate(ctx context.Context, conn *sql.Conn, steps []migration, f
 			if err != nil {
 				return err
 			}
-			f.logger.InfoContext(ctx, "migration applied", "file", f.path, "version", step.version, "name", step.name)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		f.logger.InfoContext(ctx, "migration applied", "file", f.path, "version", step.version, "name", step.name)
+		if f.cfg.Migrated != nil {
+			f.cfg.Migrated(step.version, step.name)
+		}
+	}
+	return nil
 }

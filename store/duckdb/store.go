@@ -48,6 +48,9 @@ type Config struct {
 	// after the ones of this module. Defaults to none.
 	Migrations fs.FS
 
+	// Migrated is called after each migration of a file. Defaults to nothing.
+	Migrated func(version int, name string)
+
 	// Logger receives what happens to the files. Defaults to discarding it.
 	Logger *slog.Logger
 }

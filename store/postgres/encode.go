@@ -167,14 +167,14 @@ func encoderOf[R any](c *mds.Column[R]) encoder[R] {
 		return func(dst []byte, r *R) []byte { return appendText(dst, *c.Text(r)) }
 	case c.Time != nil:
 		return func(dst []byte, r *R) []byte {
-			if c.Time(r).IsZero() {
+			if c.Role == mds.Value && c.Time(r).IsZero() {
 				return append(dst, null...)
 			}
 			return appendMicros(dst, c.Time(r).UnixMicro())
 		}
 	case c.Date != nil:
 		return func(dst []byte, r *R) []byte {
-			if c.Date(r).IsZero() {
+			if c.Role == mds.Value && c.Date(r).IsZero() {
 				return append(dst, null...)
 			}
 			return appendDate(dst, c.Date(r).Time().UnixMicro())

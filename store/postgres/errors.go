@@ -78,7 +78,8 @@ func dsnError(err error) error {
 // wrap classifies an error of the driver. It leaves alone what is classified already.
 func wrap(ctx context.Context, op string, err error) error {
 	var mine *Error
-	if err == nil || errors.As(err, &mine) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrTimeframe) {
+	var grant *GrantError
+	if err == nil || errors.As(err, &mine) || errors.As(err, &grant) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrTimeframe) {
 		return err
 	}
 	if cause := ctx.Err(); cause != nil {
@@ -138,6 +139,10 @@ func classify(code string) (Class, string) {
 		return Timeout, "the statement took longer than the server allows"
 	case "53100":
 		return Unavailable, "the server's disk is full: free some space and run it again"
+	case "25006", "0A000":
+		return Unavailable, "the server takes no writes, as a standby does: name the primary in the DSN, or all hosts"
+	case "25P03", "25P04":
+		return Timeout, "the transaction was open for longer than the server allows: take the rows faster, or fewer"
 	case "53300":
 		return Unavailable, "the server has no connections left: raise max_connections or lower the pool"
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +26,9 @@ var migrationFiles embed.FS
 // migrationsTable has what was applied.
 const migrationsTable = "mds_internal.migrations"
 
+// ownMigrations is where the numbers of an application's own migrations begin.
+const ownMigrations = 1001
+
 // Migration is one step of the schema.
 type Migration struct {
 	Version int
@@ -31,48 +36,147 @@ type Migration struct {
 	Applied bool
 }
 
+// MigrateConfig configures [Migrate]. The zero value is usable.
+type MigrateConfig struct {
+	// Migrations are an application's own (see [Config.Migrations]). Defaults to none.
+	Migrations fs.FS
+	// Applied is called after each step. Defaults to nothing.
+	Applied func(Migration)
+	// Logger receives what happens. Defaults to discarding it.
+	Logger *slog.Logger
+}
+
 // Migrate brings the database of the owner's DSN to the schema of this program, and
 // returns the steps it took. Of two that start at once one migrates and the other
-// waits. Neither a superuser nor an extension is needed.
-func Migrate(ctx context.Context, dsn string, logger *slog.Logger) (applied []Migration, err error) {
-	err = withProvider(ctx, dsn, logger, func(p *goose.Provider) error {
-		results, err := p.Up(ctx)
-		for _, r := range results {
-			applied = append(applied, Migration{Version: int(r.Source.Version), Name: r.Source.Path, Applied: true})
+// waits. Neither a superuser nor an extension is needed. The connection has to be one to
+// the server itself, not to a pooler that lends it for a transaction.
+func Migrate(ctx context.Context, dsn string, cfg MigrateConfig) (applied []Migration, err error) {
+	err = withProvider(ctx, dsn, cfg, func(ctx context.Context, p *goose.Provider, db *sql.DB) error {
+		if err := makeSchemas(ctx, db); err != nil {
+			return err
 		}
-		return err
+		for {
+			result, err := p.UpByOne(ctx)
+			if errors.Is(err, goose.ErrNoNextVersion) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			step := Migration{Version: int(result.Source.Version), Name: path.Base(result.Source.Path), Applied: true}
+			applied = append(applied, step)
+			if cfg.Applied != nil {
+				cfg.Applied(step)
+			}
+		}
 	})
 	return applied, wrap(ctx, "migrate", err)
 }
 
-// Migrations lists the steps of the schema, and whether the database of the owner's DSN
-// has them.
-func Migrations(ctx context.Context, dsn string) (steps []Migration, err error) {
-	err = withProvider(ctx, dsn, slog.New(slog.DiscardHandler), func(p *goose.Provider) error {
-		status, err := p.Status(ctx)
-		for _, s := range status {
-			steps = append(steps, Migration{Version: int(s.Source.Version), Name: s.Source.Path, Applied: s.State == goose.StateApplied})
+// Migrations lists the steps of the schema, and whether the database of the DSN has
+// them. It changes nothing.
+func Migrations(ctx context.Context, dsn string, cfg MigrateConfig) (steps []Migration, err error) {
+	err = withProvider(ctx, dsn, cfg, func(ctx context.Context, p *goose.Provider, db *sql.DB) error {
+		var begun bool
+		if err := db.QueryRowContext(ctx, "SELECT to_regclass('"+migrationsTable+"') IS NOT NULL").Scan(&begun); err != nil {
+			return err
 		}
-		return err
+		have := make(map[int]bool)
+		if begun {
+			rows, err := db.QueryContext(ctx, "SELECT version_id FROM "+migrationsTable+" WHERE is_applied")
+			if err != nil {
+				return err
+			}
+			defer rows.Close() //nolint:errcheck // rows.Err tells
+			for rows.Next() {
+				var version int
+				if err := rows.Scan(&version); err != nil {
+					return err
+				}
+				have[version] = true
+			}
+			if err := rows.Err(); err != nil {
+				return err
+			}
+		}
+		for _, source := range p.ListSources() {
+			steps = append(steps, Migration{Version: int(source.Version), Name: path.Base(source.Path), Applied: have[int(source.Version)]})
+		}
+		return nil
 	})
 	return steps, wrap(ctx, "migrate", err)
 }
 
-func withProvider(ctx context.Context, dsn string, logger *slog.Logger, fn func(*goose.Provider) error) (err error) {
+// files are the migrations of this module and an application's own, in one folder.
+type files struct{ own fs.FS }
+
+func (f files) Open(name string) (fs.File, error) {
+	if file, err := f.own.Open("postgres/" + name); err == nil {
+		return file, nil
+	}
+	return migrationFiles.Open("migrations/" + name)
+}
+
+// ReadDir lists both.
+func (f files) ReadDir(string) ([]fs.DirEntry, error) {
+	mine, err := migrationFiles.ReadDir("migrations")
+	if err != nil {
+		return nil, err
+	}
+	own, err := fs.ReadDir(f.own, "postgres")
+	return append(mine, own...), err
+}
+
+// migrations lists the versions that a program with migrations of its own needs.
+func migrations(own fs.FS) (versions []int, err error) {
+	for version := 1; version <= schemaVersion; version++ {
+		versions = append(versions, version)
+	}
+	if own == nil {
+		return versions, nil
+	}
+	names, err := fs.Glob(own, "postgres/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		if version, err := strconv.Atoi(number); err != nil || version != ownMigrations+i {
+			return nil, fmt.Errorf("migration %s: want number %d", name, ownMigrations+i)
+		}
+		versions = append(versions, ownMigrations+i)
+	}
+	return versions, nil
+}
+
+func withProvider(ctx context.Context, dsn string, cfg MigrateConfig, fn func(context.Context, *goose.Provider, *sql.DB) error) (err error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return dsnError(err)
 	}
+	// Names are found in the system's schema, whatever others have put into public.
+	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := makeSchema(ctx, db); err != nil {
+	var all fs.FS
+	if all, err = fs.Sub(migrationFiles, "migrations"); err != nil {
 		return err
 	}
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return err
+	if cfg.Migrations != nil {
+		if _, err := migrations(cfg.Migrations); err != nil {
+			return err
+		}
+		all = files{cfg.Migrations}
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	// The one that waits looks often, for as long as a migration may take.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 3600))
 	if err != nil {
 		return err
 	}
@@ -80,33 +184,49 @@ func withProvider(ctx context.Context, dsn string, logger *slog.Logger, fn func(
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider("", db, files, goose.WithStore(table), goose.WithSessionLocker(locker), goose.WithSlog(logger))
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	provider, err := goose.NewProvider("", db, all, goose.WithStore(table), goose.WithSessionLocker(locker), goose.WithSlog(logger),
+		goose.WithAllowOutofOrder(true)) // those of this module come before an application's own
 	if err != nil {
 		return err
 	}
-	return fn(provider)
+	return fn(ctx, provider, db)
 }
 
-// makeSchema makes the schema that the list of migrations lies in. Two that did so at
-// once would fail in spite of IF NOT EXISTS: the second waits.
-func makeSchema(ctx context.Context, db *sql.DB) error {
-	var there bool
-	if err := db.QueryRowContext(ctx, "SELECT to_regnamespace('mds_internal') IS NOT NULL").Scan(&there); err != nil || there {
-		return err
-	}
+// makeSchemas makes the two schemas. Two that did so at once would fail in spite of IF
+// NOT EXISTS: the second waits. One that another has made is not taken over: that one
+// could do as it likes with what is in it.
+func makeSchemas(ctx context.Context, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing after a commit
-	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('mds_internal'))"); err != nil {
+	if _, err := tx.ExecContext(ctx, lockForMigration); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS mds_internal"); err != nil {
-		return err
+	for _, schema := range []string{"mds", "mds_internal"} {
+		var owner sql.NullString
+		var mine sql.NullBool
+		err := tx.QueryRowContext(ctx, "SELECT pg_get_userbyid(nspowner), pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = '"+schema+"'").Scan(&owner, &mine)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			_, err = tx.ExecContext(ctx, "CREATE SCHEMA "+schema)
+		case err == nil && !mine.Bool:
+			err = &Error{Op: "migrate", Class: Denied, Err: fmt.Errorf("the schema %s belongs to %s", schema, owner.String), Hint: "migrate with that login, or let an administrator give the schema to yours"}
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return tx.Commit()
 }
+
+// lockForMigration has those who make schemas and give rights wait for each other.
+const lockForMigration = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('mds_internal', 7::bigint))"
 
 // IsDSN reports a DSN of PostgreSQL.
 func IsDSN(dsn string) bool {
@@ -126,53 +246,73 @@ func (e *GrantError) Unwrap() error { return e.Err }
 
 // GrantService gives the login of the service's DSN what the store needs of the database
 // of the owner's, and returns its name. It makes the login, with the password of the DSN,
-// where there is none. Where the owner may not, the error is a [*GrantError].
+// where there is none. Where the owner may not, the error is a [*GrantError]. The owner
+// itself needs nothing.
 func GrantService(ctx context.Context, owner, dsn string) (login string, err error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return "", dsnError(err)
 	}
-	return config.User, grant(ctx, owner, config.User, config.Password)
+	return config.User, wrap(ctx, "grant", grant(ctx, owner, config.User, config.Password))
 }
 
 func grant(ctx context.Context, owner, login, password string) error {
-	conn, err := pgx.Connect(ctx, owner)
+	config, err := pgx.ParseConfig(owner)
 	if err != nil {
-		return wrap(ctx, "grant", err)
+		return dsnError(err)
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	var there bool
-	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", login).Scan(&there); err != nil {
-		return wrap(ctx, "grant", err)
-	}
-	create := ""
-	if !there {
-		create = "CREATE ROLE " + pgx.Identifier{login}.Sanitize() + " LOGIN"
-		if password != "" {
-			create += " PASSWORD " + quoteText(password)
+	text := ""
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"); err != nil {
+			return err
 		}
-		create += ";\n"
-	}
-	_, err = conn.Exec(ctx, create+GrantSQL(login))
+		if _, err := tx.Exec(ctx, lockForMigration); err != nil {
+			return err
+		}
+		var there, owns bool
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
+			EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'mds_internal' AND r.rolname = $1)`, login).Scan(&there, &owns)
+		if err != nil || owns {
+			return err
+		}
+		text = GrantSQL(config.Database, login)
+		create := ""
+		if !there {
+			create = "CREATE ROLE " + pgx.Identifier{login}.Sanitize() + " LOGIN"
+			text = create + "; -- and give it its password\n" + text // a password is not printed
+			if password != "" {
+				create += " PASSWORD " + quoteText(password)
+			}
+			create += ";\n"
+		}
+		_, err = tx.Exec(ctx, create+GrantSQL(config.Database, login))
+		return err
+	})
 	var server *pgconn.PgError
 	if errors.As(err, &server) && server.Code == "42501" {
-		if !there { // a password is not printed
-			create = "CREATE ROLE " + pgx.Identifier{login}.Sanitize() + " LOGIN; -- and give it its password\n"
-		}
-		return &GrantError{SQL: create + GrantSQL(login), Err: wrap(ctx, "grant", err)}
+		return &GrantError{SQL: text, Err: wrap(ctx, "grant", err)}
 	}
-	return wrap(ctx, "grant", err)
+	return err
 }
 
-// GrantSQL is what gives a login the rights of the store's service: for an
+// GrantSQL is what gives a login the rights of the store's service in a database: for an
 // administrator, where the owner may not.
-func GrantSQL(login string) string {
-	name, text := pgx.Identifier{login}.Sanitize(), quoteText(login)
-	return fmt.Sprintf(`GRANT USAGE ON SCHEMA mds, mds_internal TO %[1]s;
+func GrantSQL(database, login string) string {
+	return fmt.Sprintf(`GRANT CONNECT, TEMPORARY ON DATABASE %[3]s TO %[1]s;
+GRANT USAGE ON SCHEMA mds, mds_internal TO %[1]s;
 GRANT SELECT ON ALL TABLES IN SCHEMA mds TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mds_internal TO %[1]s;
-REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.service_logins, mds_internal.tenant_logins FROM %[1]s;
+REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.epoch, mds_internal.service_logins, mds_internal.tenant_logins FROM %[1]s;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA mds_internal TO %[1]s;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mds_internal TO %[1]s;
 INSERT INTO mds_internal.service_logins (login) VALUES (%[2]s) ON CONFLICT DO NOTHING;
-`, name, text)
+`, pgx.Identifier{login}.Sanitize(), quoteText(login), pgx.Identifier{database}.Sanitize())
 }

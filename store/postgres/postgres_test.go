@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 func migrated(t testing.TB) pgtest.Database {
 	t.Helper()
 	return pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-		_, err := postgres.Migrate(context.Background(), d.Owner, slog.New(slog.DiscardHandler))
+		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
 		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
 		return errors.Join(err, grantErr)
 	})
@@ -57,7 +56,7 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	steps := make([]int, 8)
 	for i := range steps {
 		wg.Go(func() {
-			applied, err := postgres.Migrate(context.Background(), d.Owner, slog.New(slog.DiscardHandler))
+			applied, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
 			if err != nil {
 				t.Error(err)
 			}
@@ -69,7 +68,7 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	for _, n := range steps {
 		sum += n
 	}
-	list, err := postgres.Migrations(context.Background(), d.Owner)
+	list, err := postgres.Migrations(context.Background(), d.Owner, postgres.MigrateConfig{})
 	if err != nil || sum != len(list) || sum == 0 || !list[len(list)-1].Applied {
 		t.Errorf("%v migrations were applied by eight, %v; there are %+v", steps, err, list)
 	}

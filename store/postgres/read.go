@@ -210,12 +210,13 @@ var errEnough = errors.New("enough")
 // eachRecord hands on the rows of a statement that yields the columns of t.read.
 func (t *Table[R]) eachRecord(ctx context.Context, w *work, text string, args []any, each func(R) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // the rest need not be sent
+	defer cancel()
 	rows, err := w.Query(ctx, text, args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
+	defer cancel() // before Close, which reads what is left: it need not be sent
 	first := true
 	for rows.Next() {
 		if first {
@@ -390,25 +391,29 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, err
 	}
 	defer leave()
-	err = t.store.inTransaction(ctx, tenant, changeAccess, func(w *work) error {
-		deleted = 0
-		s, err := t.selectRows(ctx, w, sel)
-		if err != nil {
-			return err
-		}
-		args := len(s.args)
-		for _, table := range s.from {
-			s.args = s.args[:args]
-			done, err := w.Exec(ctx, fmt.Sprintf("DELETE FROM %s f USING %s s WHERE f.series_id = s.id AND %s", table.name, t.series, t.where(s, table)), s.args...)
+	err = retrying(ctx, func(bool) error {
+		return wrap(ctx, op, t.store.inTransaction(ctx, tenant, changeAccess, func(w *work) error {
+			deleted = 0
+			s, err := t.selectRows(ctx, w, sel)
 			if err != nil {
 				return err
 			}
-			deleted += done.RowsAffected()
-		}
-		return nil
+			args := len(s.args)
+			for _, table := range s.from {
+				s.args = s.args[:args]
+				// Locked in the order in which writers do, so that they do not wait for each other.
+				done, err := w.Exec(ctx, fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT f.ctid AS at FROM %[1]s f JOIN %[2]s s ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
+					DELETE FROM %[1]s f USING picked WHERE f.ctid = picked.at`, table.name, t.series, t.where(s, table), each(t.key, "f.%s", ", ")), s.args...)
+				if err != nil {
+					return err
+				}
+				deleted += done.RowsAffected()
+			}
+			return nil
+		}))
 	})
 	if err != nil {
-		return 0, wrap(ctx, op, err)
+		return 0, err
 	}
 	return deleted, nil
 }

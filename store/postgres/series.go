@@ -17,14 +17,39 @@ import (
 	"github.com/marketdatastore/mds/internal/batches"
 )
 
-// maxIDs bounds the identities that are remembered: past it they are forgotten, and
-// looked up again.
+// maxIDs bounds the identities that are remembered: of the newest half at least, the
+// others are forgotten by and by, and looked up again.
 const maxIDs = 1 << 20
 
-// seriesIDs remembers the ids of identities, of all tenants.
+// seriesIDs remembers the ids of identities, of all tenants, for as long as the token
+// is the same.
 type seriesIDs struct {
-	mu  sync.RWMutex
-	ids map[string]*seriesEntry
+	mu       sync.RWMutex
+	token    string
+	ids, old map[string]*seriesEntry
+}
+
+// get finds what is remembered. The lock is held.
+func (k *seriesIDs) get(key []byte) *seriesEntry {
+	if e := k.ids[string(key)]; e != nil {
+		return e
+	}
+	return k.old[string(key)]
+}
+
+// use forgets what another token was for.
+func (k *seriesIDs) use(token string) {
+	k.mu.RLock()
+	same := k.token == token
+	k.mu.RUnlock()
+	if same {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.token != token {
+		k.token, k.ids, k.old = token, nil, nil
+	}
 }
 
 // seriesEntry is what is known of a series.
@@ -54,11 +79,14 @@ func (e *seriesEntry) noteCopied(micros int64) {
 	}
 }
 
-func (k *seriesIDs) put(keys []string, entries []*seriesEntry) {
+func (k *seriesIDs) put(token string, keys []string, entries []*seriesEntry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ids == nil || len(k.ids)+len(keys) > maxIDs {
-		k.ids = make(map[string]*seriesEntry)
+	if k.token != token {
+		return
+	}
+	if k.ids == nil || len(k.ids)+len(keys) > maxIDs/2 {
+		k.ids, k.old = make(map[string]*seriesEntry), k.ids
 	}
 	for i, key := range keys {
 		k.ids[key] = entries[i]
@@ -98,7 +126,7 @@ func (t *Table[R]) resolve(ctx context.Context, w *work, a *arranger, records []
 			a.late[a.rows[record].table] = true
 		}
 	}
-	w.committed = append(w.committed, func() { t.ids.put(keys, entries) })
+	w.committed = append(w.committed, func() { t.ids.put(w.token, keys, entries) })
 	return nil
 }
 
@@ -107,8 +135,10 @@ func (t *Table[R]) resolve(ctx context.Context, w *work, a *arranger, records []
 func (t *Table[R]) look(w *work, a *arranger, records []R) (missing map[string][]int) {
 	prefix := binary.BigEndian.AppendUint64(append(append(a.key[:0], w.tenant.Slug...), 0), uint64(w.generation))
 	key := prefix
+	t.ids.use(w.token)
 	t.ids.mu.RLock()
 	defer t.ids.mu.RUnlock()
+	known := t.ids.token == w.token // or another one has met another token since
 	table, timeframe := int32(0), mds.Timeframe("")
 	for i := range records {
 		record := &records[i]
@@ -126,7 +156,9 @@ func (t *Table[R]) look(w *work, a *arranger, records []R) (missing map[string][
 			a.entries[i] = a.entries[i-1]
 		} else {
 			key = batches.AppendKey(key[:len(prefix)], t.identity, record)
-			a.entries[i] = t.ids.ids[string(key)]
+			if a.entries[i] = nil; known {
+				a.entries[i] = t.ids.get(key)
+			}
 		}
 		e := a.entries[i]
 		if e == nil {
@@ -153,9 +185,10 @@ func (t *Table[R]) identify(ctx context.Context, w *work, columns [][]string) ([
 	var unnest, given, cast []string
 	for i, c := range t.identity {
 		args = append(args, columns[i])
-		unnest = append(unnest, fmt.Sprintf("$%d::text[]", i+2))
+		// Cast as a whole: a cast of each is nothing that policies let an index be asked for.
+		unnest = append(unnest, fmt.Sprintf("$%d::text[]::%s[]", i+2, sqlType(c)))
 		given = append(given, quote(c.Name))
-		cast = append(cast, "b."+quote(c.Name)+"::"+sqlType(c))
+		cast = append(cast, "b."+quote(c.Name))
 	}
 	list := strings.Join(given, ", ")
 	source := fmt.Sprintf("unnest(%s) WITH ORDINALITY AS b (%s, n)", strings.Join(unnest, ", "), list)

@@ -9,12 +9,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"strings"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/marketdatastore/mds"
@@ -31,8 +34,14 @@ type Config struct {
 	// of a batch can be there, and the last for some hundred rows. Defaults to "auto".
 	WriteMode string
 
-	// PoolMax is the most connections. Defaults to 10.
+	// PoolMax is the most connections, of which queries take three quarters. Defaults to
+	// 10; the least is 2.
 	PoolMax int
+
+	// Migrations make the tables of kinds beside those of this module: files
+	// postgres/1001_NAME.sql, numbered from 1001 without a gap, which [Migrate] applies
+	// after the ones of this module. Defaults to none.
+	Migrations fs.FS
 
 	// StatementTimeout ends a statement of a batch on the server that takes longer: the
 	// batch is not written, and may be sent again. Defaults to 30 seconds; less than
@@ -66,12 +75,19 @@ type Store struct {
 
 	tables sync.Map // *Table by kind
 
-	batchAccess access
+	readers  chan struct{} // those who have a connection to read
+	patience time.Duration // with which a connection is waited for
+	single   bool          // the login is the owner's: it works for the default tenant
 }
 
 // Open connects to the database that a DSN names: a URL, postgres://…, or keywords and
-// values (PostgreSQL, "Connection Strings"); of several hosts the first that answers is
-// taken. The database has to be migrated.
+// values (PostgreSQL, "Connection Strings"). Of several hosts the first that answers is
+// taken, to write the first that is no standby, again after a failover. The database has
+// to be migrated.
+//
+// With the login of the owner of the database, or one that no policy binds, it works for
+// the default tenant only, and logs a warning: to keep tenants apart the service needs a
+// login of its own (see [GrantService]).
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	switch cfg.WriteMode {
 	case "":
@@ -93,24 +109,46 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, dsnError(err)
 	}
-	config.MaxConns = int32(cfg.PoolMax)
+	if cfg.PoolMax < 2 { // one who reads may write
+		cfg.PoolMax = 2
+	}
+	config.MaxConns = int32(min(cfg.PoolMax, math.MaxInt32)) //nolint:gosec // bounded
 	// Statements are described once and prepared without a name: a pooler that gives
 	// each transaction another server connection does not mind.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
-		config.ConnConfig.RuntimeParams["application_name"] = "mds"
+	parameters := config.ConnConfig.RuntimeParams
+	if _, ok := parameters["application_name"]; !ok {
+		parameters["application_name"] = "mds"
+	}
+	parameters["client_encoding"] = "UTF8" // what is written, whatever the login has
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if config.ConnConfig.ValidateConnect == nil && !cfg.ReadOnly {
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, wrap(ctx, "open", err)
 	}
-	s := &Store{pool: pool, cfg: cfg, idle: make(chan struct{}), batchAccess: batchWriting(cfg.StatementTimeout)}
-	if err := s.checkVersion(ctx); err != nil {
+	s := &Store{pool: pool, cfg: cfg, idle: make(chan struct{}), patience: 30 * time.Second}
+	s.readers = make(chan struct{}, cfg.PoolMax-max(1, cfg.PoolMax/4))
+	if err := wrap(ctx, "open", s.check(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}
+	if s.single {
+		cfg.Logger.WarnContext(ctx, "the login is not bound by the policies that keep tenants apart: only the default tenant is served; "+singleHint, "login", config.ConnConfig.User)
+	}
 	return s, nil
 }
+
+// connectTimeout bounds how long a server may take to answer, where the DSN does not.
+const connectTimeout = 10 * time.Second
+
+const singleHint = "give the service a login of its own in MDS_DSN, and run mds migrate with MDS_ADMIN_DSN"
+
+var errSingle = &Error{Op: "open", Class: Denied, Err: errors.New("the login is the owner's, or a superuser's, and works for the default tenant only"), Hint: singleHint}
 
 // schemaVersion is the newest migration of this program.
 const schemaVersion = 1
@@ -128,16 +166,78 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("the database has schema version %d, and this mds needs %d; let the owner run mds migrate", e.Version, e.Understood)
 }
 
-func (s *Store) checkVersion(ctx context.Context) error {
-	version, err := s.version(ctx)
-	if err == nil && version != schemaVersion {
-		err = &VersionError{version, schemaVersion}
-	}
-	return err
+// check looks whether the database is one to work with.
+func (s *Store) check(ctx context.Context) error {
+	return s.transaction(ctx, mds.Tenant{}, readAccess, func(w *work) error {
+		var server int
+		var encoding string
+		var unbound bool
+		err := w.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), r.rolsuper OR r.rolbypassrls
+			OR coalesce((SELECT pg_has_role(session_user, n.nspowner, 'MEMBER') FROM pg_namespace n WHERE n.nspname = 'mds_internal'), false)
+			FROM pg_roles r WHERE r.rolname = session_user`).Scan(&server, &encoding, &unbound)
+		if err != nil {
+			return err
+		}
+		s.single = unbound
+		const oldest, major = 15, 10_000
+		if server < oldest*major {
+			return fmt.Errorf("the server is PostgreSQL %d, and %d or newer is needed", server/major, oldest)
+		}
+		if encoding != "UTF8" {
+			return fmt.Errorf("the database has the encoding %s: make one with UTF8", encoding)
+		}
+		applied, err := appliedVersions(ctx, w)
+		if err != nil {
+			return err
+		}
+		wanted, err := migrations(s.cfg.Migrations)
+		if err != nil {
+			return err
+		}
+		return compareVersions(applied, wanted)
+	})
 }
 
+// appliedVersions are the migrations that the database has.
+func appliedVersions(ctx context.Context, w *work) ([]int, error) {
+	rows, err := w.Query(ctx, "SELECT DISTINCT version_id::int FROM "+migrationsTable+" WHERE is_applied AND version_id > 0")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
+}
+
+// compareVersions refuses a database that is newer than the program, or older. The
+// migrations of kinds that the program does not know do not matter.
+func compareVersions(applied, wanted []int) error {
+	newest := 0
+	for _, version := range applied {
+		if version < ownMigrations {
+			newest = max(newest, version)
+		}
+	}
+	if newest > schemaVersion {
+		return &VersionError{newest, schemaVersion}
+	}
+	for _, version := range wanted {
+		if !slices.Contains(applied, version) {
+			return &VersionError{newest, version}
+		}
+	}
+	return nil
+}
+
+// version is the newest migration of this module that the database has.
 func (s *Store) version(ctx context.Context) (version int, err error) {
-	err = s.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+migrationsTable+" WHERE is_applied").Scan(&version)
+	err = s.transaction(ctx, mds.Tenant{}, readAccess, func(w *work) error {
+		applied, err := appliedVersions(ctx, w)
+		for _, v := range applied {
+			if v < ownMigrations {
+				version = max(version, v)
+			}
+		}
+		return err
+	})
 	return version, wrap(ctx, "open", err)
 }
 
@@ -191,109 +291,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Tenants lists the tenants in order of their slugs.
-func (s *Store) Tenants(ctx context.Context) ([]mds.Tenant, error) {
-	leave, err := s.enter(false)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	rows, err := s.pool.Query(ctx, "SELECT id::text, slug FROM mds_internal.tenants ORDER BY slug")
-	if err != nil {
-		return nil, wrap(ctx, "tenants", err)
-	}
-	tenants, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t mds.Tenant, err error) {
-		return t, row.Scan(&t.ID, &t.Slug)
-	})
-	return tenants, wrap(ctx, "tenants", err)
-}
-
-// Tenant finds a tenant by slug or UUID. The error wraps [mds.ErrUnknownTenant].
-func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error) {
-	tenants, err := s.Tenants(ctx)
-	if err != nil {
-		return mds.Tenant{}, err
-	}
-	return mds.FindTenant(tenants, slugOrID)
-}
-
-// CreateTenant makes a tenant. The error wraps [mds.ErrTenantExists] where there is one
-// of the name.
-func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, error) {
-	tenant, err := mds.NewTenant(slug)
-	if err != nil {
-		return mds.Tenant{}, err
-	}
-	if s.cfg.ReadOnly {
-		return mds.Tenant{}, errReadOnly
-	}
-	leave, err := s.enter(true)
-	if err != nil {
-		return mds.Tenant{}, err
-	}
-	defer leave()
-	made, err := s.pool.Exec(ctx, "INSERT INTO mds_internal.tenants (id, slug, created_at) VALUES ($1::uuid, $2, clock_timestamp()) ON CONFLICT DO NOTHING", tenant.ID, slug)
-	if err != nil {
-		return mds.Tenant{}, wrap(ctx, "create tenant", err)
-	}
-	if made.RowsAffected() == 0 {
-		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
-	}
-	return tenant, nil
-}
-
-// RemoveTenant removes a tenant and all that it has, after the writes under way. It
-// refuses the default tenant, which always exists. The error wraps
-// [mds.ErrUnknownTenant] where there is none.
-func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
-	if s.cfg.ReadOnly {
-		return errReadOnly
-	}
-	if tenant == mds.DefaultTenant() {
-		return &Error{Op: "remove", Class: Other, Err: errors.New("the default tenant always exists"), Hint: "remove what it has, kind by kind"}
-	}
-	leave, err := s.enter(true)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT set_config('app.tenant_id', $1, true), pg_advisory_xact_lock(hashtextextended($1, 7))", tenant.ID); err != nil {
-			return err
-		}
-		for _, text := range removal() {
-			if _, err := tx.Exec(ctx, text, tenant.ID); err != nil {
-				return err
-			}
-		}
-		removed, err := tx.Exec(ctx, "DELETE FROM mds_internal.tenants WHERE id = $1::uuid AND slug = $2", tenant.ID, tenant.Slug)
-		if err == nil && removed.RowsAffected() == 0 {
-			err = unknownTenant(tenant.Slug)
-		}
-		return err
-	})
-	return wrap(ctx, "remove", err)
-}
-
-// removal is what removes a tenant's records.
-func removal() (texts []string) {
-	for _, noun := range []string{"bar", "option", "fundamental", "news_item"} {
-		series := "mds_internal." + noun + "_series"
-		tables := []string{"mds_internal." + noun + "_facts"}
-		if noun == "bar" {
-			tables = nil
-			for _, tf := range mds.Timeframes() {
-				tables = append(tables, "mds_internal.bar_facts_"+string(tf))
-			}
-		}
-		for _, table := range tables {
-			texts = append(texts, fmt.Sprintf("DELETE FROM %s WHERE series_id IN (SELECT id FROM %s WHERE tenant_id = $1::uuid)", table, series))
-		}
-		texts = append(texts, fmt.Sprintf("DELETE FROM %s WHERE tenant_id = $1::uuid", series))
-	}
-	return texts
-}
-
 // Ping checks that the tenant's data can be reached.
 func (s *Store) Ping(ctx context.Context, tenant mds.Tenant) error {
 	leave, err := s.enter(false)
@@ -332,5 +329,3 @@ func (s *Store) Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, err
 	})
 	return info, wrap(ctx, "info", err)
 }
-
-func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

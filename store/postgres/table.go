@@ -19,6 +19,7 @@ type Table[R mds.Record[R]] struct {
 	time     *mds.Column[R]
 	values   []*mds.Column[R]
 
+	access    access // of batches
 	tables    []tables
 	tableOf   map[mds.Timeframe]int32 // index into tables
 	ids       seriesIDs
@@ -57,6 +58,7 @@ func newTable[R mds.Record[R]](s *Store, schema mds.Schema[R]) *Table[R] {
 	t := &Table[R]{store: s, schema: schema, arrangers: make(arrangers, s.cfg.PoolMax)}
 	t.noun = strings.ReplaceAll(t.schema.Noun, " ", "_")
 	t.series = "mds_internal." + t.noun + "_series"
+	t.access = batchWriting(s.cfg.StatementTimeout, t.series)
 	t.identity = t.schema.ByRole(mds.Identity)
 	t.keys = slices.Concat(t.schema.ByRole(mds.Key), t.schema.ByRole(mds.Revision))
 	t.time = t.schema.TimeColumn()
@@ -120,13 +122,13 @@ func (t *Table[R]) makeTables() {
 	columns := strings.Join(t.columns, ", ")
 	for i := range t.tables {
 		table := &t.tables[i]
-		stage := strings.Replace(table.name, "mds_internal.", "pg_temp.mds_stage_", 1)
+		stage := strings.Replace(table.name, "mds_internal.", fmt.Sprintf("pg_temp.mds_stage_%d_", schemaVersion), 1)
 		table.probe = fmt.Sprintf(`SELECT EXISTS (
 			SELECT FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS b (id, first, last)
 			CROSS JOIN LATERAL (SELECT FROM %s f WHERE f.series_id = b.id AND f.%s BETWEEN b.first AND b.last LIMIT 1) f)`, table.name, t.timeName)
 		table.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", table.name, columns)
 		// A connection makes it once, one for each table: nothing is left in it by another.
-		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", strings.TrimPrefix(stage, "pg_temp."), table.name)
+		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", stage, table.name)
 		table.copyStage = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", stage, columns)
 		table.merge = t.merge(table.name, fmt.Sprintf("SELECT * FROM %s ORDER BY %s", stage, strings.Join(t.key, ", ")))
 		table.unnest = t.merge(table.name, t.unnested())
@@ -140,7 +142,7 @@ func (t *Table[R]) merge(table, rows string) string {
 		replaced = append(replaced, t.timeName)
 	}
 	return fmt.Sprintf(`MERGE INTO %s f USING (%s) b ON %s
-		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
+		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = greatest(f.updated_at, b.updated_at)
 		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
 		table, rows, each(t.key, "f.%[1]s = b.%[1]s", " AND "),
 		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),

@@ -1,45 +1,75 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/marketdatastore/mds"
 )
 
-// access is how a transaction is begun.
+// access is how a transaction is begun. Every name in it is qualified: the search path
+// of the login may lead to functions of others until the transaction has its own.
 type access struct {
 	begin string
-	// settings are made for the transaction: SQL of set_config calls.
+	// settings are calls of set_config, for the transaction.
 	settings []string
-	// locks has it wait for one who removes the tenant, and that one for it.
-	locks bool
+	// lock is the call that has those who write for a tenant and one who removes it
+	// wait for each other; "" for none.
+	lock string
+	// token is an expression for what the ids of series are good for.
+	token  string
+	writes bool
 }
 
 var (
-	// Compiling a plan costs more than it saves here, and is decided by estimates.
-	noCompiling = "set_config('jit', 'off', true)"
+	common = []string{
+		"pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)",
+		// Compiling a plan costs more than it saves here, and is decided by estimates.
+		"pg_catalog.set_config('jit', 'off', true)",
+	}
 
-	readAccess = access{begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings: []string{noCompiling}}
+	readAccess = access{begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings: common}
 
-	changeAccess = access{begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", settings: []string{noCompiling}, locks: true}
+	changeAccess = access{
+		begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", writes: true,
+		lock: "pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended($1::text, 7::bigint))",
+		// What is acknowledged is on the disk.
+		settings: append(slices.Clip(common), "CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
+	}
+
+	// removeAccess waits for those who write for the tenant, who then find none.
+	removeAccess = access{
+		begin: changeAccess.begin, writes: true, settings: changeAccess.settings,
+		lock: "pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 7::bigint))",
+	}
 )
 
 // batchWriting is how batches are written: keys are looked up in the table's index,
 // whatever the planner believes of a staging table of which it has no statistics; other
 // joins read the whole table. The server ends a statement that takes longer than limit.
-func batchWriting(limit time.Duration) access {
-	how := access{begin: changeAccess.begin, locks: true, settings: []string{noCompiling,
-		"set_config('enable_hashjoin', 'off', true)", "set_config('enable_mergejoin', 'off', true)", "set_config('enable_material', 'off', true)"}}
-	if limit > 0 {
-		how.settings = append(how.settings, fmt.Sprintf("set_config('statement_timeout', '%d', true)", max(1, limit.Milliseconds())))
+//
+// The ids of series in a table are what they were while nothing removed one, the table
+// is the same, and the server is on the same timeline: not after a restore.
+func batchWriting(limit time.Duration, series string) access {
+	how := changeAccess
+	how.settings = slices.Clip(how.settings)
+	for _, join := range []string{"hashjoin", "mergejoin", "material"} {
+		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('enable_%s', 'off', true)", join))
 	}
+	if limit > 0 {
+		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('statement_timeout', '%d', true)", max(1, limit.Milliseconds())))
+	}
+	how.token = fmt.Sprintf("(SELECT id::text FROM mds_internal.epoch) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || pg_relation_filenode('%s')", series)
 	return how
 }
 
@@ -50,7 +80,8 @@ type work struct {
 	// generation tells a tenant from one of the same name that was removed.
 	generation int64
 	now        time.Time // of the transaction
-	committed  []func()  // called after the commit
+	token      string
+	committed  []func() // called after the commit
 }
 
 // inTransaction runs fn in a transaction for a tenant, and commits when fn returns no
@@ -59,11 +90,19 @@ func (s *Store) inTransaction(ctx context.Context, tenant mds.Tenant, how access
 	if want, err := mds.NewTenant(tenant.Slug); err != nil || want != tenant {
 		return unknownTenant(tenant.Slug)
 	}
-	conn, err := s.pool.Acquire(ctx)
+	if s.single && tenant != mds.DefaultTenant() {
+		return errSingle
+	}
+	return s.transaction(ctx, tenant, how, fn)
+}
+
+// transaction is inTransaction, or for the zero tenant one that is for none.
+func (s *Store) transaction(ctx context.Context, tenant mds.Tenant, how access, fn func(*work) error) error {
+	conn, release, err := s.acquire(ctx, how.writes)
 	if err != nil {
 		return err
 	}
-	defer conn.Release() // which closes it where it is in a transaction still
+	defer release()
 	w := &work{Conn: conn.Conn(), tenant: tenant}
 	err = w.begin(ctx, how)
 	if err == nil {
@@ -82,27 +121,67 @@ func (s *Store) inTransaction(ctx context.Context, tenant mds.Tenant, how access
 	return nil
 }
 
-// begin begins the transaction and learns of its tenant.
+// acquire takes a connection. Those who read keep theirs while their rows are taken, and
+// leave some to those who write, who may be the same.
+func (s *Store) acquire(ctx context.Context, writes bool) (conn *pgxpool.Conn, release func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	release = func() {}
+	if !writes {
+		select {
+		case s.readers <- struct{}{}:
+			release = func() { <-s.readers }
+		case <-waiting.Done():
+			return nil, nil, cmp.Or(ctx.Err(), s.errBusy())
+		}
+	}
+	conn, err = s.pool.Acquire(waiting)
+	if err != nil {
+		release()
+		if ctx.Err() == nil && waiting.Err() != nil && s.pool.Stat().AcquiredConns() >= s.pool.Stat().MaxConns() {
+			err = s.errBusy()
+		}
+		return nil, nil, err
+	}
+	slot := release
+	return conn, func() {
+		conn.Release() // which closes it where it is in a transaction still
+		slot()
+	}, nil
+}
+
+func (s *Store) errBusy() error {
+	return &Error{
+		Op: "connect", Class: Unavailable, Err: fmt.Errorf("none of %d connections was free for %v", s.cfg.PoolMax, s.patience),
+		Hint: "allow more (MDS_POOL_MAX), or read fewer things at once: a query keeps its connection until its last row is taken",
+	}
+}
+
+// begin begins the transaction and learns of its tenant, in one trip. Each statement
+// sees what was committed before it: the tenant is looked up after the wait for the
+// lock.
 func (w *work) begin(ctx context.Context, how access) error {
-	columns := []string{
-		"now()",
-		"(SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM mds_internal.tenants WHERE id = $1::text::uuid)",
-		"set_config('app.tenant_id', $1::text, true)",
-	}
-	columns = append(columns, how.settings...)
-	if how.locks {
-		columns = append(columns, "pg_advisory_xact_lock_shared(hashtextextended($1::text, 7))")
-	}
+	tenant := [][]byte{[]byte(w.tenant.ID)}
 	batch := &pgconn.Batch{}
 	batch.ExecParams(how.begin, nil, nil, nil, nil)
-	batch.ExecParams("SELECT "+strings.Join(columns, ", "), [][]byte{[]byte(w.tenant.ID)}, nil, nil, []int16{1})
+	batch.ExecParams("SELECT "+strings.Join(how.settings, ", "), nil, nil, nil, nil)
+	if w.tenant != (mds.Tenant{}) {
+		if how.lock != "" {
+			batch.ExecParams("SELECT "+how.lock, tenant, nil, nil, nil)
+		}
+		batch.ExecParams(`SELECT now(), (SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM mds_internal.tenants WHERE id = $1::text::uuid),
+			set_config('app.tenant_id', $1::text, true), `+cmp.Or(how.token, "''"), tenant, nil, nil, []int16{1})
+	}
 	results := w.PgConn().ExecBatch(ctx, batch)
 	found := false
 	for results.NextResult() {
 		result := results.ResultReader()
 		for result.NextRow() {
 			fields := result.Values()
-			w.now = time.UnixMicro(microsOf(fields[0])).UTC()
+			if string(result.FieldDescriptions()[0].Name) != "now" {
+				continue
+			}
+			w.now, w.token = instant(microsOf(fields[0])), string(fields[3])
 			if found = fields[1] != nil; found {
 				w.generation = int64Of(fields[1])
 			}
@@ -111,7 +190,7 @@ func (w *work) begin(ctx context.Context, how access) error {
 	if err := results.Close(); err != nil {
 		return err
 	}
-	if !found {
+	if !found && w.tenant != (mds.Tenant{}) {
 		return unknownTenant(w.tenant.Slug)
 	}
 	return nil
@@ -139,6 +218,29 @@ func (w *work) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	_, _ = w.PgConn().Exec(ctx, "ROLLBACK").ReadAll() // or else the connection is closed
+}
+
+// retrying runs fn again, a few times, where it met others at the same rows.
+func retrying(ctx context.Context, fn func(again bool) error) error {
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		err := fn(attempt > 1)
+		var e *Error
+		if !errors.As(err, &e) || e.Class != Conflict || attempt == attempts {
+			return err
+		}
+		if attempt == 1 {
+			continue
+		}
+		// Those who met should not meet again.
+		pause := time.NewTimer(rand.N(5 * time.Millisecond << attempt)) //nolint:gosec // any will do
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
 }
 
 func unknownTenant(name string) error {

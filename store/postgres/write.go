@@ -45,24 +45,17 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 			t.schema.Normalize(&records[i])
 		}
 	}
-	for attempt := 1; ; attempt++ {
-		receipt, err := t.write(ctx, tenant, records, attempt > 1)
-		if err = wrap(ctx, "write "+t.schema.Kind, err); err == nil {
-			return receipt, nil
-		}
-		const attempts = 5
+	var receipt mds.Receipt
+	err = retrying(ctx, func(again bool) (err error) {
+		receipt, err = t.write(ctx, tenant, records, again)
+		err = wrap(ctx, "write "+t.schema.Kind, err)
 		var e *Error
-		if !errors.As(err, &e) || e.Class != Conflict {
-			return mds.Receipt{}, err
-		}
-		if t.store.cfg.WriteMode == WriteCopy && e.Code == "23505" { // the row stays there
+		if t.store.cfg.WriteMode == WriteCopy && errors.As(err, &e) && e.Code == "23505" { // the row stays there
 			e.Class, e.Hint = Constraint, "a row is there already: use the write mode auto"
-			return mds.Receipt{}, err
 		}
-		if attempt == attempts {
-			return mds.Receipt{}, err
-		}
-	}
+		return err
+	})
+	return receipt, err
 }
 
 // batchWrite is a batch within its transaction.
@@ -75,7 +68,7 @@ type batchWrite[R any] struct {
 
 // write writes a batch in one transaction.
 func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, again bool) (receipt mds.Receipt, err error) {
-	err = t.store.inTransaction(ctx, tenant, t.store.batchAccess, func(w *work) error {
+	err = t.store.inTransaction(ctx, tenant, t.access, func(w *work) error {
 		a := t.arrangers.take()
 		defer t.arrangers.give(a)
 		a.begin(len(records), len(t.keys) > 0, len(t.tables))

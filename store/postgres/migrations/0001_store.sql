@@ -1,9 +1,6 @@
 -- +goose Up
--- Two schemas: people read the views in mds, the store works on the tables in
--- mds_internal. The service's login gets its rights from GrantService.
-CREATE SCHEMA IF NOT EXISTS mds;
-CREATE SCHEMA IF NOT EXISTS mds_internal;
-
+-- Two schemas, which are there: people read the views in mds, the store works on the
+-- tables in mds_internal. The service's login gets its rights from GrantService.
 CREATE TABLE mds_internal.tenants (
     id         uuid PRIMARY KEY,
     slug       text COLLATE "C" NOT NULL UNIQUE,
@@ -20,6 +17,7 @@ CREATE TABLE mds_internal.tenant_logins (
     tenant_id uuid NOT NULL REFERENCES mds_internal.tenants ON DELETE CASCADE
 );
 
+-- Names within functions are found in the system's schema, whatever the session's path.
 -- +goose StatementBegin
 CREATE FUNCTION mds_internal.is_service() RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -27,9 +25,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT EXISTS (SELECT FROM mds_internal.service_logins WHERE login = session_user) $$;
 -- +goose StatementEnd
 
+-- The owner's own session, or that of a login that can become the owner; by
+-- session_user, since current_user is the owner in everything that the views do.
+-- +goose StatementBegin
+CREATE FUNCTION mds_internal.is_owner() RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal' $$;
+-- +goose StatementEnd
+
 -- The tenant that the session may see. A setting alone seals nothing, since any login
--- can set it: it counts for service logins only. The empty text is what a setting
--- reads as after the transaction that set it.
+-- can set it: it counts for service logins and the owner only, who is for the default
+-- tenant otherwise. The empty text is what a setting reads as after the transaction
+-- that set it.
 -- +goose StatementBegin
 CREATE FUNCTION mds_internal.current_tenant() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -38,8 +46,37 @@ AS $$
     SELECT CASE
         WHEN mds_internal.is_service()
         THEN nullif(current_setting('app.tenant_id', true), '')::uuid
+        WHEN mds_internal.is_owner()
+        THEN coalesce(nullif(current_setting('app.tenant_id', true), '')::uuid, '170955cd-45b1-5e79-a214-43560e6e8b6c')
         ELSE (SELECT tenant_id FROM mds_internal.tenant_logins WHERE login = session_user)
     END
+$$;
+-- +goose StatementEnd
+
+-- Programs remember the ids of series for as long as the epoch is the same.
+CREATE TABLE mds_internal.epoch (id uuid NOT NULL DEFAULT gen_random_uuid());
+INSERT INTO mds_internal.epoch DEFAULT VALUES;
+
+-- +goose StatementBegin
+CREATE FUNCTION mds_internal.new_epoch() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN UPDATE mds_internal.epoch SET id = gen_random_uuid(); RETURN NULL; END $$;
+-- +goose StatementEnd
+
+-- What a table of series needs: its rows are seen by their tenant and the owner, and an
+-- id that goes or changes begins another epoch.
+-- +goose StatementBegin
+CREATE PROCEDURE mds_internal.seal(series regclass)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', series);
+    EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', series);
+    EXECUTE format('CREATE POLICY of_tenant ON %s USING (tenant_id = (SELECT mds_internal.current_tenant()) OR (SELECT mds_internal.is_owner()))', series);
+    EXECUTE format('CREATE TRIGGER new_epoch AFTER UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION mds_internal.new_epoch()', series);
+END
 $$;
 -- +goose StatementEnd
 
@@ -167,6 +204,7 @@ CREATE TABLE mds_internal.news_item_facts (
     PRIMARY KEY (series_id, id)
 );
 CREATE INDEX ON mds_internal.news_item_facts (published_at);
+CREATE INDEX ON mds_internal.news_item_facts USING gin (symbols);
 
 -- What people read. Facts have no tenant: a view joins them to the series of the one
 -- that the session may see, and a query cannot look past it (security_barrier).
@@ -185,27 +223,21 @@ SELECT s.vendor, f.id, f.published_at, f.title, f.symbols, f.url, f.summary, f.s
 FROM mds_internal.news_item_facts f JOIN mds_internal.news_item_series s ON s.id = f.series_id
 WHERE s.tenant_id = mds_internal.current_tenant();
 
--- Rows of series and tenants are seen by their tenant, and by the owner's own session:
--- not by current_user, which is the owner in everything that the views do.
--- +goose StatementBegin
-DO $$
-DECLARE
-    owner text := session_user;
-BEGIN
-    ALTER TABLE mds_internal.bar_series ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE mds_internal.bar_series FORCE ROW LEVEL SECURITY;
-    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.bar_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
-    ALTER TABLE mds_internal.option_series ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE mds_internal.option_series FORCE ROW LEVEL SECURITY;
-    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.option_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
-    ALTER TABLE mds_internal.fundamental_series ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE mds_internal.fundamental_series FORCE ROW LEVEL SECURITY;
-    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.fundamental_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
-    ALTER TABLE mds_internal.news_item_series ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE mds_internal.news_item_series FORCE ROW LEVEL SECURITY;
-    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.news_item_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR session_user = %L)', owner);
-    ALTER TABLE mds_internal.tenants ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE mds_internal.tenants FORCE ROW LEVEL SECURITY;
-    EXECUTE format('CREATE POLICY of_tenant ON mds_internal.tenants USING (id = (SELECT mds_internal.current_tenant()) OR session_user = %L OR (SELECT mds_internal.is_service()))', owner);
-END $$;
--- +goose StatementEnd
+CALL mds_internal.seal('mds_internal.bar_series');
+CALL mds_internal.seal('mds_internal.option_series');
+CALL mds_internal.seal('mds_internal.fundamental_series');
+CALL mds_internal.seal('mds_internal.news_item_series');
+
+-- A session sees its own tenant and its own login; the store's and the owner's see all.
+ALTER TABLE mds_internal.tenants ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mds_internal.tenants FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_tenant ON mds_internal.tenants
+    USING (id = (SELECT mds_internal.current_tenant()) OR (SELECT mds_internal.is_service()) OR (SELECT mds_internal.is_owner()));
+ALTER TABLE mds_internal.service_logins ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mds_internal.service_logins FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_login ON mds_internal.service_logins
+    USING (login = session_user OR (SELECT mds_internal.is_owner()));
+ALTER TABLE mds_internal.tenant_logins ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mds_internal.tenant_logins FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_login ON mds_internal.tenant_logins
+    USING (login = session_user OR (SELECT mds_internal.is_service()) OR (SELECT mds_internal.is_owner()));
