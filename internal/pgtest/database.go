@@ -12,11 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Database is one of the cluster, of a test's own.
+// Database is one of a cluster, of a test's own.
 type Database struct {
 	// Admin is the DSN of a superuser, Owner that of its owner, who is none, Service that
 	// of a login without any rights of its own.
 	Admin, Owner, Service string
+
+	Name    string
+	Cluster *Cluster
 }
 
 // The logins of databases.
@@ -26,50 +29,74 @@ const (
 )
 
 var (
-	roles     sync.Once
 	templates sync.Map // *template by name
 	databases atomic.Int64
 )
 
-// Empty makes a database with nothing in it.
-func Empty(t testing.TB) Database {
-	t.Helper()
-	return database(t, "template1")
-}
-
 type template struct {
-	once sync.Once
+	mu   sync.Mutex
 	name string
 }
 
-// Fresh makes a database like those that prepare has prepared once in the process.
-func Fresh(t testing.TB, name string, prepare func(Database) error) Database {
+// Empty makes a database with nothing in it, in the process's cluster.
+func Empty(t testing.TB) Database {
 	t.Helper()
-	like, _ := templates.LoadOrStore(name, &template{})
-	first := like.(*template)
-	first.once.Do(func() {
-		d := database(t, "template1")
-		if err := prepare(d); err != nil {
-			t.Fatal(err)
-		}
-		_, first.name, _ = strings.Cut(strings.TrimSuffix(d.Owner, "?sslmode=disable"), "@")
-		_, first.name, _ = strings.Cut(first.name, "/")
-	})
-	if first.name == "" {
-		t.Fatal("the first test could not prepare a database")
-	}
-	return database(t, first.name)
+	return Start(t).database(t, "template1")
 }
 
-func database(t testing.TB, like string) Database {
+// Fresh makes a database of the process's cluster like those that prepare has prepared
+// once in the process.
+func Fresh(t testing.TB, name string, prepare func(Database) error) Database {
 	t.Helper()
 	c := Start(t)
-	roles.Do(func() {
-		Exec(t, c.DSN(superuser, "postgres"), "CREATE ROLE "+owner+" LOGIN", "CREATE ROLE "+service+" LOGIN")
-	})
+	like, _ := templates.LoadOrStore(name, &template{})
+	first := like.(*template)
+	first.mu.Lock()
+	defer first.mu.Unlock()
+	if first.name == "" {
+		first.name = c.Database(t, prepare).Name
+	}
+	return c.database(t, first.name)
+}
+
+// Database makes a database that prepare prepares.
+func (c *Cluster) Database(t testing.TB, prepare func(Database) error) Database {
+	t.Helper()
+	d := c.database(t, "template1")
+	if err := prepare(d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (c *Cluster) database(t testing.TB, like string) Database {
+	t.Helper()
+	c.Login(t, owner)
+	c.Login(t, service)
 	name := fmt.Sprintf("test_%d_%d", os.Getpid(), databases.Add(1))
 	Exec(t, c.DSN(superuser, "postgres"), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, like, owner))
-	return Database{Admin: c.DSN(superuser, name), Owner: c.DSN(owner, name), Service: c.DSN(service, name)}
+	return Database{Admin: c.DSN(superuser, name), Owner: c.DSN(owner, name), Service: c.DSN(service, name), Name: name, Cluster: c}
+}
+
+// Login makes a login with the cluster's password, where there is none of the name.
+func (c *Cluster) Login(t testing.TB, name string) {
+	t.Helper()
+	Exec(t, c.DSN(superuser, "postgres"), fmt.Sprintf(`DO $$ BEGIN
+		PERFORM pg_advisory_xact_lock(1);
+		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '%s') THEN CREATE ROLE %[1]s LOGIN PASSWORD '%s'; END IF;
+	END $$`, name, c.password))
+}
+
+// As is the DSN of another login, which is made where there is none.
+func (d Database) As(t testing.TB, login string) string {
+	t.Helper()
+	d.Cluster.Login(t, login)
+	return d.Cluster.DSN(login, d.Name)
+}
+
+// Through is a DSN that goes another way, such as that of a proxy.
+func (d Database) Through(dsn, addr string) string {
+	return strings.Replace(dsn, d.Cluster.Addr(), addr, 1)
 }
 
 // Exec runs statements.

@@ -1,12 +1,12 @@
-// Package pgtest runs a PostgreSQL server for the tests of a process: a cluster of its
-// own in a temporary folder, which is gone afterwards however the process ends.
+// Package pgtest runs PostgreSQL servers for the tests of a process: clusters of its own
+// in temporary folders, which are gone afterwards however the process ends.
 package pgtest
 
 import (
-	"bytes"
+	"bufio"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,13 +20,17 @@ import (
 	"testing"
 )
 
-// superuser is the login that the cluster is made with.
+// superuser is the login that a cluster is made with.
 const superuser = "admin"
 
-// Cluster is a running server.
+// Cluster is a server.
 type Cluster struct {
-	port  int
-	alive io.Closer // the guard ends the server when it is closed
+	dir      string
+	port     int
+	password string // of every login
+	guard    *exec.Cmd
+	commands *os.File // what the guard is told
+	answers  *bufio.Reader
 }
 
 var (
@@ -36,32 +40,64 @@ var (
 )
 
 // Start returns the process's cluster, which the first call starts. Where there is no
-// PostgreSQL the test is skipped, in CI it fails.
+// PostgreSQL the test is skipped, in CI it fails. It does not wait for the disk.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	once.Do(func() { running, failure = start() })
-	if failure == nil {
-		return running
-	}
-	if os.Getenv("CI") == "" && errors.Is(failure, errNotInstalled) {
-		t.Skip(failure)
-	}
-	t.Fatal(failure)
-	return nil
+	once.Do(func() { running, failure = start("", "fsync = off") })
+	must(t, failure)
+	return running
 }
 
-// Stop ends the cluster, if there is one, and removes it. It is for TestMain.
+// Own starts a cluster of the test's own, which waits for the disk, with lines of
+// configuration.
+func Own(t testing.TB, settings ...string) *Cluster {
+	t.Helper()
+	c, err := start("", settings...)
+	must(t, err)
+	t.Cleanup(c.stop)
+	return c
+}
+
+// OnSmallDisk starts a cluster of the test's own that has a tablespace on a disk of some
+// MB, half of which a file takes until FreeDisk. Where the system allows no namespaces
+// the test is skipped, in CI it fails.
+func OnSmallDisk(t testing.TB, megabytes int) *Cluster {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "unshare", "-rm", "unshare", "-U", "--map-user=1000", "true").CombinedOutput(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("unshare: %v: %s", err, out)
+		}
+		t.Skipf("this system allows no namespaces (unshare: %v: %s); CI does", err, out)
+	}
+	c, err := start(strconv.Itoa(megabytes))
+	must(t, err)
+	t.Cleanup(c.stop)
+	Exec(t, c.DSN(superuser, "postgres"), "CREATE TABLESPACE small LOCATION '"+c.dir+"/small/space'")
+	return c
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") == "" && errors.Is(err, errNotInstalled) {
+		t.Skip(err)
+	}
+	t.Fatal(err)
+}
+
+// Stop ends the process's cluster, if there is one, and removes it. It is for TestMain.
 func Stop() {
 	if running != nil {
-		_ = running.alive.Close()
+		running.stop()
 	}
 }
 
 var errNotInstalled = errors.New("PostgreSQL is not installed; `make test` installs it")
 
-// binaries finds the folder of the server's programs, the newest where there are
-// several.
-func binaries() (string, error) {
+// Binaries finds the folder of the server's programs, the newest where there are several.
+func Binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
 	}
@@ -77,28 +113,75 @@ func binaries() (string, error) {
 	return filepath.Dir(newest), nil
 }
 
-// guard makes a cluster, starts it, says "ready", and ends and removes it when its
-// standard input ends, as it does with the process.
+// guard makes a cluster and starts it, does what it is told, a line each, and ends and
+// removes the cluster when its standard input ends, as it does with the process.
 const guard = `
 set -eu
 cd "$DIR"
-"$BIN"/initdb -D data -U admin --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >log 2>&1 || { cat log; rm -rf "$DIR"; exit 1; }
+gone() {
+	trap '' TERM INT HUP
+	[ -z "$server" ] || { kill -QUIT $server && wait $server; } 2>/dev/null || true
+	rm -rf "$DIR"
+	exit
+}
+server=
+# What a killed server leaves behind is in the way for a moment.
+start() {
+	for try in 1 2 3 4 5 6 7 8 9 10; do
+		"$BIN"/postgres -D data >>log 2>&1 &
+		server=$!
+		while kill -0 $server 2>/dev/null; do
+			if [ "$(head -1 data/postmaster.pid 2>/dev/null)" = $server ] && grep -q "^ready" data/postmaster.pid; then
+				echo ready
+				return
+			fi
+			sleep 0.05
+		done
+		wait $server || server=
+		sleep 0.2
+	done
+	tail -n 3 log | tr '\n' ' '
+	echo
+}
+trap gone TERM INT HUP
+echo "$PGPASSWORD" >password
+"$BIN"/initdb -D data -U admin --auth=scram-sha-256 --pwfile=password --encoding=UTF8 --locale=C.UTF-8 --no-sync >log 2>&1 || { tr '\n' ' ' <log; echo; gone; }
 cat >>data/postgresql.conf <<END
 listen_addresses = '127.0.0.1'
 port = $PORT
 unix_socket_directories = ''
-fsync = off
 max_connections = 200
+$SETTINGS
 END
-"$BIN"/pg_ctl -D data -l log -w start >/dev/null 2>&1 || { cat log; rm -rf "$DIR"; exit 1; }
-echo ready
-cat >/dev/null || true
-"$BIN"/pg_ctl -D data -m immediate -w stop >/dev/null 2>&1 || true
-rm -rf "$DIR"
+if [ -n "$SMALL" ]; then
+	mkdir small/space
+	head -c "$((SMALL / 2))m" /dev/zero >small/filler
+fi
+start
+while read -r what; do
+	case $what in
+	start) start ;;
+	kill)
+		kill -9 $server
+		wait $server || server=
+		echo killed
+		;;
+	free) rm small/filler && echo freed ;;
+	esac
+done
+gone
 `
 
-func start() (*Cluster, error) {
-	bin, err := binaries()
+// small runs the guard where a small disk is mounted, and where it is not root.
+const small = `
+mkdir "$DIR/small"
+mount -t tmpfs -o "size=${SMALL}m" tmpfs "$DIR/small"
+exec unshare -U --map-user=1000 --map-group=1000 /bin/sh -c "$GUARD"
+`
+
+// start starts a cluster; where a number of megabytes is given, with a small disk.
+func start(megabytes string, settings ...string) (c *Cluster, err error) {
+	bin, err := Binaries()
 	if err != nil {
 		return nil, err
 	}
@@ -106,45 +189,83 @@ func start() (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/bin/sh", "-c", guard)
-	cmd.Env = append(os.Environ(), "DIR="+dir, "BIN="+bin, "PORT="+strconv.Itoa(port))
+	c = &Cluster{dir: dir, port: port, password: rand.Text()}
+	c.guard = exec.Command("/bin/sh", "-c", guard)
+	if megabytes != "" {
+		c.guard = exec.Command("unshare", "-rm", "/bin/sh", "-euc", small)
+	}
+	c.guard.Env = append(os.Environ(), "DIR="+dir, "BIN="+bin, "PORT="+strconv.Itoa(port), "PGPASSWORD="+c.password, "SETTINGS="+strings.Join(settings, "\n"), "SMALL="+megabytes, "GUARD="+guard)
 	// A group of its own: what interrupts the tests must leave it to clean up.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
-		if err := drop(cmd.SysProcAttr, dir); err != nil {
+	c.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() == 0 && megabytes == "" { // PostgreSQL refuses to run as root
+		if err := drop(c.guard.SysProcAttr, dir); err != nil {
 			return nil, err
 		}
 	}
-	stdin, err := cmd.StdinPipe()
+	commands, told, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	stdout, err := cmd.StdoutPipe()
+	defer commands.Close() //nolint:errcheck // the guard's end
+	answers, err := c.guard.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	c.guard.Stdin, c.commands, c.answers = commands, told, bufio.NewReader(answers)
+	if err := c.guard.Start(); err != nil {
 		return nil, err
 	}
-	said := make([]byte, 4096)
-	n, err := stdout.Read(said)
-	if !bytes.HasPrefix(said, []byte("ready")) {
-		rest, _ := io.ReadAll(stdout)
-		return nil, fmt.Errorf("PostgreSQL did not start: %s%s (%w)", said[:n], rest, errors.Join(err, cmd.Wait()))
+	if err := c.expect("ready"); err != nil {
+		return nil, errors.Join(fmt.Errorf("PostgreSQL did not start: %w", err), told.Close(), c.guard.Wait())
 	}
-	return &Cluster{port: port, alive: closer(func() error {
-		_ = stdin.Close()
-		return cmd.Wait()
-	})}, nil
+	return c, nil
 }
 
-type closer func() error
+func (c *Cluster) expect(answer string) error {
+	line, err := c.answers.ReadString('\n')
+	if line = strings.TrimSpace(line); line != answer {
+		return errors.Join(errors.New(line), err)
+	}
+	return nil
+}
 
-func (c closer) Close() error { return c() }
+// stop ends and removes the cluster.
+func (c *Cluster) stop() {
+	_ = c.commands.Close()
+	_ = c.guard.Wait() // whatever it says, it is gone
+	_ = os.RemoveAll(c.dir)
+}
+
+func (c *Cluster) tell(t testing.TB, what, answer string) {
+	t.Helper()
+	if _, err := c.commands.WriteString(what + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.expect(answer); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// Kill ends the server with kill -9.
+func (c *Cluster) Kill(t testing.TB) { t.Helper(); c.tell(t, "kill", "killed") }
+
+// Restart starts the server after Kill.
+func (c *Cluster) Restart(t testing.TB) { t.Helper(); c.tell(t, "start", "ready") }
+
+// FreeDisk removes the file that takes half of a small disk.
+func (c *Cluster) FreeDisk(t testing.TB) { t.Helper(); c.tell(t, "free", "freed") }
+
+// Addr is where the server listens.
+func (c *Cluster) Addr() string { return "127.0.0.1:" + strconv.Itoa(c.port) }
 
 // drop has a command run as the user "postgres", or else "nobody".
 func drop(attr *syscall.SysProcAttr, dir string) error {
@@ -175,5 +296,5 @@ func freePort() (int, error) {
 
 // DSN names a database of the cluster, for a login.
 func (c *Cluster) DSN(login, database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", login, c.port, strings.ToLower(database))
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", login, c.password, c.Addr(), strings.ToLower(database))
 }

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -30,7 +29,6 @@ func minutes(from, n int) []mds.Bar {
 // CopyFrom of the same rows, with known ids, into a table with the same key. A rate is
 // of one connection.
 func BenchmarkWrite(b *testing.B) {
-	ctx := context.Background()
 	for _, size := range []int{100, 500, 1_000, 5_000, 50_000} {
 		perRow := func(b *testing.B) {
 			b.ReportMetric(float64(b.N)*float64(size)/b.Elapsed().Seconds()/1000, "krows/s")

@@ -1,9 +1,7 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,22 +15,6 @@ import (
 	"github.com/marketdatastore/mds/store/postgres"
 	"github.com/marketdatastore/mds/store/storetest"
 )
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	pgtest.Stop()
-	os.Exit(code)
-}
-
-// migrated makes a database that the store can work with.
-func migrated(t testing.TB) pgtest.Database {
-	t.Helper()
-	return pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
-		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
-		return errors.Join(err, grantErr)
-	})
-}
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) string { return migrated(t).Service })
@@ -56,7 +38,7 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	steps := make([]int, 8)
 	for i := range steps {
 		wg.Go(func() {
-			applied, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
+			applied, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{})
 			if err != nil {
 				t.Error(err)
 			}
@@ -68,7 +50,7 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	for _, n := range steps {
 		sum += n
 	}
-	list, err := postgres.Migrations(context.Background(), d.Owner, postgres.MigrateConfig{})
+	list, err := postgres.Migrations(ctx, d.Owner, postgres.MigrateConfig{})
 	if err != nil || sum != len(list) || sum == 0 || !list[len(list)-1].Applied {
 		t.Errorf("%v migrations were applied by eight, %v; there are %+v", steps, err, list)
 	}
@@ -82,13 +64,14 @@ func TestOpenRefuses(t *testing.T) {
 	for _, c := range []struct{ name, dsn, want string }{
 		{"not migrated", empty.Owner, "mds migrate"},
 		{"a newer schema", newer.Service, "the database has schema version 99, and this mds knows up to 1; use a newer mds"},
-		{"no such login", other(ready.Service, "service@", "nobody:secret@"), "check the login"},
+		{"no such login", other(ready.Service, "service:", "nobody:secret"), "check the login"},
+		{"a wrong password", other(ready.Service, "service:", "service:secret"), "check the login and its password"},
 		{"no such database", other(ready.Service, "/test_", "/none_"), "make the database"},
 		{"no server", "postgres://u:secret@127.0.0.1:1/x", "is the server running"},
 		{"no host", "postgres://u:secret@nowhere.invalid/x", "no connection to nowhere.invalid:5432: "},
 		{"no DSN", "postgres://u:secret@h:port/x", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"},
 	} {
-		s, err := store.Open(context.Background(), c.dsn, store.Config{})
+		s, err := store.Open(ctx, c.dsn, store.Config{})
 		if err == nil {
 			_ = s.Close()
 			t.Errorf("%s: opened", c.name)
@@ -103,7 +86,6 @@ func TestOpenRefuses(t *testing.T) {
 // TestSealed has a login of a tenant see that tenant's records through the views,
 // whatever it sets, and nothing of the tables.
 func TestSealed(t *testing.T) {
-	ctx := context.Background()
 	d := migrated(t)
 	s, err := store.Open(ctx, d.Service, store.Config{})
 	if err != nil {
@@ -120,9 +102,10 @@ func TestSealed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pgtest.Exec(t, d.Admin, "CREATE ROLE reader LOGIN", "GRANT USAGE ON SCHEMA mds TO reader", "GRANT SELECT ON ALL TABLES IN SCHEMA mds TO reader")
+	reads := d.As(t, "reader")
+	pgtest.Exec(t, d.Admin, "GRANT USAGE ON SCHEMA mds TO reader", "GRANT SELECT ON ALL TABLES IN SCHEMA mds TO reader")
 	pgtest.Exec(t, d.Owner, "INSERT INTO mds_internal.tenant_logins VALUES ('reader', '"+acme.ID+"')")
-	reader, err := pgx.Connect(ctx, strings.Replace(d.Service, "service@", "reader@", 1))
+	reader, err := pgx.Connect(ctx, reads)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +132,6 @@ func TestSealed(t *testing.T) {
 // TestWritersInOppositeOrder has eight connections write the same keys, half of them in
 // the opposite order.
 func TestWritersInOppositeOrder(t *testing.T) {
-	ctx := context.Background()
 	s, err := store.Open(ctx, migrated(t).Service, store.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -184,15 +166,16 @@ func TestWritersInOppositeOrder(t *testing.T) {
 // TestGrantsByAnAdministrator has an owner who may not make logins: what it is told, run
 // by an administrator, lets the service in.
 func TestGrantsByAnAdministrator(t *testing.T) {
-	ctx := context.Background()
 	d := migrated(t)
-	dsn := strings.Replace(d.Service, "service@", "newcomer:secret@", 1)
+	dsn := strings.Replace(d.Service, "service:", "newcomer:", 1)
+	_, rest, _ := strings.Cut(dsn, "newcomer:")
+	password, _, _ := strings.Cut(rest, "@")
 	_, err := postgres.GrantService(ctx, d.Owner, dsn)
 	var denied *postgres.GrantError
-	if !errors.As(err, &denied) || strings.Contains(denied.SQL+err.Error(), "secret") {
+	if !errors.As(err, &denied) || strings.Contains(denied.SQL+err.Error(), password) {
 		t.Fatalf("an owner without CREATEROLE: %v", err)
 	}
-	pgtest.Exec(t, d.Admin, denied.SQL)
+	pgtest.Exec(t, d.Admin, denied.SQL, "ALTER ROLE newcomer PASSWORD '"+password+"'")
 	s, err := store.Open(ctx, dsn, store.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +188,6 @@ func TestGrantsByAnAdministrator(t *testing.T) {
 
 // TestEveryTimeframeHasItsTable writes a bar of each, by every way of writing.
 func TestEveryTimeframeHasItsTable(t *testing.T) {
-	ctx := context.Background()
 	d := migrated(t)
 	var batch []mds.Bar
 	for _, tf := range mds.Timeframes() {
