@@ -47,7 +47,12 @@ test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://D
 
 .PHONY: bench
 bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENCHTIME=1s)
-	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./store/duckdb
+	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./store/duckdb ./store/postgres
+
+.PHONY: contend
+contend: deps ## have ten connections to PostgreSQL in each other's way for CONTEND (default 1m)
+	@scripts/deps-test
+	@CGO_ENABLED=1 $(GO) test ./store/postgres -run '^TestContention$$' -count=1 -v -contend $(or $(CONTEND),1m) | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
 
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds/internal/pgtest"
 )
@@ -59,5 +63,63 @@ func TestPostgres(t *testing.T) {
 	}
 	if out := on.run("migrate"); out.exit != exitUsage || !strings.Contains(out.stderr, "--admin-dsn") {
 		t.Errorf("migrate of a DuckDB store: exit %d\n%s", out.exit, out.stderr)
+	}
+}
+
+// TestPostgresKilled ends the server with kill -9 in the middle of an ingest: the ledger
+// tells what was written, that is stored, and a second ingest stores the rest.
+func TestPostgresKilled(t *testing.T) {
+	server := pgtest.Own(t)
+	d := server.Database(t, func(pgtest.Database) error { return nil })
+	c := newCLI(t)
+	c.dsn = d.Service
+	c.must("migrate", "--admin-dsn", d.Owner)
+	const rows = 60_000
+	file := testFile(t, "week.csv", string(syntheticCSV(t, rows)))
+	cmd := c.program("ingest", "bars", file, "--batch-size", "500", "--format", "csv")
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), d.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 10_000; {
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM mds_internal.bar_facts_1m").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Kill(t)
+	_ = cmd.Wait() // the status is looked at
+	numbers := func(text string) (n []int) {
+		for _, field := range strings.FieldsFunc(strings.ReplaceAll(text, ",", ""), func(r rune) bool { return r < '0' || r > '9' }) {
+			number, _ := strconv.Atoi(field)
+			n = append(n, number)
+		}
+		return n
+	}
+	ledger, _, _ := strings.Cut(out.String()+errs.String(), "\n")
+	n := numbers(ledger) // read, rejected, accepted, written, unchanged, superseded, unwritten
+	if len(n) != 7 || n[0] != n[1]+n[2] || n[2] != n[3]+n[4]+n[5]+n[6] || n[1]+n[4]+n[5] != 0 || n[6] == 0 {
+		t.Fatalf("the ledger is %q", ledger)
+	}
+	if text := out.String() + errs.String(); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(text, "what was acknowledged is kept") {
+		t.Errorf("exit %d\n%s", cmd.ProcessState.ExitCode(), text)
+	}
+	server.Restart(t)
+	// What was committed unacknowledged is one of the unwritten.
+	stored := len(c.storedCloses())
+	if stored < n[3] || stored > n[3]+n[6] || stored%500 != 0 {
+		t.Errorf("%d bars are stored, after %s", stored, ledger)
+	}
+	again := c.must("ingest", "bars", file)
+	want := fmt.Sprintf("accepted = %d written + %d unchanged + 0 superseded", rows-stored, stored)
+	if got := strings.ReplaceAll(again.stdout+again.stderr, ",", ""); !strings.Contains(got, want) {
+		t.Errorf("again:\n%swant %s", got, want)
+	}
+	if stored := len(c.storedCloses()); stored != rows {
+		t.Errorf("%d bars are stored", stored)
 	}
 }

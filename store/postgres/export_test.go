@@ -2,5 +2,12 @@ package postgres
 
 import "time"
 
+// SetMergeAttempts sets how often a batch is merged before it is upserted, and returns
+// what it was.
+func SetMergeAttempts(n int) (before int) {
+	before, mergeAttempts = mergeAttempts, n
+	return before
+}
+
 // SetPatience sets for how long calls wait for a connection.
 func (s *Store) SetPatience(d time.Duration) { s.patience = d }

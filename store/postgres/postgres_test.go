@@ -20,13 +20,17 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) string { return migrated(t).Service })
 }
 
-// TestModesConform runs the suite of kinds with every batch staged and merged, and with
-// every batch sent as arguments.
+// TestModesConform runs the suite of kinds with every batch staged and merged, with every
+// batch sent as arguments, and with both as they are where merges met others.
 func TestModesConform(t *testing.T) {
-	for _, mode := range []string{postgres.WriteMerge, postgres.WriteUnnest} {
-		t.Run(mode, func(t *testing.T) {
-			storetest.RunKinds(t, func(t testing.TB) string { return migrated(t).Service }, store.Config{WriteMode: mode})
-		})
+	for name, attempts := range map[string]int{"at first": 2, "contended": 0} {
+		before := postgres.SetMergeAttempts(attempts)
+		for _, mode := range []string{postgres.WriteMerge, postgres.WriteUnnest} {
+			t.Run(mode+" "+name, func(t *testing.T) {
+				storetest.RunKinds(t, func(t testing.TB) string { return migrated(t).Service }, store.Config{WriteMode: mode})
+			})
+		}
+		postgres.SetMergeAttempts(before)
 	}
 }
 
@@ -126,40 +130,6 @@ func TestSealed(t *testing.T) {
 		if _, err := reader.Exec(ctx, "SELECT * FROM mds_internal."+table); err == nil {
 			t.Errorf("it reads %s", table)
 		}
-	}
-}
-
-// TestWritersInOppositeOrder has eight connections write the same keys, half of them in
-// the opposite order.
-func TestWritersInOppositeOrder(t *testing.T) {
-	s, err := store.Open(ctx, migrated(t).Service, store.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	const rounds, size = 10, 200
-	var wg sync.WaitGroup
-	for w := range 8 {
-		wg.Go(func() {
-			for round := range rounds {
-				batch := make([]mds.Bar, size)
-				for i := range batch {
-					n := i
-					if w%2 == 1 {
-						n = size - 1 - i
-					}
-					batch[i] = mds.Bar{Vendor: "v", Symbol: "S" + string(rune('A'+n%10)), Timeframe: mds.Minute, TS: time.Unix(int64(n/10)*60, 0), Close: float64(w*rounds + round)}
-				}
-				if _, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
-					t.Errorf("writer %d: %v", w, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if n, err := store.Bars(s).Count(ctx, mds.DefaultTenant(), mds.Selection{}); err != nil || n != size {
-		t.Errorf("%d bars, %v; want %d", n, err, size)
 	}
 }
 

@@ -391,7 +391,7 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, err
 	}
 	defer leave()
-	err = retrying(ctx, func(bool) error {
+	err = retrying(ctx, func(int) error {
 		return wrap(ctx, op, t.store.inTransaction(ctx, tenant, changeAccess, func(w *work) error {
 			deleted = 0
 			s, err := t.selectRows(ctx, w, sel)

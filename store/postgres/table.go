@@ -101,7 +101,7 @@ type tables struct {
 	where    string
 
 	// The statements that write it.
-	probe, copy, stage, copyStage, merge, unnest string
+	probe, copy, stage, copyStage, merge, unnest, upsert, upsertUnnest string
 }
 
 // makeTables lists the tables of facts, of bars one a timeframe.
@@ -130,8 +130,9 @@ func (t *Table[R]) makeTables() {
 		// A connection makes it once, one for each table: nothing is left in it by another.
 		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", stage, table.name)
 		table.copyStage = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", stage, columns)
-		table.merge = t.merge(table.name, fmt.Sprintf("SELECT * FROM %s ORDER BY %s", stage, strings.Join(t.key, ", ")))
-		table.unnest = t.merge(table.name, t.unnested())
+		staged, unnested := fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", columns, stage, strings.Join(t.key, ", ")), t.unnested()
+		table.merge, table.upsert = t.merge(table.name, staged), t.upsert(table.name, staged)
+		table.unnest, table.upsertUnnest = t.merge(table.name, unnested), t.upsert(table.name, unnested)
 	}
 }
 
@@ -147,6 +148,17 @@ func (t *Table[R]) merge(table, rows string) string {
 		table, rows, each(t.key, "f.%[1]s = b.%[1]s", " AND "),
 		each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR "), each(replaced, "%[1]s = b.%[1]s", ", "),
 		strings.Join(t.columns, ", "), each(t.columns, "b.%s", ", "))
+}
+
+// upsert does the same where others insert the same keys.
+func (t *Table[R]) upsert(table, rows string) string {
+	replaced := names(t.values)
+	if t.schema.TimeIsValue {
+		replaced = append(replaced, t.timeName)
+	}
+	return fmt.Sprintf(`INSERT INTO %s AS f (%s) %s ON CONFLICT (%s) DO UPDATE SET %s, updated_at = greatest(f.updated_at, excluded.updated_at) WHERE %s`,
+		table, strings.Join(t.columns, ", "), rows, strings.Join(t.key, ", "),
+		each(replaced, "%[1]s = excluded.%[1]s", ", "), each(replaced, "f.%[1]s IS DISTINCT FROM excluded.%[1]s", " OR "))
 }
 
 // unnested is a query for the rows of arguments, an array for each column but the last,

@@ -55,7 +55,7 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 		return mds.Tenant{}, err
 	}
 	defer leave()
-	err = retrying(ctx, func(bool) error {
+	err = retrying(ctx, func(int) error {
 		return wrap(ctx, "create tenant", s.transaction(ctx, mds.Tenant{}, changeAccess, func(w *work) error {
 			made, err := w.Exec(ctx, "INSERT INTO mds_internal.tenants (id, slug, created_at) VALUES ($1::uuid, $2, clock_timestamp()) ON CONFLICT DO NOTHING", tenant.ID, slug)
 			switch {
@@ -90,7 +90,7 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 		return err
 	}
 	defer leave()
-	return retrying(ctx, func(bool) error {
+	return retrying(ctx, func(int) error {
 		return wrap(ctx, "remove", s.inTransaction(ctx, tenant, removeAccess, func(w *work) error {
 			if err := w.removeRecords(ctx); err != nil {
 				return err

@@ -221,10 +221,10 @@ func (w *work) rollback(ctx context.Context) {
 }
 
 // retrying runs fn again, a few times, where it met others at the same rows.
-func retrying(ctx context.Context, fn func(again bool) error) error {
+func retrying(ctx context.Context, fn func(attempt int) error) error {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		err := fn(attempt > 1)
+		err := fn(attempt)
 		var e *Error
 		if !errors.As(err, &e) || e.Class != Conflict || attempt == attempts {
 			return err

@@ -46,8 +46,8 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 		}
 	}
 	var receipt mds.Receipt
-	err = retrying(ctx, func(again bool) (err error) {
-		receipt, err = t.write(ctx, tenant, records, again)
+	err = retrying(ctx, func(attempt int) (err error) {
+		receipt, err = t.write(ctx, tenant, records, attempt)
 		err = wrap(ctx, "write "+t.schema.Kind, err)
 		var e *Error
 		if t.store.cfg.WriteMode == WriteCopy && errors.As(err, &e) && e.Code == "23505" { // the row stays there
@@ -63,11 +63,19 @@ type batchWrite[R any] struct {
 	*work
 	*arranger
 	records []R
-	again   bool // an attempt before met another writer
+	attempt int // those before met another writer
 }
 
+// contended reports that a merge met others at the same keys, and may for ever: it fails
+// where another one inserts a key that it did not see. An upsert does not, but locks
+// rows that stay as they are, too.
+func (b *batchWrite[R]) contended() bool { return b.attempt > mergeAttempts }
+
+// mergeAttempts is how often a batch is merged before it is upserted; tests change it.
+var mergeAttempts = 2
+
 // write writes a batch in one transaction.
-func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, again bool) (receipt mds.Receipt, err error) {
+func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, attempt int) (receipt mds.Receipt, err error) {
 	err = t.store.inTransaction(ctx, tenant, t.access, func(w *work) error {
 		a := t.arrangers.take()
 		defer t.arrangers.give(a)
@@ -77,7 +85,7 @@ func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, ag
 		}
 		rows := a.arrange(t.schema.TimeIsValue)
 		receipt = mds.Receipt{Superseded: int64(len(records) - len(rows))}
-		b := &batchWrite[R]{work: w, arranger: a, records: records, again: again}
+		b := &batchWrite[R]{work: w, arranger: a, records: records, attempt: attempt}
 		for table, part := range byTable(rows) { // in one order, so that two writers do not wait for each other
 			mode, written, err := t.writeRows(ctx, b, int(table), part)
 			if err != nil {
@@ -86,7 +94,7 @@ func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, ag
 			receipt.Modes |= mode
 			receipt.Written += written
 			receipt.Unchanged += int64(len(part)) - written
-			b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && !again && written == int64(len(part)))
+			b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && attempt == 1 && written == int64(len(part)))
 		}
 		return nil
 	})
@@ -144,7 +152,11 @@ func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, r
 	if err := t.copy(ctx, b, facts.copyStage, rows); err != nil {
 		return mode, 0, err
 	}
-	merged, err := b.PgConn().Exec(ctx, facts.merge).ReadAll()
+	text := facts.merge
+	if b.contended() {
+		text = facts.upsert
+	}
+	merged, err := b.PgConn().Exec(ctx, text).ReadAll()
 	if err != nil || len(merged) != 1 {
 		return mode, 0, errors.Join(err, ctx.Err())
 	}
@@ -155,7 +167,7 @@ func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, r
 // there, which is known or else asked for.
 func (t *Table[R]) choose(ctx context.Context, b *batchWrite[R], table int, rows []row) (mds.WriteModes, error) {
 	few := len(rows) <= fewRows
-	if len(t.keys) == 0 && !b.again {
+	if len(t.keys) == 0 && b.attempt == 1 {
 		late := b.late[table]
 		if late && !few {
 			taken, err := t.probe(ctx, b.work, &t.tables[table], rows)
@@ -275,6 +287,10 @@ func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table *tables, 
 		start = end
 	}
 	b.copied = buffer
-	result := b.PgConn().ExecParams(ctx, table.unnest, args, nil, formats, nil).Read()
+	text := table.unnest
+	if b.contended() {
+		text = table.upsertUnnest
+	}
+	result := b.PgConn().ExecParams(ctx, text, args, nil, formats, nil).Read()
 	return result.CommandTag.RowsAffected(), result.Err
 }
