@@ -17,8 +17,11 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/duckdb"
+	"github.com/marketdatastore/mds/store/postgres"
 	"github.com/marketdatastore/mds/store/storetest"
 )
 
@@ -65,12 +68,46 @@ func (Trade) Schema() mds.Schema[Trade] {
 	}
 }
 
-var tradeTables = fstest.MapFS{"duckdb/1001_trades.sql": {Data: []byte(`
+var tradeTables = fstest.MapFS{
+	"duckdb/1001_trades.sql": {Data: []byte(`
 CREATE TABLE trade_series (id BIGINT NOT NULL PRIMARY KEY, vendor VARCHAR NOT NULL, symbol VARCHAR NOT NULL, UNIQUE (vendor, symbol));
 CREATE TABLE trade_facts (
     series_id BIGINT NOT NULL, id VARCHAR NOT NULL, ts TIMESTAMP NOT NULL,
     price DECIMAL(18,9) NOT NULL, size DOUBLE, conditions VARCHAR[] NOT NULL, updated_at TIMESTAMP NOT NULL);
-`)}}
+`)},
+	"postgres/1001_trades.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE mds_internal.trade_series (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES mds_internal.tenants,
+    vendor text COLLATE "C" NOT NULL, symbol text COLLATE "C" NOT NULL, UNIQUE (tenant_id, vendor, symbol));
+CALL mds_internal.seal('mds_internal.trade_series');
+CREATE TABLE mds_internal.trade_facts (
+    series_id bigint NOT NULL, id text COLLATE "C" NOT NULL, ts timestamptz NOT NULL,
+    price numeric(18,9) NOT NULL, size double precision, conditions text[] COLLATE "C" NOT NULL, updated_at timestamptz NOT NULL,
+    PRIMARY KEY (series_id, id, ts));
+CREATE VIEW mds.trades WITH (security_barrier) AS
+SELECT s.vendor, s.symbol, f.id, f.ts, f.price, f.size, f.conditions, f.updated_at
+FROM mds_internal.trade_facts f JOIN mds_internal.trade_series s ON s.id = f.series_id
+WHERE s.tenant_id = mds_internal.current_tenant();
+`)},
+}
+
+// eachEngine runs a test with empty stores of each engine.
+func eachEngine(t *testing.T, test func(t *testing.T, fresh func(testing.TB) (dsn string))) {
+	t.Run("duckdb", func(t *testing.T) {
+		test(t, func(t testing.TB) string { return "duckdb://" + t.TempDir() })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func(t testing.TB) string {
+			return pgtest.Fresh(t, "trades", func(d pgtest.Database) error {
+				if err := store.Migrate(context.Background(), d.Owner, store.Config{Migrations: tradeTables}); err != nil {
+					return err
+				}
+				_, err := postgres.GrantService(context.Background(), d.Owner, d.Service)
+				return err
+			}).Service
+		})
+	})
+}
 
 func trade(symbol, id string, second int, price mds.Decimal) Trade {
 	return Trade{Vendor: "x", Symbol: symbol, ID: id, TS: time.Date(2024, 3, 5, 14, 30, second, 0, time.UTC), Price: price}
@@ -79,7 +116,7 @@ func trade(symbol, id string, second int, price mds.Decimal) Trade {
 func TestOwnKindConforms(t *testing.T) {
 	full := trade("A", "full", 0, -999_999_999_999_999_999)
 	full.Size, full.Conditions = mds.Some(0.5), []string{"@", "T;I"}
-	storetest.RunKind(t, func(t testing.TB) string { return "duckdb://" + t.TempDir() }, storetest.Kind[Trade]{
+	kind := storetest.Kind[Trade]{
 		Config: store.Config{Migrations: tradeTables},
 		Draw: func(t *rapid.T) Trade {
 			r := trade(
@@ -92,12 +129,15 @@ func TestOwnKindConforms(t *testing.T) {
 		Extremes: []Trade{trade("A", "1", 0, 1), trade("A", "2", 0, 0), trade("A", "1", 1, 999_999_999_999_999_999), full},
 		Spelled:  []Trade{{Vendor: "X", Symbol: " a", ID: "1", TS: time.Date(2024, 3, 5, 9, 30, 0, 999, time.FixedZone("", -5*3600)), Price: 5}},
 		Invalid:  map[string]Trade{"nothing": {}, "no id": trade("A", "", 0, 1)},
-	})
+	}
+	eachEngine(t, func(t *testing.T, fresh func(testing.TB) string) { storetest.RunKind(t, fresh, kind) })
 }
 
-func TestOwnKindThroughCodecAndSink(t *testing.T) {
+func TestOwnKindThroughCodecAndSink(t *testing.T) { eachEngine(t, testOwnKindThroughCodecAndSink) }
+
+func testOwnKindThroughCodecAndSink(t *testing.T, fresh func(testing.TB) string) {
 	ctx := context.Background()
-	dsn := "duckdb://" + t.TempDir()
+	dsn := fresh(t)
 	st, err := store.Open(ctx, dsn, store.Config{Migrations: tradeTables})
 	if err != nil {
 		t.Fatal(err)
@@ -175,12 +215,71 @@ sink_writes_total{sink="trades",status="success"} 2
 }
 
 func TestOwnMigrationsAreNumbered(t *testing.T) {
+	d := pgtest.Empty(t)
+	files := fstest.MapFS{"postgres/0005_trades.sql": {Data: []byte("-- +goose Up\nSELECT 1;")}}
+	if err := store.Migrate(context.Background(), d.Owner, store.Config{Migrations: files}); err == nil || !strings.Contains(err.Error(), "migration postgres/0005_trades.sql: want number 1001") {
+		t.Error(err)
+	}
 	st, err := store.Open(context.Background(), "duckdb://"+t.TempDir(), store.Config{Migrations: fstest.MapFS{"duckdb/0005_trades.sql": {}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
 	if err := st.Ping(context.Background(), mds.DefaultTenant()); err == nil || !strings.Contains(err.Error(), "migration duckdb/0005_trades.sql: want number 1001") {
+		t.Error(err)
+	}
+}
+
+// TestMigrationsAreCounted opens a new DuckDB store, and migrates a database to the kinds
+// of this module, then to a kind of its own: an older one, then a newer.
+func TestMigrationsAreCounted(t *testing.T) {
+	ctx := context.Background()
+	registry := prometheus.NewRegistry()
+	metrics, err := store.NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := store.NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(n int) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(fmt.Sprintf(`
+# HELP migrations_applied_total Migrations applied by this process.
+# TYPE migrations_applied_total counter
+migrations_applied_total %d
+`, n)), "migrations_applied_total"); err != nil {
+			t.Error(err)
+		}
+	}
+	want(0)
+	st, err := store.Open(ctx, "duckdb://"+t.TempDir(), store.Config{Migrations: tradeTables, Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(st.Ping(ctx, mds.DefaultTenant()), st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n := duckdb.SchemaVersion() + 1
+	want(n)
+	d := pgtest.Empty(t)
+	for range 2 {
+		if err := store.Migrate(ctx, d.Owner, store.Config{Metrics: again}); err != nil {
+			t.Fatal(err)
+		}
+		want(n + 1)
+	}
+	if _, err := store.Open(ctx, d.Owner, store.Config{Migrations: tradeTables}); err == nil || !strings.Contains(err.Error(), "this mds needs 1001") {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := store.Migrate(ctx, d.Owner, store.Config{Migrations: tradeTables, Metrics: again}); err != nil {
+			t.Fatal(err)
+		}
+		want(n + 2)
+	}
+	if err := store.Migrate(ctx, "duckdb://x", store.Config{}); !errors.Is(err, store.ErrDSN) {
 		t.Error(err)
 	}
 }

@@ -4,15 +4,22 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		pgtest.Stop()
+		os.Exit(code)
+	}))
+}
 
 func TestDuckDB(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) string {
