@@ -2,9 +2,9 @@ package store_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"

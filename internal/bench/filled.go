@@ -15,7 +15,7 @@ import (
 // filled measures writes to, and reads of, a table that holds rows already: loaded as
 // an ingest of files in order of time does it, then compacted as it is then.
 func (b *storeBench) filled(ctx context.Context, n int) (rows []Row, err error) {
-	err = in(ctx, b.auto, func(tenant mds.Tenant) error {
+	err = b.in(ctx, b.auto, func(tenant mds.Tenant) error {
 		f := &filled{storeBench: b, tenant: tenant, n: n, minutes: n / symbols}
 		if err := f.fill(ctx); err != nil {
 			return err

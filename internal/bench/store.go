@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,6 +22,9 @@ type Config struct {
 	// DSN is the store to measure on: in tenants of their own, which are removed. ""
 	// measures on a throw-away store.
 	DSN string
+	// AdminDSN is the owner's of a server's database, where its peers get a table, which
+	// is dropped; "" measures without them.
+	AdminDSN string
 	// MemoryLimit is the database's; "" is its default.
 	MemoryLimit string
 	// Full measures on tables of 1, 10 and 100 million rows.
@@ -52,6 +56,20 @@ func Store(ctx context.Context, cfg Config) (report Report, err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		cfg.DSN = "duckdb://" + dir
 	}
+	if isServer(cfg.DSN) {
+		b.server, sizes = true, sizes[:len(sizes)-1]
+		if cfg.Full { // the disk that 100 take is not there everywhere
+			stored = []int{1_000_000, 10_000_000, 50_000_000}
+		}
+		if cfg.AdminDSN != "" {
+			if b.peers, err = newPeers(ctx, cfg.AdminDSN, b.market); err != nil {
+				return report, err
+			}
+			defer func() { err = errors.Join(err, b.peers.close(ctx)) }()
+		} else {
+			b.say("without the owner's login (--admin-dsn) its peers are not measured")
+		}
+	}
 	for _, open := range []struct {
 		mode  string
 		store **store.Store
@@ -70,11 +88,17 @@ func Store(ctx context.Context, cfg Config) (report Report, err error) {
 		}
 		report.Rows = append(report.Rows, rows...)
 	}
-	rows, err := b.together(ctx)
-	if err != nil {
-		return report, err
+	shares := []share{{8, 100, 40_000}}
+	if b.server {
+		shares = append(shares, share{2, 5_000, 1_200_000})
 	}
-	report.Rows = append(report.Rows, rows...)
+	for _, s := range shares {
+		rows, err := b.together(ctx, s)
+		if err != nil {
+			return report, err
+		}
+		report.Rows = append(report.Rows, rows...)
+	}
 	for _, n := range stored {
 		rows, err := b.filled(ctx, n)
 		if err != nil {
@@ -93,6 +117,8 @@ type storeBench struct {
 	market      *market
 	rounds      int
 	auto, merge *store.Store
+	server      bool   // it is PostgreSQL
+	peers       *peers // of a server; nil where they are not measured
 }
 
 func (b *storeBench) say(format string, args ...any) {
@@ -102,7 +128,10 @@ func (b *storeBench) say(format string, args ...any) {
 }
 
 // in runs fn with a tenant of its own, which is removed afterwards.
-func in(ctx context.Context, s *store.Store, fn func(mds.Tenant) error) (err error) {
+func (b *storeBench) in(ctx context.Context, s *store.Store, fn func(mds.Tenant) error) (err error) {
+	if b.peers != nil {
+		defer func() { err = errors.Join(err, b.peers.tidy(context.WithoutCancel(ctx))) }()
+	}
 	tenant, err := s.CreateTenant(ctx, "bench-"+strings.ToLower(rand.Text()[:12]))
 	if err != nil {
 		return err
@@ -138,6 +167,7 @@ const (
 	nameReplay      = "write again, all equal"
 	nameMerge       = "write, every batch merged"
 	nameMergeReplay = "write again, every batch merged"
+	nameHalf        = "write, half of a batch new and half changed"
 )
 
 // limiter is a table that can tell what its database takes at most.
@@ -159,15 +189,34 @@ func (b *storeBench) writes(ctx context.Context, size int) ([]Row, error) {
 	n = n / size * size
 	b.say("writing batches of %d", size)
 	bars := b.market.inTime(0, n)
+	half := b.half(bars)
 	of := ""
 	if _, ok := store.Bars(b.auto).(limiter); ok {
 		of = nameLimit
+	} else if b.peers != nil {
+		of = namePeerA
 	}
 	var rounds [][]timing
 	for range b.rounds {
 		var round []timing
-		if of != "" {
-			err := in(ctx, b.auto, func(tenant mds.Tenant) error {
+		if b.peers != nil {
+			for _, name := range []string{namePeerA, namePeerB, nameUnnest, nameSingle} {
+				part, of := bars, namePeerA
+				switch name {
+				case namePeerA:
+					of = ""
+				case nameUnnest, nameSingle: // a fifth of it tells as much
+					part = bars[:max(1, n/size/5)*size]
+				}
+				elapsed, err := b.peers.measure(ctx, name, part, size)
+				if err != nil {
+					return nil, err
+				}
+				round = append(round, timing{name: name, of: of, rows: len(part), elapsed: elapsed})
+			}
+		}
+		if of == nameLimit {
+			err := b.in(ctx, b.auto, func(tenant mds.Tenant) error {
 				elapsed, err := store.Bars(b.auto).(limiter).Limit(ctx, tenant, bars, size)
 				round = append(round, timing{name: nameLimit, rows: n, elapsed: elapsed})
 				return err
@@ -180,13 +229,18 @@ func (b *storeBench) writes(ctx context.Context, size int) ([]Row, error) {
 			store        *store.Store
 			load, replay string
 		}{{b.auto, nameAppend, nameReplay}, {b.merge, nameMerge, nameMergeReplay}} {
-			err := in(ctx, way.store, func(tenant mds.Tenant) error {
+			err := b.in(ctx, way.store, func(tenant mds.Tenant) error {
 				load, err := write(ctx, way.store, tenant, bars, size, int64(n))
 				if err != nil {
 					return err
 				}
 				replay, err := write(ctx, way.store, tenant, bars, size, 0)
 				round = append(round, timing{name: way.load, of: of, rows: n, elapsed: load}, timing{name: way.replay, of: way.load, rows: n, elapsed: replay})
+				if err != nil || way.store != b.auto {
+					return err
+				}
+				elapsed, err := write(ctx, way.store, tenant, half, size, int64(n))
+				round = append(round, timing{name: nameHalf, of: cmp.Or(of, nameAppend), rows: n, elapsed: elapsed})
 				return err
 			})
 			if err != nil {
@@ -198,12 +252,29 @@ func (b *storeBench) writes(ctx context.Context, size int) ([]Row, error) {
 	return summarize(0, size, rounds), nil
 }
 
-// together measures small batches of several writers, which are written together.
-func (b *storeBench) together(ctx context.Context) ([]Row, error) {
-	const writers, size = 8, 100
-	n := 40_000
+// half are as many bars as bars are, in batches of which every other one is stored with
+// another price, and every other one new.
+func (b *storeBench) half(bars []mds.Bar) []mds.Bar {
+	fresh := b.market.inTime(len(bars)/symbols+1, len(bars)-len(bars)/2)
+	mixed := make([]mds.Bar, len(bars))
+	for i := range mixed {
+		if mixed[i] = fresh[i/2]; i%2 == 1 {
+			mixed[i] = bars[i/2]
+			mixed[i].Close += 0.01
+		}
+	}
+	return mixed
+}
+
+// share is how several writers share rows.
+type share struct{ writers, size, rows int }
+
+// together measures batches of several writers, small ones of which an engine may write
+// together.
+func (b *storeBench) together(ctx context.Context, s share) ([]Row, error) {
+	writers, size, n := s.writers, s.size, s.rows
 	if b.cfg.Quick {
-		n = 1600
+		n = 16 * size
 	}
 	b.say("%d writers with batches of %d", writers, size)
 	bars := b.market.inTime(0, n)
@@ -220,7 +291,7 @@ func (b *storeBench) together(ctx context.Context) ([]Row, error) {
 			name, of string
 			writers  int
 		}{{"1 writer", "", 1}, {fmt.Sprint(writers, " writers at once"), "1 writer", writers}} {
-			err := in(ctx, b.auto, func(tenant mds.Tenant) error {
+			err := b.in(ctx, b.auto, func(tenant mds.Tenant) error {
 				run := func(again bool) error {
 					var wg sync.WaitGroup
 					errs := make([]error, t.writers)

@@ -114,3 +114,26 @@ func Exec(t testing.TB, dsn string, statements ...string) {
 		}
 	}
 }
+
+// Ask returns what a statement yields, as text: fields apart by spaces, rows by lines.
+func Ask(t testing.TB, dsn, text string) string {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, text)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		values, err := row.Values()
+		return strings.TrimSpace(fmt.Sprintln(values...)), err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -215,7 +215,7 @@ func start(megabytes string, settings ...string) (c *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer commands.Close() //nolint:errcheck // the guard's end
+	defer commands.Close() // the guard's end
 	answers, err := c.guard.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
 )
@@ -72,7 +73,7 @@ func TestContention(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Logf("%d batches of %d, %d deletions", batches.Load(), size, deletions.Load())
-				if got := ask(t, d.Admin, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"); got != "0" {
+				if got := pgtest.Ask(t, d.Admin, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"); got != "0" {
 					t.Errorf("%s deadlocks", got)
 				}
 			})

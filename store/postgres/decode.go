@@ -32,6 +32,9 @@ func readExpression[R any](c *mds.Column[R], alias string) string {
 // int64Of is a bigint or a timestamptz.
 func int64Of(field []byte) int64 { return int64(binary.BigEndian.Uint64(field)) }
 
+// int32Of is an integer.
+func int32Of(field []byte) int32 { return int32(binary.BigEndian.Uint32(field)) }
+
 // microsOf is a timestamptz in microseconds since 1970.
 func microsOf(field []byte) int64 { return int64Of(field) + epoch }
 

@@ -9,5 +9,11 @@ func SetMergeAttempts(n int) (before int) {
 	return before
 }
 
+// SetMaxPicked sets how many series are picked before a query, and returns what it was.
+func SetMaxPicked(n int) (before int) {
+	before, maxPicked = maxPicked, n
+	return before
+}
+
 // SetPatience sets for how long calls wait for a connection.
 func (s *Store) SetPatience(d time.Duration) { s.patience = d }

@@ -3,9 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -76,28 +74,6 @@ func count(t testing.TB, s *store.Store) int64 {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// ask returns what a statement yields, as text: fields apart by spaces, rows by lines.
-func ask(t testing.TB, dsn, text string) string {
-	t.Helper()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	rows, err := conn.Query(ctx, text)
-	if err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-		values, err := row.Values()
-		return strings.TrimSpace(fmt.Sprintln(values...)), err
-	})
-	if err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	return strings.Join(lines, "\n")
 }
 
 // waiting returns when n sessions of the database wait for a lock.

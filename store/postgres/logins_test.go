@@ -30,10 +30,10 @@ func TestSettingsOfTheLogin(t *testing.T) {
 	if _, err := store.News(s).WriteBatch(ctx, mds.DefaultTenant(), []mds.News{item}); err != nil {
 		t.Fatal(err)
 	}
-	if got := ask(t, d.Admin, "SELECT * FROM mds.seen"); got != "read committed on pg_catalog, pg_temp off" {
+	if got := pgtest.Ask(t, d.Admin, "SELECT * FROM mds.seen"); got != "read committed on pg_catalog, pg_temp off" {
 		t.Errorf("it was written with %s", got)
 	}
-	if got := ask(t, d.Admin, "SELECT title, published_at AT TIME ZONE 'UTC' = '2024-02-03 04:05:06' FROM mds_internal.news_item_facts"); got != `Zürich \ 日本 true` {
+	if got := pgtest.Ask(t, d.Admin, "SELECT title, published_at AT TIME ZONE 'UTC' = '2024-02-03 04:05:06' FROM mds_internal.news_item_facts"); got != `Zürich \ 日本 true` {
 		t.Errorf("stored is %s", got)
 	}
 	for got, err := range store.News(s).Query(ctx, mds.DefaultTenant(), mds.Query{}) {
@@ -74,7 +74,7 @@ func TestTrojanFunctions(t *testing.T) {
 	if err := s.RemoveTenant(ctx, acme); err != nil {
 		t.Error(err)
 	}
-	if got := ask(t, d.Admin, "SELECT count(*) FROM public.loot"); got != "0" {
+	if got := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM public.loot"); got != "0" {
 		t.Errorf("%s times a foreign function ran", got)
 	}
 }
@@ -103,10 +103,10 @@ func TestOwnerServesOneTenant(t *testing.T) {
 			}
 		}
 	}
-	if got := ask(t, d.Owner, "SELECT symbol FROM mds.bars ORDER BY 1"); got != "OWNER\nSUPERUSER" {
+	if got := pgtest.Ask(t, d.Owner, "SELECT symbol FROM mds.bars ORDER BY 1"); got != "OWNER\nSUPERUSER" {
 		t.Errorf("the owner sees %q in the view", got)
 	}
-	if got := ask(t, d.Owner, "SELECT slug FROM mds_internal.tenants ORDER BY 1"); got != "acme\ndefault" {
+	if got := pgtest.Ask(t, d.Owner, "SELECT slug FROM mds_internal.tenants ORDER BY 1"); got != "acme\ndefault" {
 		t.Errorf("there are the tenants %q", got)
 	}
 }
@@ -126,7 +126,7 @@ func TestOwnerOfAnotherName(t *testing.T) {
 	d := migrated(t)
 	heir := d.As(t, "heir")
 	pgtest.Exec(t, d.Admin, "GRANT mds TO heir", "REASSIGN OWNED BY mds TO heir", "REVOKE mds FROM heir")
-	if got := ask(t, heir, "SELECT count(*) FROM mds_internal.tenants"); got != "1" {
+	if got := pgtest.Ask(t, heir, "SELECT count(*) FROM mds_internal.tenants"); got != "1" {
 		t.Errorf("the new owner sees %s tenants", got)
 	}
 	write(t, open(t, d.Service, store.Config{}), minute("A", 0, 1))
@@ -185,7 +185,7 @@ func TestStatusChangesNothing(t *testing.T) {
 	if err != nil || len(list) == 0 || list[0].Applied {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if got := ask(t, d.Owner, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mds%'"); got != "0" {
+	if got := pgtest.Ask(t, d.Owner, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mds%'"); got != "0" {
 		t.Errorf("it made %s schemas", got)
 	}
 }

@@ -20,6 +20,13 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) string { return migrated(t).Service })
 }
 
+// TestManySeriesConform runs the suite as it is for a tenant of more series than are
+// picked one by one.
+func TestManySeriesConform(t *testing.T) {
+	defer postgres.SetMaxPicked(postgres.SetMaxPicked(1))
+	t.Run("one", func(t *testing.T) { storetest.Run(t, func(t testing.TB) string { return migrated(t).Service }) })
+}
+
 // TestModesConform runs the suite of kinds with every batch staged and merged, with every
 // batch sent as arguments, and with both as they are where merges met others.
 func TestModesConform(t *testing.T) {

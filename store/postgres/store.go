@@ -112,7 +112,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if cfg.PoolMax < 2 { // one who reads may write
 		cfg.PoolMax = 2
 	}
-	config.MaxConns = int32(min(cfg.PoolMax, math.MaxInt32)) //nolint:gosec // bounded
+	config.MaxConns = int32(min(cfg.PoolMax, math.MaxInt32))
 	// Statements are described once and prepared without a name: a pooler that gives
 	// each transaction another server connection does not mind.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/marketdatastore/mds"
 )
@@ -24,17 +25,18 @@ type Table[R mds.Record[R]] struct {
 	tableOf   map[mds.Timeframe]int32 // index into tables
 	ids       seriesIDs
 	arrangers arrangers
+	// replayed tells, by table, that the batch before was mostly there already: the next
+	// one may be, too, and is merged without asking.
+	replayed []atomic.Bool
 
 	timeName string   // of the time column, quoted
 	key      []string // columns of the facts' key, quoted: series, keys, time
 	columns  []string // of facts, quoted: series_id, keys, time, values, updated_at
 	encode   []encoder[R]
 	arrays   []arrayColumn[R] // the same columns as arguments of a statement
-	// A row is read as the columns of the identity, keys, time and values.
-	decode   []decoder[R]
-	read     string
-	idDecode []decoder[R]
-	readID   string
+	// What is read of a series, and of its facts: keys, time and values.
+	readID, readFacts    string
+	idDecode, factDecode []decoder[R]
 }
 
 // NewTable returns the table of kind R.
@@ -83,13 +85,12 @@ func newTable[R mds.Record[R]](s *Store, schema mds.Schema[R]) *Table[R] {
 		ids = append(ids, readExpression(c, "s"))
 		t.idDecode = append(t.idDecode, decoderOf(c))
 	}
-	t.decode = slices.Clone(t.idDecode)
 	for _, c := range facts {
 		read = append(read, readExpression(c, "f"))
-		t.decode = append(t.decode, decoderOf(c))
+		t.factDecode = append(t.factDecode, decoderOf(c))
 	}
 	t.readID = strings.Join(ids, ", ")
-	t.read = strings.Join(slices.Concat(ids, read), ", ")
+	t.readFacts = strings.Join(read, ", ")
 	t.makeTables()
 	return t
 }
@@ -101,7 +102,7 @@ type tables struct {
 	where    string
 
 	// The statements that write it.
-	probe, copy, stage, copyStage, merge, unnest, upsert, upsertUnnest string
+	probe, copy, stage, merge, unnest, upsert, upsertUnnest string
 }
 
 // makeTables lists the tables of facts, of bars one a timeframe.
@@ -119,6 +120,7 @@ func (t *Table[R]) makeTables() {
 			})
 		}
 	}
+	t.replayed = make([]atomic.Bool, len(t.tables))
 	columns := strings.Join(t.columns, ", ")
 	for i := range t.tables {
 		table := &t.tables[i]
@@ -128,8 +130,7 @@ func (t *Table[R]) makeTables() {
 			CROSS JOIN LATERAL (SELECT FROM %s f WHERE f.series_id = b.id AND f.%s BETWEEN b.first AND b.last LIMIT 1) f)`, table.name, t.timeName)
 		table.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", table.name, columns)
 		// A connection makes it once, one for each table: nothing is left in it by another.
-		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS", stage, table.name)
-		table.copyStage = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", stage, columns)
+		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS; COPY %[1]s (%[3]s) FROM STDIN (FORMAT binary)", stage, table.name, columns)
 		staged, unnested := fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", columns, stage, strings.Join(t.key, ", ")), t.unnested()
 		table.merge, table.upsert = t.merge(table.name, staged), t.upsert(table.name, staged)
 		table.unnest, table.upsertUnnest = t.merge(table.name, unnested), t.upsert(table.name, unnested)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -46,7 +47,7 @@ func TestWritersWaitForRemoval(t *testing.T) {
 	if removed != 1 || unknown != 2 {
 		t.Errorf("%d succeeded, %d found no tenant", removed, unknown)
 	}
-	if got := ask(t, d.Admin, "SELECT (SELECT count(*) FROM mds_internal.bar_facts_1m) + (SELECT count(*) FROM mds_internal.bar_series)"); got != "0" {
+	if got := pgtest.Ask(t, d.Admin, "SELECT (SELECT count(*) FROM mds_internal.bar_facts_1m) + (SELECT count(*) FROM mds_internal.bar_series)"); got != "0" {
 		t.Errorf("%s rows are left", got)
 	}
 }
@@ -72,7 +73,7 @@ func TestRemovalWaitsForWriters(t *testing.T) {
 	if err := errors.Join(<-errs, <-errs); err != nil {
 		t.Error(err)
 	}
-	if got := ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_facts_1m"); got != "0" {
+	if got := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_facts_1m"); got != "0" {
 		t.Errorf("%s rows are left", got)
 	}
 }

@@ -17,18 +17,16 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// access is how a transaction is begun. Every name in it is qualified: the search path
-// of the login may lead to functions of others until the transaction has its own.
+// access is how a transaction is begun.
 type access struct {
 	begin string
-	// settings are calls of set_config, for the transaction.
+	// settings are calls of set_config, for the transaction. Every name in them is
+	// qualified: the search path of the login may lead to functions of others until the
+	// transaction has its own.
 	settings []string
-	// lock is the call that has those who write for a tenant and one who removes it
-	// wait for each other; "" for none.
-	lock string
-	// token is an expression for what the ids of series are good for.
-	token  string
-	writes bool
+	// way is how mds_internal.enter is to begin: read, write or remove.
+	way    string
+	series string // the table whose ids are to be good; "" for none
 }
 
 var (
@@ -38,38 +36,32 @@ var (
 		"pg_catalog.set_config('jit', 'off', true)",
 	}
 
-	readAccess = access{begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings: common}
+	readAccess = access{begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings: common, way: "read"}
 
 	changeAccess = access{
-		begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", writes: true,
-		lock: "pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended($1::text, 7::bigint))",
+		begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", way: "write",
 		// What is acknowledged is on the disk.
 		settings: append(slices.Clip(common), "CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
 	}
 
 	// removeAccess waits for those who write for the tenant, who then find none.
-	removeAccess = access{
-		begin: changeAccess.begin, writes: true, settings: changeAccess.settings,
-		lock: "pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 7::bigint))",
-	}
+	removeAccess = access{begin: changeAccess.begin, settings: changeAccess.settings, way: "remove"}
 )
 
 // batchWriting is how batches are written: keys are looked up in the table's index,
-// whatever the planner believes of a staging table of which it has no statistics; other
-// joins read the whole table. The server ends a statement that takes longer than limit.
-//
-// The ids of series in a table are what they were while nothing removed one, the table
-// is the same, and the server is on the same timeline: not after a restore.
+// whatever the planner believes of a staging table of which it has no statistics, or of
+// one that was empty; other plans read the whole table, for each row even. The server
+// ends a statement that takes longer than limit.
 func batchWriting(limit time.Duration, series string) access {
 	how := changeAccess
+	how.series = series
 	how.settings = slices.Clip(how.settings)
-	for _, join := range []string{"hashjoin", "mergejoin", "material"} {
-		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('enable_%s', 'off', true)", join))
+	for _, plan := range []string{"hashjoin", "mergejoin", "material", "seqscan", "bitmapscan"} {
+		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('enable_%s', 'off', true)", plan))
 	}
 	if limit > 0 {
 		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('statement_timeout', '%d', true)", max(1, limit.Milliseconds())))
 	}
-	how.token = fmt.Sprintf("(SELECT id::text FROM mds_internal.epoch) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || pg_relation_filenode('%s')", series)
 	return how
 }
 
@@ -98,7 +90,7 @@ func (s *Store) inTransaction(ctx context.Context, tenant mds.Tenant, how access
 
 // transaction is inTransaction, or for the zero tenant one that is for none.
 func (s *Store) transaction(ctx context.Context, tenant mds.Tenant, how access, fn func(*work) error) error {
-	conn, release, err := s.acquire(ctx, how.writes)
+	conn, release, err := s.acquire(ctx, how.way != readAccess.way)
 	if err != nil {
 		return err
 	}
@@ -157,40 +149,37 @@ func (s *Store) errBusy() error {
 	}
 }
 
-// begin begins the transaction and learns of its tenant, in one trip. Each statement
-// sees what was committed before it: the tenant is looked up after the wait for the
-// lock.
+// begin begins the transaction and learns of its tenant, in one trip.
 func (w *work) begin(ctx context.Context, how access) error {
-	tenant := [][]byte{[]byte(w.tenant.ID)}
 	batch := &pgconn.Batch{}
 	batch.ExecParams(how.begin, nil, nil, nil, nil)
 	batch.ExecParams("SELECT "+strings.Join(how.settings, ", "), nil, nil, nil, nil)
-	if w.tenant != (mds.Tenant{}) {
-		if how.lock != "" {
-			batch.ExecParams("SELECT "+how.lock, tenant, nil, nil, nil)
+	tenant := w.tenant != (mds.Tenant{})
+	if tenant {
+		series := []byte(how.series)
+		if how.series == "" {
+			series = nil
 		}
-		batch.ExecParams(`SELECT now(), (SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM mds_internal.tenants WHERE id = $1::text::uuid),
-			set_config('app.tenant_id', $1::text, true), `+cmp.Or(how.token, "''"), tenant, nil, nil, []int16{1})
+		batch.ExecParams("SELECT began, generation, token FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
+			[][]byte{[]byte(w.tenant.ID), []byte(how.way), series}, nil, nil, []int16{1})
 	}
 	results := w.PgConn().ExecBatch(ctx, batch)
 	found := false
-	for results.NextResult() {
+	for n := 0; results.NextResult(); n++ {
 		result := results.ResultReader()
 		for result.NextRow() {
-			fields := result.Values()
-			if string(result.FieldDescriptions()[0].Name) != "now" {
-				continue
-			}
-			w.now, w.token = instant(microsOf(fields[0])), string(fields[3])
-			if found = fields[1] != nil; found {
-				w.generation = int64Of(fields[1])
+			if fields := result.Values(); n == 2 { // of the third statement
+				w.now, w.token = instant(microsOf(fields[0])), string(fields[2])
+				if found = fields[1] != nil; found {
+					w.generation = int64Of(fields[1])
+				}
 			}
 		}
 	}
 	if err := results.Close(); err != nil {
 		return err
 	}
-	if !found && w.tenant != (mds.Tenant{}) {
+	if tenant && !found {
 		return unknownTenant(w.tenant.Slug)
 	}
 	return nil

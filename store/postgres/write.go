@@ -91,6 +91,7 @@ func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, at
 			if err != nil {
 				return err
 			}
+			t.replayed[table].Store(mode == mds.WroteMerge && written < int64(len(part))/2)
 			receipt.Modes |= mode
 			receipt.Written += written
 			receipt.Unchanged += int64(len(part)) - written
@@ -146,10 +147,7 @@ func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, r
 		written, err = t.unnest(ctx, b, facts, rows)
 		return mode, written, err
 	}
-	if _, err := b.PgConn().Exec(ctx, facts.stage).ReadAll(); err != nil {
-		return mode, 0, err
-	}
-	if err := t.copy(ctx, b, facts.copyStage, rows); err != nil {
+	if err := t.copy(ctx, b, facts.stage, rows); err != nil {
 		return mode, 0, err
 	}
 	text := facts.merge
@@ -169,7 +167,7 @@ func (t *Table[R]) choose(ctx context.Context, b *batchWrite[R], table int, rows
 	few := len(rows) <= fewRows
 	if len(t.keys) == 0 && b.attempt == 1 {
 		late := b.late[table]
-		if late && !few {
+		if late && !few && !t.replayed[table].Load() {
 			taken, err := t.probe(ctx, b.work, &t.tables[table], rows)
 			if err != nil {
 				return 0, err

@@ -18,20 +18,21 @@ CREATE TABLE mds_internal.tenant_logins (
 );
 
 -- Names within functions are found in the system's schema, whatever the session's path.
+-- They are in plpgsql, whose plans are kept for the session.
 -- +goose StatementBegin
 CREATE FUNCTION mds_internal.is_service() RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT EXISTS (SELECT FROM mds_internal.service_logins WHERE login = session_user) $$;
+AS $$ BEGIN RETURN EXISTS (SELECT FROM mds_internal.service_logins WHERE login = session_user); END $$;
 -- +goose StatementEnd
 
 -- The owner's own session, or that of a login that can become the owner; by
 -- session_user, since current_user is the owner in everything that the views do.
 -- +goose StatementBegin
 CREATE FUNCTION mds_internal.is_owner() RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal' $$;
+AS $$ BEGIN RETURN (SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal'); END $$;
 -- +goose StatementEnd
 
 -- The tenant that the session may see. A setting alone seals nothing, since any login
@@ -40,16 +41,17 @@ AS $$ SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHE
 -- that set it.
 -- +goose StatementBegin
 CREATE FUNCTION mds_internal.current_tenant() RETURNS uuid
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE
-        WHEN mds_internal.is_service()
-        THEN nullif(current_setting('app.tenant_id', true), '')::uuid
-        WHEN mds_internal.is_owner()
-        THEN coalesce(nullif(current_setting('app.tenant_id', true), '')::uuid, '170955cd-45b1-5e79-a214-43560e6e8b6c')
-        ELSE (SELECT tenant_id FROM mds_internal.tenant_logins WHERE login = session_user)
-    END
+BEGIN
+    IF mds_internal.is_service() THEN
+        RETURN nullif(current_setting('app.tenant_id', true), '')::uuid;
+    ELSIF mds_internal.is_owner() THEN
+        RETURN coalesce(nullif(current_setting('app.tenant_id', true), ''), '170955cd-45b1-5e79-a214-43560e6e8b6c')::uuid;
+    END IF;
+    RETURN (SELECT tenant_id FROM mds_internal.tenant_logins WHERE login = session_user);
+END
 $$;
 -- +goose StatementEnd
 
@@ -62,6 +64,32 @@ CREATE FUNCTION mds_internal.new_epoch() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$ BEGIN UPDATE mds_internal.epoch SET id = gen_random_uuid(); RETURN NULL; END $$;
+-- +goose StatementEnd
+
+-- How the store's transactions begin: for a tenant, which has been created at generation
+-- (NULL where there is none). One that writes waits for one who removes the tenant, and
+-- that one for it; what it sees afterwards was committed before. The token is what the
+-- ids of series in a table are good for: while nothing removed one, the table is the
+-- same, and the server is on the same timeline.
+-- +goose StatementBegin
+CREATE FUNCTION mds_internal.enter(tenant uuid, access text, series regclass, OUT began timestamptz, OUT generation bigint, OUT token text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF access = 'write' THEN
+        PERFORM pg_advisory_xact_lock_shared(hashtextextended(tenant::text, 7::bigint));
+    ELSIF access = 'remove' THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended(tenant::text, 7::bigint));
+    END IF;
+    PERFORM set_config('app.tenant_id', tenant::text, true);
+    began := now();
+    SELECT extract(epoch FROM t.created_at) * 1000000 INTO generation FROM mds_internal.tenants t WHERE t.id = tenant;
+    IF series IS NOT NULL THEN
+        token := (SELECT e.id::text FROM mds_internal.epoch e) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || pg_relation_filenode(series);
+    END IF;
+END
+$$;
 -- +goose StatementEnd
 
 -- What a table of series needs: its rows are seen by their tenant and the owner, and an
@@ -232,7 +260,7 @@ CALL mds_internal.seal('mds_internal.news_item_series');
 ALTER TABLE mds_internal.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mds_internal.tenants FORCE ROW LEVEL SECURITY;
 CREATE POLICY of_tenant ON mds_internal.tenants
-    USING (id = (SELECT mds_internal.current_tenant()) OR (SELECT mds_internal.is_service()) OR (SELECT mds_internal.is_owner()));
+    USING ((SELECT mds_internal.is_service()) OR id = (SELECT mds_internal.current_tenant()) OR (SELECT mds_internal.is_owner()));
 ALTER TABLE mds_internal.service_logins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mds_internal.service_logins FORCE ROW LEVEL SECURITY;
 CREATE POLICY of_login ON mds_internal.service_logins
