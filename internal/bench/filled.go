@@ -183,9 +183,22 @@ func (f *filled) writes(ctx context.Context) error {
 		{"mixed: a tenth late or sent again", size, f.mixed(next+n/symbols, n), n - n/20},
 	} {
 		f.say("writing %s", w.name)
+		var before, after int64
+		if f.peers != nil {
+			var err error
+			if before, err = f.peers.logged(ctx); err != nil {
+				return err
+			}
+		}
 		took, err := write(ctx, f.auto, f.tenant, w.bars, w.batch, int64(w.written))
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		if f.peers != nil && w.written == 0 {
+			if after, err = f.peers.logged(ctx); err != nil {
+				return err
+			}
+			f.add(Row{Name: "bytes a row in the server's log, what is there being sent again", Bytes: float64(after-before) / float64(len(w.bars))})
 		}
 		f.add(Row{Name: w.name, Batch: w.batch, RowsPerS: float64(len(w.bars)) / took.Seconds()})
 	}

@@ -59,6 +59,12 @@ func (p *peers) tidy(ctx context.Context) error {
 	return err
 }
 
+// logged is how many bytes the server has written to its log.
+func (p *peers) logged(ctx context.Context) (bytes int64, err error) {
+	err = p.conn.QueryRow(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").Scan(&bytes)
+	return bytes, err
+}
+
 const peerTable = "mds_internal.bench_peer"
 
 // measure writes bars in batches by one of the ways.
