@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,10 +136,16 @@ type Store struct {
 // ErrDSN is wrapped by the refusal of a DSN that names no store.
 var ErrDSN = errors.New("DSN")
 
+// ErrWriteMode is wrapped by the refusal of a write mode that the engine does not have.
+var ErrWriteMode = errors.New("write mode")
+
 // Open opens the store that the DSN names. Close it when done.
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	scheme, rest, ok := strings.Cut(dsn, "://")
 	if ok && (scheme == "postgres" || scheme == "postgresql") {
+		if cfg.WriteMode != "" && !slices.Contains([]string{postgres.WriteAuto, postgres.WriteCopy, postgres.WriteMerge, postgres.WriteUnnest}, cfg.WriteMode) {
+			return nil, fmt.Errorf("%w %q: use auto, copy, merge or unnest", ErrWriteMode, cfg.WriteMode)
+		}
 		backend, err := postgres.Open(ctx, dsn, postgres.Config{
 			ReadOnly:         cfg.ReadOnly,
 			WriteMode:        cfg.WriteMode,
@@ -147,13 +154,19 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 			Migrations:       cfg.Migrations,
 			Logger:           cfg.Logger,
 		})
+		if errors.Is(err, postgres.ErrDSN) {
+			err = fmt.Errorf("%w: %w", ErrDSN, err)
+		}
 		if err != nil {
 			return nil, err
 		}
 		return &Store{Backend: backend}, nil
 	}
 	if !ok || scheme != "duckdb" {
-		return nil, fmt.Errorf("%w %q: write duckdb://DIR or postgres://USER@HOST/DATABASE", ErrDSN, Redact(dsn))
+		return nil, fmt.Errorf("%w%s: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE", ErrDSN, shown(dsn))
+	}
+	if cfg.WriteMode != "" && cfg.WriteMode != duckdb.WriteAuto && cfg.WriteMode != duckdb.WriteMerge {
+		return nil, fmt.Errorf("%w %q: use auto or merge with DuckDB", ErrWriteMode, cfg.WriteMode)
 	}
 	backend, err := duckdb.Open(ctx, rest, duckdb.Config{
 		ReadOnly:    cfg.ReadOnly,
@@ -176,7 +189,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 // migrates itself when it is opened.
 func Migrate(ctx context.Context, dsn string, cfg Config) error {
 	if !postgres.IsDSN(dsn) {
-		return fmt.Errorf("%w %q: only a PostgreSQL database is migrated, by its owner: postgres://OWNER@HOST/DATABASE", ErrDSN, Redact(dsn))
+		return fmt.Errorf("%w%s: only a PostgreSQL database is migrated, by its owner: postgres://OWNER@HOST/DATABASE", ErrDSN, shown(dsn))
 	}
 	_, err := postgres.Migrate(ctx, dsn, postgres.MigrateConfig{
 		Migrations: cfg.Migrations,
@@ -184,6 +197,14 @@ func Migrate(ctx context.Context, dsn string, cfg Config) error {
 		Logger:     cfg.Logger,
 	})
 	return err
+}
+
+// shown is a DSN in a message, where it is known what of it is a password.
+func shown(dsn string) string {
+	if scheme, rest, ok := strings.Cut(dsn, "://"); ok && scheme != "" && !strings.ContainsAny(rest, "@=") {
+		return fmt.Sprintf(" %q", dsn)
+	}
+	return ""
 }
 
 // Redact returns a DSN without what may be a password, for messages.

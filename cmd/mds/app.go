@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,10 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/config"
+	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/duckdb"
+	"github.com/marketdatastore/mds/store/postgres"
 )
 
 // Exit statuses.
@@ -78,7 +81,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	fmt.Fprintf(a.stderr, "mds: %s\n", a.sentence(err))
 	var usage usageError
 	var setup *codec.SetupError
-	if errors.As(err, &usage) || errors.As(err, &setup) || errors.Is(err, store.ErrDSN) || errors.Is(err, duckdb.ErrMemoryLimit) || errors.Is(err, mds.ErrTenantName) || isCobraUsage(err) {
+	if errors.As(err, &usage) || errors.As(err, &setup) || errors.Is(err, store.ErrDSN) || errors.Is(err, postgres.ErrDSN) || errors.Is(err, store.ErrWriteMode) || errors.Is(err, duckdb.ErrMemoryLimit) || errors.Is(err, mds.ErrTenantName) || isCobraUsage(err) {
 		return exitUsage
 	}
 	return exitFailed
@@ -294,6 +297,18 @@ func (a *app) serverSettings() (poolMax int, timeout time.Duration, err error) {
 		}
 	}
 	return poolMax, timeout, nil
+}
+
+// sinkConfig gives a batch the time of its statements, one to stage it and one to merge.
+func (a *app) sinkConfig() sink.Config {
+	_, timeout, _ := a.serverSettings() // open has looked at it
+	switch {
+	case timeout < 0:
+		return sink.Config{WriteTimeout: math.MaxInt64}
+	case timeout > 0:
+		return sink.Config{WriteTimeout: max(35*time.Second, 2*timeout+5*time.Second)}
+	}
+	return sink.Config{}
 }
 
 func (a *app) open(ctx context.Context, access access) (*session, error) {

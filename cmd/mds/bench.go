@@ -41,7 +41,9 @@ else was busy: run it again.`,
 			if cmd.Flags().Changed("dsn") {
 				cfg.DSN = a.dsn
 			}
-			cfg.AdminDSN = admin
+			if cfg.AdminDSN = admin; admin != "" && cfg.DSN == "" {
+				return usagef("--admin-dsn is for a PostgreSQL store; name it with --dsn, too")
+			}
 			return a.runBench(cmd.Context(), cfg, asJSON, bench.Store)
 		},
 	}

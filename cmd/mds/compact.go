@@ -70,6 +70,9 @@ func compactKind[R mds.Record[R]](ctx context.Context, s *session) (mds.Compacti
 // tidy compacts what an ingest of a kind has left in no order. What it does not get
 // done is for another time.
 func tidy[R mds.Record[R]](ctx context.Context, a *app, s *session, written int64) error {
+	if _, ok := store.TableOf[R](s.Store).(store.Compacter); !ok {
+		return nil
+	}
 	const long = 1_000_000 // rows that take half a second
 	if written > long {
 		fmt.Fprintln(a.stderr, "putting rows in order, for queries by series; Ctrl-C leaves it to mds compact")

@@ -208,7 +208,7 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			SymbolFromFile: f.symbolFrom == "filename",
 			Strict:         f.strict,
 			Rejects:        rejects,
-			Writer:         sink.New(store.TableOf[R](s.Store), sink.Config{}).For(s.tenant),
+			Writer:         sink.New(store.TableOf[R](s.Store), a.sinkConfig()).For(s.tenant),
 			BatchSize:      f.batchSize,
 			Progress:       progress.update,
 		})

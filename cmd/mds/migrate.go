@@ -64,7 +64,7 @@ func (a *app) ownerDSN(admin string) (string, error) {
 		return "", usagef("say which PostgreSQL database: give its owner's DSN with --admin-dsn postgres://OWNER@HOST/DATABASE")
 	}
 	if !postgres.IsDSN(dsn) {
-		return "", usagef("%q is no PostgreSQL database: give its owner's DSN with --admin-dsn postgres://OWNER@HOST/DATABASE", store.Redact(dsn))
+		return "", usagef("the DSN is not one of PostgreSQL: give its owner's with --admin-dsn postgres://OWNER@HOST/DATABASE")
 	}
 	return dsn, nil
 }
@@ -76,25 +76,31 @@ func (a *app) migrate(ctx context.Context, owner string) error {
 	}
 	applied, err := postgres.Migrate(ctx, owner, postgres.MigrateConfig{Logger: logger})
 	for _, step := range applied {
-		fmt.Fprintf(a.stdout, "applied %s\n", step.Name)
+		fmt.Fprintf(a.stderr, "applied %s\n", step.Name)
 	}
 	if err != nil {
 		return err
 	}
 	if len(applied) == 0 {
-		fmt.Fprintln(a.stdout, "the schema is up to date")
+		fmt.Fprintln(a.stderr, "the schema is up to date")
 	}
 	if !postgres.IsDSN(a.dsn) || a.dsn == owner {
+		fmt.Fprintln(a.stderr, "no login was given rights: name that of the service with --dsn (environment MDS_DSN)")
 		return nil
 	}
 	login, err := postgres.GrantService(ctx, owner, a.dsn)
 	var denied *postgres.GrantError
 	if errors.As(err, &denied) {
-		fmt.Fprint(a.stdout, denied.SQL)
-		return errors.New("the owner may not do this; let an administrator run the SQL above")
+		fmt.Fprintf(a.stdout, "\\connect %q\n%s", denied.Database, denied.SQL)
+		return fmt.Errorf("%w; let an administrator run with psql what is on standard output", err)
 	}
-	if err == nil {
-		fmt.Fprintf(a.stdout, "the login %s has its rights\n", login)
+	if err != nil {
+		return err
 	}
-	return err
+	fmt.Fprintf(a.stderr, "the login %s has its rights\n", login)
+	s, err := store.Open(ctx, a.dsn, store.Config{Logger: logger})
+	if err != nil {
+		return fmt.Errorf("the service's DSN does not work yet: %w", err)
+	}
+	return s.Close()
 }

@@ -99,7 +99,8 @@ var errNotInstalled = errors.New("PostgreSQL is not installed; `make test` insta
 // Binaries finds the folder of the server's programs, the newest where there are several.
 func Binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
+		path, err = filepath.EvalSymlinks(path)
+		return filepath.Dir(path), err
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // a valid pattern
 	if len(found) == 0 {
@@ -119,7 +120,7 @@ const guard = `
 set -eu
 cd "$DIR"
 gone() {
-	trap '' TERM INT HUP
+	trap '' EXIT TERM INT HUP
 	[ -z "$server" ] || { kill -QUIT $server && wait $server; } 2>/dev/null || true
 	rm -rf "$DIR"
 	exit
@@ -132,7 +133,7 @@ start() {
 		server=$!
 		while kill -0 $server 2>/dev/null; do
 			if [ "$(head -1 data/postmaster.pid 2>/dev/null)" = $server ] && grep -q "^ready" data/postmaster.pid; then
-				echo ready
+				echo ready || exit
 				return
 			fi
 			sleep 0.05
@@ -143,9 +144,15 @@ start() {
 	tail -n 3 log | tr '\n' ' '
 	echo
 }
-trap gone TERM INT HUP
+trap gone EXIT
+trap 'exit 1' TERM INT HUP
+trap '' PIPE
 echo "$PGPASSWORD" >password
-"$BIN"/initdb -D data -U admin --auth=scram-sha-256 --pwfile=password --encoding=UTF8 --locale=C.UTF-8 --no-sync >log 2>&1 || { tr '\n' ' ' <log; echo; gone; }
+if [ -n "$PRIMARY" ]; then
+	"$BIN"/pg_basebackup -h 127.0.0.1 -p "$PRIMARY" -U admin -D data -R -c fast >log 2>&1 || { tr '\n' ' ' <log; echo; exit 1; }
+else
+"$BIN"/initdb -D data -U admin --auth=scram-sha-256 --pwfile=password --encoding=UTF8 --locale=C.UTF-8 --no-sync >log 2>&1 || { tr '\n' ' ' <log; echo; exit 1; }
+fi
 cat >>data/postgresql.conf <<END
 listen_addresses = '127.0.0.1'
 port = $PORT
@@ -166,6 +173,7 @@ while read -r what; do
 		wait $server || server=
 		echo killed
 		;;
+	promote) "$BIN"/pg_ctl -D data -w promote >/dev/null 2>&1 && echo promoted ;;
 	free) rm small/filler && echo freed ;;
 	esac
 done
@@ -181,6 +189,10 @@ exec unshare -U --map-user=1000 --map-group=1000 /bin/sh -c "$GUARD"
 
 // start starts a cluster; where a number of megabytes is given, with a small disk.
 func start(megabytes string, settings ...string) (c *Cluster, err error) {
+	return startLike(nil, megabytes, settings...)
+}
+
+func startLike(primary *Cluster, megabytes string, settings ...string) (c *Cluster, err error) {
 	bin, err := Binaries()
 	if err != nil {
 		return nil, err
@@ -199,11 +211,15 @@ func start(megabytes string, settings ...string) (c *Cluster, err error) {
 		return nil, err
 	}
 	c = &Cluster{dir: dir, port: port, password: rand.Text()}
+	follows := ""
+	if primary != nil {
+		c.password, follows = primary.password, strconv.Itoa(primary.port)
+	}
 	c.guard = exec.Command("/bin/sh", "-c", guard)
 	if megabytes != "" {
 		c.guard = exec.Command("unshare", "-rm", "/bin/sh", "-euc", small)
 	}
-	c.guard.Env = append(os.Environ(), "DIR="+dir, "BIN="+bin, "PORT="+strconv.Itoa(port), "PGPASSWORD="+c.password, "SETTINGS="+strings.Join(settings, "\n"), "SMALL="+megabytes, "GUARD="+guard)
+	c.guard.Env = append(os.Environ(), "DIR="+dir, "BIN="+bin, "PORT="+strconv.Itoa(port), "PGPASSWORD="+c.password, "SETTINGS="+strings.Join(settings, "\n"), "SMALL="+megabytes, "PRIMARY="+follows, "GUARD="+guard)
 	// A group of its own: what interrupts the tests must leave it to clean up.
 	c.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 && megabytes == "" { // PostgreSQL refuses to run as root
@@ -222,7 +238,7 @@ func start(megabytes string, settings ...string) (c *Cluster, err error) {
 	}
 	c.guard.Stdin, c.commands, c.answers = commands, told, bufio.NewReader(answers)
 	if err := c.guard.Start(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, told.Close())
 	}
 	if err := c.expect("ready"); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL did not start: %w", err), told.Close(), c.guard.Wait())
@@ -255,6 +271,18 @@ func (c *Cluster) tell(t testing.TB, what, answer string) {
 	}
 }
 
+// Standby starts a server that follows this one, with all its databases.
+func (c *Cluster) Standby(t testing.TB) *Cluster {
+	t.Helper()
+	s, err := startLike(c, "")
+	must(t, err)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// Promote has a standby take writes.
+func (c *Cluster) Promote(t testing.TB) { t.Helper(); c.tell(t, "promote", "promoted") }
+
 // Kill ends the server with kill -9.
 func (c *Cluster) Kill(t testing.TB) { t.Helper(); c.tell(t, "kill", "killed") }
 
@@ -263,6 +291,16 @@ func (c *Cluster) Restart(t testing.TB) { t.Helper(); c.tell(t, "start", "ready"
 
 // FreeDisk removes the file that takes half of a small disk.
 func (c *Cluster) FreeDisk(t testing.TB) { t.Helper(); c.tell(t, "free", "freed") }
+
+// Log is what the server has logged.
+func (c *Cluster) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 // Addr is where the server listens.
 func (c *Cluster) Addr() string { return "127.0.0.1:" + strconv.Itoa(c.port) }

@@ -66,20 +66,11 @@ var errClosed = &Error{Op: "open", Class: Other, Err: errors.New("the store is c
 
 var errReadOnly = &Error{Op: "open", Class: Other, Err: errors.New("the store was opened for reading only")}
 
-// dsnError is for a DSN that cannot be read. The driver's words may hold the password.
-func dsnError(err error) error {
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
-		return &Error{Op: "open", Class: Other, Err: errors.New("the DSN is not one of PostgreSQL"), Hint: "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"}
-	}
-	return err
-}
-
 // wrap classifies an error of the driver. It leaves alone what is classified already.
 func wrap(ctx context.Context, op string, err error) error {
 	var mine *Error
 	var grant *GrantError
-	if err == nil || errors.As(err, &mine) || errors.As(err, &grant) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrTimeframe) {
+	if err == nil || errors.Is(err, ErrDSN) || errors.As(err, &mine) || errors.As(err, &grant) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrTimeframe) {
 		return err
 	}
 	if cause := ctx.Err(); cause != nil {
@@ -91,17 +82,31 @@ func wrap(ctx context.Context, op string, err error) error {
 	}
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
-		e := &Error{Op: op, Code: server.Code, Err: message{fmt.Sprintf("%s (SQLSTATE %s)", server.Message, server.Code), err}}
+		e := &Error{Op: op, Code: server.Code, Err: message{fmt.Sprintf("%s (SQLSTATE %s)", strings.Join(strings.Fields(server.Message), " "), server.Code), err}}
 		e.Class, e.Hint = classify(server.Code)
+		if strings.Contains(server.Message, "during recovery") {
+			e.Class, e.Hint = classify("25006")
+		}
+		if e.Class == Unavailable && strings.HasPrefix(op, "write") {
+			e.Hint = strings.TrimPrefix(e.Hint+"; what was acknowledged is kept", "; ")
+		}
 		return e
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
 	switch {
 	case errors.As(err, &connect):
-		return &Error{Op: op, Class: Unavailable, Err: message{fmt.Sprintf("no connection to %s:%d: %s", connect.Config.Host, connect.Config.Port, cause(err)), err}, Hint: "is the server running, and is the DSN right?"}
+		hint := "is the server running, and is the DSN right?"
+		if strings.Contains(err.Error(), "TLS") {
+			hint = "sslmode in the DSN says whether TLS is asked for"
+		}
+		return &Error{Op: op, Class: Unavailable, Err: message{fmt.Sprintf("no connection to %s:%d: %s", connect.Config.Host, connect.Config.Port, cause(err)), err}, Hint: hint}
 	case errors.As(err, &network), pgconn.SafeToRetry(err), strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "unexpected EOF"):
-		return &Error{Op: op, Class: Unavailable, Err: message{"the connection was lost: " + cause(err), err}, Hint: "run it again: what was acknowledged is kept"}
+		hint := "run it again"
+		if strings.HasPrefix(op, "write") {
+			hint += ": what was acknowledged is kept"
+		}
+		return &Error{Op: op, Class: Unavailable, Err: message{"the connection was lost: " + cause(err), err}, Hint: hint}
 	}
 	return &Error{Op: op, Class: Other, Err: err}
 }
@@ -110,13 +115,26 @@ func wrap(ctx context.Context, op string, err error) error {
 func cause(err error) string {
 	var lookup *net.DNSError
 	var operation *net.OpError
+	var network net.Error
 	switch {
 	case errors.As(err, &lookup):
 		return lookup.Err
 	case errors.As(err, &operation):
-		return operation.Err.Error()
+		if !operation.Timeout() {
+			return operation.Err.Error()
+		}
 	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
+		return "no answer in time"
+	}
+	// Of several attempts, such as with and without TLS, the last; without what the driver
+	// says of the host and the login.
+	text := err.Error()
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	text = strings.TrimSpace(lines[len(lines)-1])
+	if _, after, ok := strings.Cut(text, "): "); ok && len(lines) > 1 {
+		text = after
+	}
 	return text
 }
 
@@ -126,9 +144,9 @@ func classify(code string) (Class, string) {
 	case "23505", "40001", "40P01":
 		return Conflict, ""
 	case "28P01", "28000":
-		return Denied, "check the login and its password in the DSN"
+		return Denied, "check the login and its password in the DSN; mds migrate with the owner's DSN makes a login that is not there"
 	case "3D000":
-		return Unavailable, "make the database, or name another in the DSN"
+		return Other, "make the database, or name another in the DSN"
 	case "42501":
 		return Denied, "let the owner run mds migrate, which gives the service's login its rights"
 	case "42P01", "3F000", "42883":
@@ -136,21 +154,21 @@ func classify(code string) (Class, string) {
 	case "55P03":
 		return Timeout, "another one holds a lock on the table"
 	case "57014":
-		return Timeout, "the statement took longer than the server allows"
+		return Timeout, "the statement took longer than it may (MDS_STATEMENT_TIMEOUT, or the server's own limit): does another one hold a lock on the table?"
 	case "53100":
 		return Unavailable, "the server's disk is full: free some space and run it again"
-	case "25006", "0A000":
+	case "25006":
 		return Unavailable, "the server takes no writes, as a standby does: name the primary in the DSN, or all hosts"
 	case "25P03", "25P04":
 		return Timeout, "the transaction was open for longer than the server allows: take the rows faster, or fewer"
 	case "53300":
-		return Unavailable, "the server has no connections left: raise max_connections or lower the pool"
+		return Unavailable, "no connections are left: raise the limit of the server, the database or the role, or lower MDS_POOL_MAX"
 	}
 	switch code[:min(2, len(code))] {
 	case "22", "23":
 		return Constraint, ""
 	case "57":
-		return Unavailable, "the server is going down or has crashed: run it again when it is up; what was acknowledged is kept"
+		return Unavailable, "the server is going down or has crashed: run it again when it is up"
 	case "08", "53", "58":
 		return Unavailable, ""
 	case "40", "55":

@@ -192,9 +192,9 @@ func TestDiskFull(t *testing.T) {
 	d := c.Database(t, prepare)
 	pgtest.Exec(t, d.Admin, "ALTER TABLE mds_internal.bar_facts_1m SET TABLESPACE small", "ALTER INDEX mds_internal.bar_facts_1m_pkey SET TABLESPACE small")
 	s := open(t, d.Service, store.Config{})
-	all := batches(150) // of some 50 kB
-	acknowledged := 0
-	for failures := 0; acknowledged < len(all); {
+	all := batches(220) // of some 50 kB
+	acknowledged, failures := 0, 0
+	for acknowledged < len(all) {
 		receipt, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), all[acknowledged])
 		if err == nil {
 			if receipt.Written != 400 {
@@ -214,8 +214,8 @@ func TestDiskFull(t *testing.T) {
 			t.Fatal("the disk is full still")
 		}
 	}
-	if n := count(t, s); n != 60_000 {
-		t.Errorf("%d bars", n)
+	if n := count(t, s); n != 88_000 || failures != 2 {
+		t.Errorf("%d bars, after %d failures", n, failures)
 	}
 }
 
@@ -230,8 +230,41 @@ func TestWithoutRights(t *testing.T) {
 	wantError(t, err, postgres.Denied, false, "permission denied for table bar_facts_1m")
 }
 
-// TestFailover has two servers in the DSN, of which the first takes no writes, and then
-// is not there.
+// TestServersWords has the server say something in two lines, as a trigger may.
+func TestServersWords(t *testing.T) {
+	d := migrated(t)
+	pgtest.Exec(t, d.Owner, `CREATE FUNCTION mds.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE E'two\nlines'; END $$`,
+		`CREATE TRIGGER refuse BEFORE INSERT ON mds_internal.bar_facts_1m FOR EACH ROW EXECUTE FUNCTION mds.refuse()`)
+	_, err := store.Bars(open(t, d.Service, store.Config{StatementTimeout: 1e6 * time.Hour})).WriteBatch(ctx, mds.DefaultTenant(), []mds.Bar{minute("A", 0, 1)})
+	wantError(t, err, postgres.Other, false, "two lines (SQLSTATE P0001)")
+}
+
+// TestStandby has a server that follows another: it answers queries, and takes no writes
+// until it is promoted.
+func TestStandby(t *testing.T) {
+	c := pgtest.Own(t)
+	d := c.Database(t, prepare)
+	standby := c.Standby(t)
+	only, both := d.Through(d.Service, standby.Addr()), d.Through(d.Service, standby.Addr()+","+c.Addr())
+	_, err := store.Open(ctx, only, store.Config{})
+	wantError(t, err, postgres.Unavailable, true, "it is a standby, which takes no writes")
+	s := open(t, both, store.Config{})
+	write(t, s, minute("A", 0, 1))
+	reader := open(t, only, store.Config{ReadOnly: true})
+	for count(t, reader) != 1 { // it follows
+	}
+	c.Kill(t)
+	standby.Promote(t)
+	if _, err := store.Bars(s).WriteBatch(ctx, mds.DefaultTenant(), []mds.Bar{minute("A", 1, 1)}); err != nil {
+		wantError(t, err, postgres.Unavailable, true, "") // the connection that was open is lost
+	}
+	write(t, s, minute("A", 1, 1))
+	if n := count(t, s); n != 2 {
+		t.Errorf("%d bars", n)
+	}
+}
+
+// TestFailover has two servers in the DSN, of which the first goes.
 func TestFailover(t *testing.T) {
 	d := migrated(t)
 	p := pgtest.NewProxy(t, d.Cluster.Addr())

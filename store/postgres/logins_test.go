@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -50,10 +51,11 @@ func TestTrojanFunctions(t *testing.T) {
 	pgtest.Exec(t, d.Admin, "GRANT CREATE, USAGE ON SCHEMA public TO PUBLIC", "CREATE TABLE public.loot (who text)", "GRANT ALL ON public.loot TO PUBLIC")
 	for _, f := range []string{
 		"hashtextextended(text, integer) RETURNS bigint", "set_config(text, text, boolean) RETURNS text", "to_json(text[]) RETURNS json",
-		"pg_advisory_xact_lock_shared(bigint) RETURNS bigint", "now() RETURNS timestamptz", "left(text, bigint) RETURNS text",
+		"pg_advisory_xact_lock_shared(bigint) RETURNS bigint", "now() RETURNS timestamptz", "left(text, bigint) RETURNS text", "pg_is_in_recovery() RETURNS boolean", "equal(text, text) RETURNS boolean",
 	} {
 		pgtest.Exec(t, d.As(t, "mallory"), "CREATE FUNCTION public."+f+" LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.loot VALUES (current_user); RETURN NULL; END $$")
 	}
+	pgtest.Exec(t, d.As(t, "mallory"), "CREATE OPERATOR public.= (FUNCTION = public.equal, LEFTARG = text, RIGHTARG = text)")
 	s := open(t, d.Service+"&search_path=public,pg_catalog", store.Config{})
 	write(t, s, minute("A", 0, 1))
 	if _, err := s.Tenants(ctx); err != nil {
@@ -108,6 +110,33 @@ func TestOwnerServesOneTenant(t *testing.T) {
 	}
 	if got := pgtest.Ask(t, d.Owner, "SELECT slug FROM mds_internal.tenants ORDER BY 1"); got != "acme\ndefault" {
 		t.Errorf("there are the tenants %q", got)
+	}
+}
+
+// TestPasswordsStayOutOfTheLog has a login made whose password would break out of its
+// quotes, by an owner who may and by one who may not: the server logs statements, and the
+// password is in none.
+func TestPasswordsStayOutOfTheLog(t *testing.T) {
+	c := pgtest.Own(t, "log_statement = all", "standard_conforming_strings = off")
+	d := c.Database(t, prepare)
+	const password = `se%27cr\'et`
+	dsn := strings.Replace(d.Service, "service:", "secretive:", 1)
+	_, rest, _ := strings.Cut(dsn, "secretive:")
+	_, host, _ := strings.Cut(rest, "@")
+	dsn = "postgres://secretive:" + url.QueryEscape(password) + "@" + host
+	for _, may := range []bool{false, true} {
+		if may {
+			pgtest.Exec(t, d.Admin, "ALTER ROLE mds CREATEROLE")
+		}
+		_, err := postgres.GrantService(ctx, d.Owner, dsn)
+		var denied *postgres.GrantError
+		if may && err != nil || !may && (!errors.As(err, &denied) || strings.Contains(denied.SQL+err.Error(), password)) {
+			t.Errorf("allowed %v: %v", may, err)
+		}
+	}
+	write(t, open(t, dsn, store.Config{}), minute("A", 0, 1))
+	if log := c.Log(t); strings.Contains(log, "cr\\") || !strings.Contains(log, "CREATE ROLE") {
+		t.Errorf("the log has the password, or no statements:\n%s", log)
 	}
 }
 

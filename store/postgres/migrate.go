@@ -55,6 +55,9 @@ func Migrate(ctx context.Context, dsn string, cfg MigrateConfig) (applied []Migr
 		if err := makeSchemas(ctx, db); err != nil {
 			return err
 		}
+		if err := checkNewer(ctx, db); err != nil {
+			return err
+		}
 		for {
 			result, err := p.UpByOne(ctx)
 			if errors.Is(err, goose.ErrNoNextVersion) {
@@ -70,34 +73,57 @@ func Migrate(ctx context.Context, dsn string, cfg MigrateConfig) (applied []Migr
 			}
 		}
 	})
-	return applied, wrap(ctx, "migrate", err)
+	err = wrap(ctx, "migrate", err)
+	var e *Error
+	if errors.As(err, &e) && e.Code == "42501" {
+		e.Hint = "the login does not own the database: migrate with its owner's (--admin-dsn, MDS_ADMIN_DSN)"
+	}
+	return applied, err
+}
+
+// checkNewer refuses a database that a newer program has migrated.
+func checkNewer(ctx context.Context, db *sql.DB) error {
+	applied, err := appliedTo(ctx, db)
+	if err != nil {
+		return err
+	}
+	for version := range applied {
+		if version > schemaVersion && version < ownMigrations {
+			return &VersionError{version, schemaVersion}
+		}
+	}
+	return nil
+}
+
+// appliedTo are the migrations that a database has, which may have none.
+func appliedTo(ctx context.Context, db *sql.DB) (map[int]bool, error) {
+	var begun bool
+	if err := db.QueryRowContext(ctx, "SELECT to_regclass('"+migrationsTable+"') IS NOT NULL").Scan(&begun); err != nil || !begun {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT version_id FROM "+migrationsTable+" WHERE is_applied")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells
+	have := make(map[int]bool)
+	for rows.Next() {
+		var version int
+		if err := rows.Scan(&version); err != nil {
+			return nil, err
+		}
+		have[version] = true
+	}
+	return have, rows.Err()
 }
 
 // Migrations lists the steps of the schema, and whether the database of the DSN has
 // them. It changes nothing.
 func Migrations(ctx context.Context, dsn string, cfg MigrateConfig) (steps []Migration, err error) {
 	err = withProvider(ctx, dsn, cfg, func(ctx context.Context, p *goose.Provider, db *sql.DB) error {
-		var begun bool
-		if err := db.QueryRowContext(ctx, "SELECT to_regclass('"+migrationsTable+"') IS NOT NULL").Scan(&begun); err != nil {
+		have, err := appliedTo(ctx, db)
+		if err != nil {
 			return err
-		}
-		have := make(map[int]bool)
-		if begun {
-			rows, err := db.QueryContext(ctx, "SELECT version_id FROM "+migrationsTable+" WHERE is_applied")
-			if err != nil {
-				return err
-			}
-			defer rows.Close() //nolint:errcheck // rows.Err tells
-			for rows.Next() {
-				var version int
-				if err := rows.Scan(&version); err != nil {
-					return err
-				}
-				have[version] = true
-			}
-			if err := rows.Err(); err != nil {
-				return err
-			}
 		}
 		for _, source := range p.ListSources() {
 			steps = append(steps, Migration{Version: int(source.Version), Name: path.Base(source.Path), Applied: have[int(source.Version)]})
@@ -124,6 +150,9 @@ func (f files) ReadDir(string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	own, err := fs.ReadDir(f.own, "postgres")
+	if errors.Is(err, fs.ErrNotExist) { // they are all for another engine
+		err = nil
+	}
 	return append(mine, own...), err
 }
 
@@ -150,18 +179,14 @@ func migrations(own fs.FS) (versions []int, err error) {
 }
 
 func withProvider(ctx context.Context, dsn string, cfg MigrateConfig, fn func(context.Context, *goose.Provider, *sql.DB) error) (err error) {
-	config, err := pgx.ParseConfig(dsn)
+	config, err := connConfig(dsn)
 	if err != nil {
-		return dsnError(err)
+		return err
 	}
 	// Names are found in the system's schema, whatever others have put into public.
 	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
-	config.RuntimeParams["client_encoding"] = "UTF8"
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
-	}
 	if config.ValidateConnect == nil {
-		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+		config.ValidateConnect = noStandby
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -208,6 +233,13 @@ func makeSchemas(ctx context.Context, db *sql.DB) error {
 	if _, err := tx.ExecContext(ctx, lockForMigration); err != nil {
 		return err
 	}
+	var encoding string
+	if err := tx.QueryRowContext(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return encodingError(encoding)
+	}
 	for _, schema := range []string{"mds", "mds_internal"} {
 		var owner sql.NullString
 		var mine sql.NullBool
@@ -216,7 +248,7 @@ func makeSchemas(ctx context.Context, db *sql.DB) error {
 		case errors.Is(err, sql.ErrNoRows):
 			_, err = tx.ExecContext(ctx, "CREATE SCHEMA "+schema)
 		case err == nil && !mine.Bool:
-			err = &Error{Op: "migrate", Class: Denied, Err: fmt.Errorf("the schema %s belongs to %s", schema, owner.String), Hint: "migrate with that login, or let an administrator give the schema to yours"}
+			err = &Error{Op: "migrate", Class: Denied, Err: fmt.Errorf("the schema %s belongs to %s", schema, owner.String), Hint: fmt.Sprintf("migrate with that login (--admin-dsn, MDS_ADMIN_DSN), or let an administrator run ALTER SCHEMA %s OWNER TO yours", schema)}
 		}
 		if err != nil {
 			return err
@@ -228,16 +260,11 @@ func makeSchemas(ctx context.Context, db *sql.DB) error {
 // lockForMigration has those who make schemas and give rights wait for each other.
 const lockForMigration = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('mds_internal', 7::bigint))"
 
-// IsDSN reports a DSN of PostgreSQL.
-func IsDSN(dsn string) bool {
-	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
-}
-
 // GrantError reports rights that the owner may not give.
 type GrantError struct {
-	// SQL gives them, for an administrator.
-	SQL string
-	Err error
+	// SQL gives them, for an administrator to run in Database.
+	SQL, Database string
+	Err           error
 }
 
 func (e *GrantError) Error() string { return "grant: " + e.Err.Error() }
@@ -249,20 +276,21 @@ func (e *GrantError) Unwrap() error { return e.Err }
 // where there is none. Where the owner may not, the error is a [*GrantError]. The owner
 // itself needs nothing.
 func GrantService(ctx context.Context, owner, dsn string) (login string, err error) {
-	config, err := pgx.ParseConfig(dsn)
+	config, err := connConfig(dsn)
 	if err != nil {
-		return "", dsnError(err)
+		return "", err
 	}
-	return config.User, wrap(ctx, "grant", grant(ctx, owner, config.User, config.Password))
+	return config.User, wrap(ctx, "grant", grant(ctx, owner, config))
 }
 
-func grant(ctx context.Context, owner, login, password string) error {
-	config, err := pgx.ParseConfig(owner)
+func grant(ctx context.Context, owner string, service *pgx.ConnConfig) error {
+	config, err := connConfig(owner)
 	if err != nil {
-		return dsnError(err)
+		return err
 	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
+	login := service.User
+	if service.Database != config.Database {
+		return &Error{Op: "grant", Class: Other, Err: fmt.Errorf("the service's DSN names the database %s, and the owner's %s", service.Database, config.Database), Hint: "name the same in both"}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -271,15 +299,16 @@ func grant(ctx context.Context, owner, login, password string) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	text := ""
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('standard_conforming_strings', 'on', true)"); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, lockForMigration); err != nil {
 			return err
 		}
-		var there, owns bool
+		var there, owns, may bool
 		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
-			EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'mds_internal' AND r.rolname = $1)`, login).Scan(&there, &owns)
+			EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'mds_internal' AND r.rolname = $1),
+			(SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user)`, login).Scan(&there, &owns, &may)
 		if err != nil || owns {
 			return err
 		}
@@ -288,8 +317,16 @@ func grant(ctx context.Context, owner, login, password string) error {
 		if !there {
 			create = "CREATE ROLE " + pgx.Identifier{login}.Sanitize() + " LOGIN"
 			text = create + "; -- and give it its password\n" + text // a password is not printed
-			if password != "" {
-				create += " PASSWORD " + quoteText(password)
+			if service.Password != "" {
+				// The server logs statements: it gets what it keeps of a password, not the password.
+				secret, err := scramSecret(service.Password)
+				if err != nil {
+					return err
+				}
+				create += " PASSWORD " + quoteText(secret)
+			}
+			if !may {
+				return &GrantError{Err: &Error{Op: "grant", Class: Denied, Code: "42501", Err: fmt.Errorf("the owner may not make the login %s", login)}}
 			}
 			create += ";\n"
 		}
@@ -297,8 +334,12 @@ func grant(ctx context.Context, owner, login, password string) error {
 		return err
 	})
 	var server *pgconn.PgError
-	if errors.As(err, &server) && server.Code == "42501" {
-		return &GrantError{SQL: text, Err: wrap(ctx, "grant", err)}
+	var denied *GrantError
+	if errors.As(err, &denied) {
+		err = denied.Err
+	}
+	if denied != nil || errors.As(err, &server) && server.Code == "42501" {
+		return &GrantError{SQL: text, Database: config.Database, Err: wrap(ctx, "grant", err)}
 	}
 	return err
 }

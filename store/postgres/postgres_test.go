@@ -81,14 +81,25 @@ func TestOpenRefuses(t *testing.T) {
 		{"no server", "postgres://u:secret@127.0.0.1:1/x", "is the server running"},
 		{"no host", "postgres://u:secret@nowhere.invalid/x", "no connection to nowhere.invalid:5432: "},
 		{"no DSN", "postgres://u:secret@h:port/x", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE"},
+		{"an @ in the password", "postgres://u:sec@ret@h/x", "write @ as %40"},
+		{"a bad escape", "postgres://u:sec%zzret@h/x", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @"},
+		{"an unknown sslmode", "postgres://u:secret@h/x?sslmode=foo", "sslmode is invalid"},
+		{"a bad size", "postgres://u:secret@h/x?pool_max_conns=abc", "pool_max_conns"},
+		{"keywords", "host=h user=u password=secret dbname=x", "write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE"},
+		{"no scheme", "u:secret@h/x", "write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE"},
+		{"another write mode", "", "write mode \"foo\": use auto, copy, merge or unnest"},
 	} {
-		s, err := store.Open(ctx, c.dsn, store.Config{})
+		cfg := store.Config{}
+		if c.dsn == "" {
+			c.dsn, cfg.WriteMode = ready.Service, "foo"
+		}
+		s, err := store.Open(ctx, c.dsn, cfg)
 		if err == nil {
 			_ = s.Close()
 			t.Errorf("%s: opened", c.name)
 			continue
 		}
-		if text := err.Error(); !strings.Contains(text, c.want) || strings.Contains(text, "secret") || strings.Contains(text, "\n") {
+		if text := err.Error(); !strings.Contains(text, c.want) || strings.Contains(text, "secret") || strings.Contains(text, "sec@") || strings.Contains(text, "ret@") || strings.Contains(text, "\n") {
 			t.Errorf("%s: %s", c.name, text)
 		}
 	}

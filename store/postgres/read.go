@@ -263,8 +263,8 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 				p := &s.from[i]
 				before := len(s.args)
 				// Locked in the order in which writers do, so that they do not wait for each other.
-				text := fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT f.ctid AS at FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
-					DELETE FROM %[1]s f USING picked WHERE f.ctid = picked.at`, p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "))
+				text := fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
+					DELETE FROM %[1]s f USING picked WHERE %[5]s`, p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "), each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
 				done, err := w.Exec(ctx, text, s.args...)
 				if err != nil {
 					return err

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -100,7 +99,6 @@ func (t *Table[R]) resolve(ctx context.Context, w *work, a *arranger, records []
 	if len(missing) == 0 {
 		return nil
 	}
-	// In one order, so that two writers of the same new series do not wait for each other.
 	keys := slices.Sorted(maps.Keys(missing))
 	columns := make([][]string, len(t.identity))
 	for _, key := range keys {
@@ -133,7 +131,7 @@ func (t *Table[R]) resolve(ctx context.Context, w *work, a *arranger, records []
 // look fills the arranger's rows from what is remembered, and returns the records of
 // each identity that is not.
 func (t *Table[R]) look(w *work, a *arranger, records []R) (missing map[string][]int) {
-	prefix := binary.BigEndian.AppendUint64(append(append(a.key[:0], w.tenant.Slug...), 0), uint64(w.generation))
+	prefix := append(append(a.key[:0], w.tenant.Slug...), 0)
 	key := prefix
 	t.ids.use(w.token)
 	t.ids.mu.RLock()
@@ -198,7 +196,8 @@ func (t *Table[R]) identify(ctx context.Context, w *work, columns [][]string) ([
 	}
 	// One by one, through the index: what the planner knows of new series is nothing.
 	look := fmt.Sprintf("SELECT coalesce((SELECT s.id FROM %s s WHERE s.tenant_id = $1::uuid AND %s LIMIT 1), 0) FROM %s ORDER BY n", t.series, strings.Join(match, " AND "), source)
-	store := fmt.Sprintf("INSERT INTO %s (tenant_id, %s) SELECT $1::uuid, %s FROM %s ORDER BY n ON CONFLICT DO NOTHING", t.series, list, strings.Join(cast, ", "), source)
+	// In one order, so that two writers of the same new series do not wait for each other.
+	store := fmt.Sprintf("INSERT INTO %s (tenant_id, %s) SELECT $1::uuid, %s FROM %s ORDER BY %[3]s ON CONFLICT DO NOTHING", t.series, list, strings.Join(cast, ", "), source)
 	for range 2 {
 		rows, err := w.Query(ctx, look, args...)
 		if err != nil {

@@ -105,9 +105,9 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if cfg.StatementTimeout == 0 {
 		cfg.StatementTimeout = 30 * time.Second
 	}
-	config, err := pgxpool.ParseConfig(dsn)
+	config, err := poolConfig(dsn)
 	if err != nil {
-		return nil, dsnError(err)
+		return nil, err
 	}
 	if cfg.PoolMax < 2 { // one who reads may write
 		cfg.PoolMax = 2
@@ -120,12 +120,8 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if _, ok := parameters["application_name"]; !ok {
 		parameters["application_name"] = "mds"
 	}
-	parameters["client_encoding"] = "UTF8" // what is written, whatever the login has
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
 	if config.ConnConfig.ValidateConnect == nil && !cfg.ReadOnly {
-		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+		config.ConnConfig.ValidateConnect = noStandby
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -141,6 +137,15 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 		cfg.Logger.WarnContext(ctx, "the login is not bound by the policies that keep tenants apart: only the default tenant is served; "+singleHint, "login", config.ConnConfig.User)
 	}
 	return s, nil
+}
+
+// noStandby refuses a server that takes no writes.
+func noStandby(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, "SELECT pg_catalog.pg_is_in_recovery()").ReadAll()
+	if err == nil && len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "t" {
+		err = errors.New("it is a standby, which takes no writes")
+	}
+	return err
 }
 
 // connectTimeout bounds how long a server may take to answer, where the DSN does not.
@@ -184,7 +189,7 @@ func (s *Store) check(ctx context.Context) error {
 			return fmt.Errorf("the server is PostgreSQL %d, and %d or newer is needed", server/major, oldest)
 		}
 		if encoding != "UTF8" {
-			return fmt.Errorf("the database has the encoding %s: make one with UTF8", encoding)
+			return encodingError(encoding)
 		}
 		applied, err := appliedVersions(ctx, w)
 		if err != nil {
@@ -196,6 +201,10 @@ func (s *Store) check(ctx context.Context) error {
 		}
 		return compareVersions(applied, wanted)
 	})
+}
+
+func encodingError(encoding string) error {
+	return fmt.Errorf("the database has the encoding %s: make one with UTF8", encoding)
 }
 
 // appliedVersions are the migrations that the database has.

@@ -171,8 +171,19 @@ func (t *Table[R]) unnested() string {
 		arrays = append(arrays, fmt.Sprintf("$%d::%s[]", i+2, c.sqlType))
 		selected = append(selected, facts[i]+c.cast+" AS "+facts[i])
 	}
-	return fmt.Sprintf("SELECT %s, now() AS updated_at FROM unnest(%s) AS u (series_id, %s)",
-		strings.Join(selected, ", "), strings.Join(arrays, ", "), strings.Join(facts, ", "))
+	order := []string{"series_id"}
+	for _, c := range t.keys {
+		by := quote(c.Name)
+		if c.Text != nil {
+			by += ` COLLATE "C"` // as the columns that staged rows are sorted by
+		}
+		order = append(order, by)
+	}
+	if !t.schema.TimeIsValue {
+		order = append(order, t.timeName)
+	}
+	return fmt.Sprintf("SELECT %s, now() AS updated_at FROM unnest(%s) AS u (series_id, %s) ORDER BY %s",
+		strings.Join(selected, ", "), strings.Join(arrays, ", "), strings.Join(facts, ", "), strings.Join(order, ", "))
 }
 
 // arrangers are those that no batch uses.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ var (
 	changeAccess = access{
 		begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", way: "write",
 		// What is acknowledged is on the disk.
-		settings: append(slices.Clip(common), "CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
+		settings: append(slices.Clip(common), "CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
 	}
 
 	// removeAccess waits for those who write for the tenant, who then find none.
@@ -60,7 +61,7 @@ func batchWriting(limit time.Duration, series string) access {
 		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('enable_%s', 'off', true)", plan))
 	}
 	if limit > 0 {
-		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('statement_timeout', '%d', true)", max(1, limit.Milliseconds())))
+		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('statement_timeout', '%d', true)", min(max(1, limit.Milliseconds()), math.MaxInt32)))
 	}
 	return how
 }
@@ -68,12 +69,10 @@ func batchWriting(limit time.Duration, series string) access {
 // work is a transaction for one tenant.
 type work struct {
 	*pgx.Conn
-	tenant mds.Tenant
-	// generation tells a tenant from one of the same name that was removed.
-	generation int64
-	now        time.Time // of the transaction
-	token      string
-	committed  []func() // called after the commit
+	tenant    mds.Tenant
+	now       time.Time // of the transaction
+	token     string    // what the ids of series are good for
+	committed []func()  // called after the commit
 }
 
 // inTransaction runs fn in a transaction for a tenant, and commits when fn returns no
@@ -130,7 +129,7 @@ func (s *Store) acquire(ctx context.Context, writes bool) (conn *pgxpool.Conn, r
 	conn, err = s.pool.Acquire(waiting)
 	if err != nil {
 		release()
-		if ctx.Err() == nil && waiting.Err() != nil && s.pool.Stat().AcquiredConns() >= s.pool.Stat().MaxConns() {
+		if ctx.Err() == nil && waiting.Err() != nil {
 			err = s.errBusy()
 		}
 		return nil, nil, err
@@ -144,7 +143,7 @@ func (s *Store) acquire(ctx context.Context, writes bool) (conn *pgxpool.Conn, r
 
 func (s *Store) errBusy() error {
 	return &Error{
-		Op: "connect", Class: Unavailable, Err: fmt.Errorf("none of %d connections was free for %v", s.cfg.PoolMax, s.patience),
+		Op: "connect", Class: Unavailable, Err: fmt.Errorf("none of %d connections was free, or could be made, for %v", s.cfg.PoolMax, s.patience),
 		Hint: "allow more (MDS_POOL_MAX), or read fewer things at once: a query keeps its connection until its last row is taken",
 	}
 }
@@ -160,7 +159,7 @@ func (w *work) begin(ctx context.Context, how access) error {
 		if how.series == "" {
 			series = nil
 		}
-		batch.ExecParams("SELECT began, generation, token FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
+		batch.ExecParams("SELECT began, known, token FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
 			[][]byte{[]byte(w.tenant.ID), []byte(how.way), series}, nil, nil, []int16{1})
 	}
 	results := w.PgConn().ExecBatch(ctx, batch)
@@ -170,9 +169,7 @@ func (w *work) begin(ctx context.Context, how access) error {
 		for result.NextRow() {
 			if fields := result.Values(); n == 2 { // of the third statement
 				w.now, w.token = instant(microsOf(fields[0])), string(fields[2])
-				if found = fields[1] != nil; found {
-					w.generation = int64Of(fields[1])
-				}
+				found = fields[1][0] != 0
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -208,7 +209,7 @@ func (t *Table[R]) copy(ctx context.Context, b *batchWrite[R], text string, rows
 	}
 	source := &copySource[R]{table: t, records: b.records, rows: rows, now: b.now.UnixMicro(), buffer: append(b.copied[:0], copyHeader...)}
 	tag, err := b.PgConn().CopyFrom(ctx, source, text)
-	b.copied = source.buffer
+	b.copied = source.end()
 	if err == nil && tag.RowsAffected() != int64(len(rows)) {
 		err = fmt.Errorf("%d of %d rows were copied", tag.RowsAffected(), len(rows))
 	}
@@ -218,8 +219,11 @@ func (t *Table[R]) copy(ctx context.Context, b *batchWrite[R], text string, rows
 // copyBytes is how much is encoded at a time, roughly.
 const copyBytes = 64 << 10
 
-// copySource yields rows in the binary form of COPY.
+// copySource yields rows in the binary form of COPY. The driver reads it in a goroutine
+// that may go on after a copy has failed: not past end.
 type copySource[R mds.Record[R]] struct {
+	mu      sync.Mutex
+	closed  bool
 	table   *Table[R]
 	records []R
 	rows    []row
@@ -231,6 +235,11 @@ type copySource[R mds.Record[R]] struct {
 
 // Read encodes rows as they are wanted.
 func (s *copySource[R]) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, errors.New("the copy has ended")
+	}
 	if s.read == len(s.buffer) {
 		s.buffer, s.read = s.buffer[:0], 0
 	}
@@ -247,6 +256,14 @@ func (s *copySource[R]) Read(p []byte) (int, error) {
 	n := copy(p, s.buffer[s.read:])
 	s.read += n
 	return n, nil
+}
+
+// end has nothing be read any more, and returns the memory that was used.
+func (s *copySource[R]) end() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.buffer
 }
 
 func (t *Table[R]) appendRow(dst []byte, r *row, records []R, now int64) []byte {

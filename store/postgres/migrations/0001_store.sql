@@ -66,13 +66,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$ BEGIN UPDATE mds_internal.epoch SET id = gen_random_uuid(); RETURN NULL; END $$;
 -- +goose StatementEnd
 
--- How the store's transactions begin: for a tenant, which has been created at generation
--- (NULL where there is none). One that writes waits for one who removes the tenant, and
+-- How the store's transactions begin: for a tenant, which may not be found. One that writes waits for one who removes the tenant, and
 -- that one for it; what it sees afterwards was committed before. The token is what the
 -- ids of series in a table are good for: while nothing removed one, the table is the
--- same, and the server is on the same timeline.
+-- same, and the server was not started again, from another time perhaps.
 -- +goose StatementBegin
-CREATE FUNCTION mds_internal.enter(tenant uuid, access text, series regclass, OUT began timestamptz, OUT generation bigint, OUT token text)
+CREATE FUNCTION mds_internal.enter(tenant uuid, access text, series regclass, OUT began timestamptz, OUT known boolean, OUT token text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -84,9 +83,9 @@ BEGIN
     END IF;
     PERFORM set_config('app.tenant_id', tenant::text, true);
     began := now();
-    SELECT extract(epoch FROM t.created_at) * 1000000 INTO generation FROM mds_internal.tenants t WHERE t.id = tenant;
+    known := EXISTS (SELECT FROM mds_internal.tenants t WHERE t.id = tenant);
     IF series IS NOT NULL THEN
-        token := (SELECT e.id::text FROM mds_internal.epoch e) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || pg_relation_filenode(series);
+        token := (SELECT e.id::text FROM mds_internal.epoch e) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || extract(epoch FROM pg_postmaster_start_time()) || pg_relation_filenode(series);
     END IF;
 END
 $$;

@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrDSN is wrapped by the refusal of a DSN that cannot be read.
+var ErrDSN = errors.New("it is not one of PostgreSQL")
+
+// IsDSN reports a DSN of PostgreSQL.
+func IsDSN(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+}
+
+// poolConfig and connConfig read a DSN, with what every connection needs.
+func poolConfig(dsn string) (*pgxpool.Config, error) {
+	if err := checkDSN(dsn); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, dsnError(dsn, err)
+	}
+	everyConnection(&config.ConnConfig.Config)
+	return config, nil
+}
+
+func connConfig(dsn string) (*pgx.ConnConfig, error) {
+	if err := checkDSN(dsn); err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, dsnError(dsn, err)
+	}
+	everyConnection(&config.Config)
+	return config, nil
+}
+
+func everyConnection(config *pgconn.Config) {
+	config.RuntimeParams["client_encoding"] = "UTF8" // what is written, whatever the login has
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+}
+
+// credentials are what stands between the scheme and the host.
+func credentials(dsn string) string {
+	_, rest, _ := strings.Cut(dsn, "://")
+	authority, _, _ := strings.Cut(rest, "?")
+	at := strings.LastIndexByte(authority, '@')
+	if at < 0 {
+		return ""
+	}
+	return authority[:at]
+}
+
+// checkDSN refuses a password that the driver would read as something else.
+func checkDSN(dsn string) error {
+	if strings.ContainsAny(credentials(dsn), "@/#") {
+		return fmt.Errorf("%w: write @ as %%40, / as %%2F, # as %%23 and %% as %%25 in its password", ErrDSN)
+	}
+	return nil
+}
+
+// dsnError is for a DSN that cannot be read. The driver's words may hold the password, or
+// a part of it.
+func dsnError(dsn string, err error) error {
+	const form = "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @, %2F for / and %25 for % in the password"
+	reason := err.Error()
+	if _, after, ok := strings.Cut(reason, "`: "); ok { // after the DSN
+		reason = after
+	}
+	_, password, _ := strings.Cut(credentials(dsn), ":")
+	for _, part := range strings.FieldsFunc(password, func(r rune) bool { return strings.ContainsRune("%:@/ ", r) }) {
+		if strings.Contains(reason, part) {
+			reason = ""
+		}
+	}
+	if reason == "" || strings.Contains(reason, "\n") || strings.Contains(reason, "://") {
+		return fmt.Errorf("%w: %s", ErrDSN, form)
+	}
+	return fmt.Errorf("%w: %s; %s", ErrDSN, reason, form)
+}
