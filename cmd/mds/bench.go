@@ -38,6 +38,9 @@ else was busy: run it again.`,
 			if cfg.Full && cfg.Quick {
 				return usagef("--full measures more and --quick next to nothing; give one of them")
 			}
+			if cfg.Rows < 0 || cfg.Rows > 0 && (cfg.Full || cfg.Quick) {
+				return usagef("--rows is how many rows the one table has that is measured, without --full and --quick")
+			}
 			if cmd.Flags().Changed("dsn") {
 				cfg.DSN = a.dsn
 			}
@@ -48,7 +51,8 @@ else was busy: run it again.`,
 		},
 	}
 	cmd.Flags().StringVar(&admin, "admin-dsn", "", "the owner's DSN of a PostgreSQL database, to measure its peers in a table of their own")
-	cmd.Flags().BoolVar(&cfg.Full, "full", false, "on tables of 1, 10 and 100 million rows")
+	cmd.Flags().BoolVar(&cfg.Full, "full", false, "on tables of 1, 10 and 100 million rows (PostgreSQL: 50)")
+	cmd.Flags().IntVar(&cfg.Rows, "rows", 0, "on one table of `ROWS` rows only")
 	benchFlags(cmd, &cfg, &asJSON)
 	return cmd
 }

@@ -29,6 +29,8 @@ type Config struct {
 	MemoryLimit string
 	// Full measures on tables of 1, 10 and 100 million rows.
 	Full bool
+	// Rows measures on one table of as many rows only, 0 on what Full says.
+	Rows int
 	// Quick does little of everything: to see that it works.
 	Quick bool
 	// Progress receives what is being done.
@@ -81,16 +83,19 @@ func Store(ctx context.Context, cfg Config) (report Report, err error) {
 		defer func() { err = errors.Join(err, s.Close()) }()
 		*open.store = s
 	}
+	shares := []share{{8, 100, 40_000}}
+	if b.server {
+		shares = append(shares, share{2, 5_000, 1_200_000})
+	}
+	if cfg.Rows > 0 {
+		sizes, shares, stored = nil, nil, []int{cfg.Rows}
+	}
 	for _, size := range sizes {
 		rows, err := b.writes(ctx, size)
 		if err != nil {
 			return report, err
 		}
 		report.Rows = append(report.Rows, rows...)
-	}
-	shares := []share{{8, 100, 40_000}}
-	if b.server {
-		shares = append(shares, share{2, 5_000, 1_200_000})
 	}
 	for _, s := range shares {
 		rows, err := b.together(ctx, s)

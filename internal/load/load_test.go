@@ -121,7 +121,9 @@ func TestBatchesGoOverFiles(t *testing.T) {
 func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
 	w := &memory{failAt: 2}
 	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...))
-	if !errors.Is(err, errFull) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 6 || result.Ledger.Read != 10 || len(w.batches) != 1 {
+	// What is read while the second batch fails is up to who is faster.
+	l := result.Ledger
+	if !errors.Is(err, errFull) || l.Written != 4 || l.Read < 8 || l.Read > 10 || l.Unwritten != l.Read-4 || len(w.batches) != 1 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
 }
