@@ -20,7 +20,7 @@ func TestDSN(t *testing.T) {
 	}
 	dir, ok := strings.CutPrefix(dsn, "duckdb://")
 	if !ok || dir == "" {
-		t.Fatalf("DSN %q: write duckdb://DIR", dsn)
+		t.Fatal("the suite needs an empty store for each test: write duckdb://DIR; on PostgreSQL it has servers of its own, in go test ./store/postgres")
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		t.Fatal(err)
