@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -29,8 +28,7 @@ migrates and the other waits. A DuckDB store migrates itself when it is opened.`
 			return a.migrate(cmd.Context(), dsn)
 		},
 	}
-	cmd.PersistentFlags().StringVar(&admin, "admin-dsn", a.env.AdminDSN, "the owner's DSN (environment MDS_ADMIN_DSN)")
-	cmd.PersistentFlags().Lookup("admin-dsn").DefValue = "" // it may hold a password
+	a.adminFlag(cmd, &admin)
 	cmd.AddCommand(&cobra.Command{
 		Use:   "status",
 		Short: "List the migrations and which of them the database has",
@@ -89,12 +87,7 @@ func (a *app) migrate(ctx context.Context, owner string) error {
 		return nil
 	}
 	login, err := postgres.GrantService(ctx, owner, a.dsn)
-	var denied *postgres.GrantError
-	if errors.As(err, &denied) {
-		fmt.Fprintf(a.stdout, "\\connect %q\n%s", denied.Database, denied.SQL)
-		return fmt.Errorf("%w; let an administrator run with psql what is on standard output", err)
-	}
-	if err != nil {
+	if err := a.forAdministrator(err); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "the login %s has its rights\n", login)

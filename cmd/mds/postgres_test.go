@@ -21,9 +21,9 @@ func TestPostgres(t *testing.T) {
 	if out := server.run("ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"); out.exit != exitFailed || !strings.Contains(out.stderr, "mds migrate") {
 		t.Errorf("before it was migrated: exit %d\n%s", out.exit, out.stderr)
 	}
-	wantText(t, "migrate", server.must("migrate", "--admin-dsn", d.Owner).stderr, "applied 0001_store.sql\nthe login service has its rights\n")
+	wantText(t, "migrate", server.must("migrate", "--admin-dsn", d.Owner).stderr, "applied 0001_store.sql\napplied 0002_barriers.sql\nthe login service has its rights\n")
 	wantText(t, "migrate again", server.must("migrate", "--admin-dsn", d.Owner).stderr, "the schema is up to date\nthe login service has its rights\n")
-	wantText(t, "migrate status", server.must("migrate", "status", "--admin-dsn", d.Owner).stdout, "   1  applied  0001_store.sql\n")
+	wantText(t, "migrate status", server.must("migrate", "status", "--admin-dsn", d.Owner).stdout, "   1  applied  0001_store.sql\n   2  applied  0002_barriers.sql\n")
 	for _, args := range [][]string{
 		{"ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"},
 		{"ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"},
@@ -113,4 +113,80 @@ func TestPostgresKilled(t *testing.T) {
 	if stored := len(c.storedCloses()); stored != rows {
 		t.Errorf("%d bars are stored", stored)
 	}
+}
+
+// TestTenantLogins gives a login of the database a tenant to read, has it read, examines
+// what it can do, and takes it away.
+func TestTenantLogins(t *testing.T) {
+	d := pgtest.Empty(t)
+	c := newCLI(t)
+	c.dsn = d.Service
+	c.must("migrate", "--admin-dsn", d.Owner)
+	c.must("tenant", "create", "acme")
+	file := testFile(t, "bars.csv", threeBars)
+	for tenant, symbol := range map[string]string{"acme": "ACME", "default": "OTHER"} {
+		c.must("ingest", "bars", file, "--symbol", symbol, "--timeframe", "1m", "--tenant", tenant)
+	}
+	login, other := d.Name+"_bi", d.Name+"_other"
+	refused := func(want string, exit int, args ...string) {
+		t.Helper()
+		if out := c.run(args...); out.exit != exit || !strings.Contains(out.stderr, want) {
+			t.Errorf("mds %s: exit %d\n%swant %s", strings.Join(args, " "), out.exit, out.stderr, want)
+		}
+	}
+	refused("there is no login "+login+"; have it made with --create", exitFailed, "tenant", "grant-login", "acme", login, "--admin-dsn", d.Owner)
+	refused("unknown tenant \"acne\"; make it with: mds tenant create acne", exitFailed, "tenant", "grant-login", "acne", login, "--admin-dsn", d.Owner)
+	refused("needs the tenant and the login", exitUsage, "tenant", "grant-login", "acme", "--admin-dsn", d.Owner)
+	refused("is no login of the tenant acme; mds tenant logins lists them", exitFailed, "tenant", "revoke-login", "acme", login, "--admin-dsn", d.Owner)
+	refused("the login service is the store's own", exitFailed, "tenant", "grant-login", "acme", "service", "--admin-dsn", d.Owner)
+	refused("give --create, too", exitUsage, "tenant", "grant-login", "acme", login, "--password-stdin", "--admin-dsn", d.Owner)
+
+	// An owner who may not make logins tells what an administrator has to run.
+	told := c.run("tenant", "grant-login", "acme", login, "--create", "--admin-dsn", d.Owner)
+	if told.exit != exitFailed || !strings.Contains(told.stderr, "let an administrator run with psql") || !strings.Contains(told.stdout, `CREATE ROLE "`+login+`" LOGIN`) {
+		t.Fatalf("exit %d\n%s%s", told.exit, told.stdout, told.stderr)
+	}
+	_, password, ok := strings.Cut(c.must("tenant", "grant-login", "acme", login, "--create", "--admin-dsn", d.Admin).stdout, "login "+login+" made, password ")
+	password, rest, _ := strings.Cut(password, "\n")
+	if wantText(t, "grant-login", rest, "login "+login+" reads the tenant acme\n"); !ok || len(password) < 20 {
+		t.Fatalf("the password is %q", password)
+	}
+	c.stdin = strings.NewReader("sesame\n")
+	wantText(t, "grant-login", c.must("tenant", "grant-login", "default", other, "--create", "--password-stdin", "--admin-dsn", d.Admin).stdout, "login "+other+" made\nlogin "+other+" reads the tenant default\n")
+	refused("is one of the tenant acme; take that away first: mds tenant revoke-login acme "+login, exitFailed, "tenant", "grant-login", "default", login, "--admin-dsn", d.Owner)
+	wantText(t, "grant-login again", c.must("tenant", "grant-login", "acme", login, "--admin-dsn", d.Owner).stdout, "login "+login+" reads the tenant acme\n")
+	if out := c.must("tenant", "logins", "--admin-dsn", d.Owner).stdout; !strings.Contains(out, login) || strings.Count(out, "\n") != 3 {
+		t.Errorf("logins:\n%s", out)
+	}
+	_, host, _ := strings.Cut(d.Service, "@")
+	dsn := "postgres://" + login + ":" + password + "@" + host
+	otherDSN := "postgres://" + other + ":sesame@" + host
+	if got := pgtest.Ask(t, dsn, "SELECT DISTINCT symbol FROM mds.bars"); got != "ACME" {
+		t.Errorf("it reads %q", got)
+	}
+	if got := pgtest.Ask(t, otherDSN, "SELECT DISTINCT symbol FROM mds.bars"); got != "OTHER" {
+		t.Errorf("the other reads %q", got)
+	}
+	out := c.must("doctor", "--admin-dsn", d.Owner, "--login", dsn, "--login", otherDSN).stdout
+	if !strings.Contains(out, "attacks by "+login+", of the tenant acme\n  refused    reads another tenant's records through the views\n") || strings.Contains(out, "OPEN ") || !strings.Contains(out, "nothing is OPEN; 2 NOT TRIED\n") {
+		t.Errorf("doctor:\n%s", out)
+	}
+	if out := c.must("doctor").stdout; !strings.Contains(out, "nothing is OPEN; 12 NOT TRIED\n") {
+		t.Errorf("doctor without a login:\n%s", out)
+	}
+	pgtest.Exec(t, d.Admin, "GRANT USAGE ON SCHEMA mds_internal TO PUBLIC", "GRANT SELECT ON mds_internal.bar_facts_1m TO "+login)
+	broken := c.run("doctor", "--admin-dsn", d.Owner, "--login", dsn)
+	if broken.exit != exitFailed || broken.stderr != "mds: tenants are not kept apart\n" || !strings.Contains(broken.stdout, "  OPEN       reads the tables: SELECT 1 FROM mds_internal.bar_facts_1m LIMIT 1\n") {
+		t.Errorf("doctor of what is broken: exit %d\n%s%s", broken.exit, broken.stdout, broken.stderr)
+	}
+	if out := c.run("doctor", "--json"); out.exit != exitFailed || !strings.Contains(out.stdout, `"verdict": "OPEN"`) {
+		t.Errorf("doctor --json: exit %d\n%s", out.exit, out.stdout)
+	}
+	c.must("tenant", "revoke-login", "acme", login, "--admin-dsn", d.Owner)
+	pgtest.Exec(t, d.Admin, "GRANT SELECT ON ALL TABLES IN SCHEMA mds TO "+login, "GRANT USAGE ON SCHEMA mds TO "+login)
+	if got := pgtest.Ask(t, dsn, "SELECT count(*) FROM mds.bars"); got != "0" {
+		t.Errorf("revoked, it reads %s bars", got)
+	}
+	refused("the store's own login, which is trusted", exitFailed, "doctor", "--login", d.Service)
+	refused("say which PostgreSQL database", exitUsage, "doctor", "--dsn", "duckdb://"+t.TempDir())
 }

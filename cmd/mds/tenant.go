@@ -7,7 +7,10 @@ import (
 )
 
 func (a *app) tenantCommand() *cobra.Command {
-	return group("tenant", "Make and list tenants",
+	return group("tenant", "Make and list tenants, and let logins of PostgreSQL read them",
+		a.grantLoginCommand(),
+		a.revokeLoginCommand(),
+		a.loginsCommand(),
 		&cobra.Command{
 			Use:   "create NAME",
 			Short: "Make a tenant: a short name of lower-case letters, digits, '-' and '_'",

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -73,6 +71,9 @@ func Migrate(ctx context.Context, dsn string, cfg MigrateConfig) (applied []Migr
 			}
 		}
 	})
+	if err == nil {
+		err = grantNewViews(ctx, dsn)
+	}
 	err = wrap(ctx, "migrate", err)
 	var e *Error
 	if errors.As(err, &e) && e.Code == "42501" {
@@ -259,101 +260,3 @@ func makeSchemas(ctx context.Context, db *sql.DB) error {
 
 // lockForMigration has those who make schemas and give rights wait for each other.
 const lockForMigration = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('mds_internal', 7::bigint))"
-
-// GrantError reports rights that the owner may not give.
-type GrantError struct {
-	// SQL gives them, for an administrator to run in Database.
-	SQL, Database string
-	Err           error
-}
-
-func (e *GrantError) Error() string { return "grant: " + e.Err.Error() }
-
-func (e *GrantError) Unwrap() error { return e.Err }
-
-// GrantService gives the login of the service's DSN what the store needs of the database
-// of the owner's, and returns its name. It makes the login, with the password of the DSN,
-// where there is none. Where the owner may not, the error is a [*GrantError]. The owner
-// itself needs nothing.
-func GrantService(ctx context.Context, owner, dsn string) (login string, err error) {
-	config, err := connConfig(dsn)
-	if err != nil {
-		return "", err
-	}
-	return config.User, wrap(ctx, "grant", grant(ctx, owner, config))
-}
-
-func grant(ctx context.Context, owner string, service *pgx.ConnConfig) error {
-	config, err := connConfig(owner)
-	if err != nil {
-		return err
-	}
-	login := service.User
-	if service.Database != config.Database {
-		return &Error{Op: "grant", Class: Other, Err: fmt.Errorf("the service's DSN names the database %s, and the owner's %s", service.Database, config.Database), Hint: "name the same in both"}
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	text := ""
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('standard_conforming_strings', 'on', true)"); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, lockForMigration); err != nil {
-			return err
-		}
-		var there, owns, may bool
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
-			EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'mds_internal' AND r.rolname = $1),
-			(SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user)`, login).Scan(&there, &owns, &may)
-		if err != nil || owns {
-			return err
-		}
-		text = GrantSQL(config.Database, login)
-		create := ""
-		if !there {
-			create = "CREATE ROLE " + pgx.Identifier{login}.Sanitize() + " LOGIN"
-			text = create + "; -- and give it its password\n" + text // a password is not printed
-			if service.Password != "" {
-				// The server logs statements: it gets what it keeps of a password, not the password.
-				secret, err := scramSecret(service.Password)
-				if err != nil {
-					return err
-				}
-				create += " PASSWORD " + quoteText(secret)
-			}
-			if !may {
-				return &GrantError{Err: &Error{Op: "grant", Class: Denied, Code: "42501", Err: fmt.Errorf("the owner may not make the login %s", login)}}
-			}
-			create += ";\n"
-		}
-		_, err = tx.Exec(ctx, create+GrantSQL(config.Database, login))
-		return err
-	})
-	var server *pgconn.PgError
-	var denied *GrantError
-	if errors.As(err, &denied) {
-		err = denied.Err
-	}
-	if denied != nil || errors.As(err, &server) && server.Code == "42501" {
-		return &GrantError{SQL: text, Database: config.Database, Err: wrap(ctx, "grant", err)}
-	}
-	return err
-}
-
-// GrantSQL is what gives a login the rights of the store's service in a database: for an
-// administrator, where the owner may not.
-func GrantSQL(database, login string) string {
-	return fmt.Sprintf(`GRANT CONNECT, TEMPORARY ON DATABASE %[3]s TO %[1]s;
-GRANT USAGE ON SCHEMA mds, mds_internal TO %[1]s;
-GRANT SELECT ON ALL TABLES IN SCHEMA mds TO %[1]s;
-GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mds_internal TO %[1]s;
-REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.epoch, mds_internal.service_logins, mds_internal.tenant_logins FROM %[1]s;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA mds_internal TO %[1]s;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mds_internal TO %[1]s;
-INSERT INTO mds_internal.service_logins (login) VALUES (%[2]s) ON CONFLICT DO NOTHING;
-`, pgx.Identifier{login}.Sanitize(), quoteText(login), pgx.Identifier{database}.Sanitize())
-}

@@ -19,16 +19,20 @@ func (s *Store) Tenants(ctx context.Context) (tenants []mds.Tenant, err error) {
 	}
 	defer leave()
 	err = s.transaction(ctx, mds.Tenant{}, readAccess, func(w *work) error {
-		rows, err := w.Query(ctx, "SELECT id::text, slug FROM mds_internal.tenants ORDER BY slug")
-		if err != nil {
-			return err
-		}
-		tenants, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t mds.Tenant, err error) {
-			return t, row.Scan(&t.ID, &t.Slug)
-		})
+		tenants, err = allTenants(ctx, w)
 		return err
 	})
 	return tenants, wrap(ctx, "tenants", err)
+}
+
+func allTenants(ctx context.Context, q querier) ([]mds.Tenant, error) {
+	rows, err := q.Query(ctx, "SELECT id::text, slug FROM mds_internal.tenants ORDER BY slug")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t mds.Tenant, err error) {
+		return t, row.Scan(&t.ID, &t.Slug)
+	})
 }
 
 // Tenant finds a tenant by slug or UUID. The error wraps [mds.ErrUnknownTenant].

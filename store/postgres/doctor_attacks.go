@@ -1,0 +1,608 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/marketdatastore/mds"
+)
+
+// attackTimeout bounds a statement of an attack.
+const attackTimeout = "30s"
+
+// attack is a way to another tenant's records that has to be closed.
+type attack struct {
+	what string
+	// try returns what got through, and where that cannot be told why.
+	try func(*attacker, context.Context) (open []string, unclear string, err error)
+}
+
+func attacks() []attack {
+	return []attack{
+		{"reads another tenant's records through the views", (*attacker).readViews},
+		{"says that it is another tenant: SET app.tenant_id", (*attacker).setTenant},
+		{"says so within a query: set_config in a subquery", (*attacker).setWithin},
+		{"reads after a transaction that said so, as over a pooler", (*attacker).stale},
+		{"has a function of its own look at rows before the view's condition", (*attacker).leak},
+		{"reads the tables", (*attacker).readTables},
+		{"reads partitions and chunks", (*attacker).readParts},
+		{"copies: COPY TO, COPY FROM", (*attacker).copy},
+		{"writes to tables and views", (*attacker).write},
+		{"becomes another: SET ROLE, SET SESSION AUTHORIZATION", (*attacker).become},
+		{"calls the functions of the store", (*attacker).call},
+		{"reads statistics, sequences and what other sessions ask", (*attacker).statistics},
+	}
+}
+
+// victim is a record of another tenant.
+type victim struct {
+	view   sealedView
+	tenant mds.Tenant
+	where  string // condition on the record
+	// What the login's own tenant has under the same key: nothing most often.
+	own []string
+
+	// By the columns of series and of facts: an expression, which is the victim's only if
+	// it has the value.
+	marks []mark
+	// bound is a condition on facts that few records meet.
+	bound string
+}
+
+// mark is an expression and the value that it has of a victim.
+type mark struct{ expression, value string }
+
+// attacker is a login of a tenant.
+type attacker struct {
+	*doctor
+	login   *pgx.Conn
+	name    string
+	victims []victim
+	notices []string
+}
+
+// attack tries everything with a login.
+func (d *doctor) attack(ctx context.Context, dsn string) error {
+	a := &attacker{doctor: d}
+	conn, err := connectPlainly(ctx, dsn, func(text string) { a.notices = append(a.notices, text) })
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	a.login = conn
+	if err := conn.QueryRow(ctx, "SELECT session_user::text").Scan(&a.name); err != nil {
+		return err
+	}
+	own := mds.Tenant{}
+	for _, l := range d.logins {
+		if l.Login == a.name {
+			own = l.Tenant
+		}
+	}
+	owns, err := d.strings(ctx, "SELECT 'owner' FROM pg_namespace WHERE nspname = 'mds_internal' AND pg_get_userbyid(nspowner) = $1", a.name)
+	if err != nil {
+		return err
+	}
+	if own == (mds.Tenant{}) && (len(owns) > 0 || slices.Contains(d.services, a.name)) {
+		return &Error{Op: "doctor", Class: Other, Err: fmt.Errorf("%s is the store's own login, which is trusted", a.name), Hint: "give --login the DSN of a tenant's login"}
+	}
+	d.about = "attacks by " + a.name + ", of no tenant"
+	if own.Slug != "" {
+		d.about = "attacks by " + a.name + ", of the tenant " + own.Slug
+	}
+	if a.victims, err = d.findVictims(ctx, own); err != nil {
+		return err
+	}
+	for _, one := range attacks() {
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
+		open, unclear, err := one.try(a, ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", one.what, err)
+		}
+		if _, err := a.login.Exec(ctx, "ROLLBACK"); err != nil {
+			return err
+		}
+		switch {
+		case len(open) > 0:
+			d.judge(one.what, open, "")
+		case unclear != "":
+			d.add(one.what, VerdictNotTried, "%s", unclear)
+		default:
+			d.add(one.what, VerdictRefused, "")
+		}
+	}
+	return nil
+}
+
+// begin begins a transaction that sees what the examiner sees.
+func (a *attacker) begin(ctx context.Context) error {
+	_, err := a.login.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '"+a.snapshot+"'; SET LOCAL statement_timeout = '"+attackTimeout+"'; SET LOCAL lock_timeout = '50ms'").ReadAll()
+	return err
+}
+
+// run runs statements and takes back what they did. An error of the server is returned
+// as such, any other ends the examination.
+func (a *attacker) run(ctx context.Context, text string) (rows []string, refused *pgconn.PgError, err error) {
+	if _, err := a.login.PgConn().Exec(ctx, "SAVEPOINT attack").ReadAll(); err != nil {
+		return nil, nil, err
+	}
+	results, failed := a.login.PgConn().Exec(ctx, text).ReadAll()
+	if _, err := a.login.PgConn().Exec(ctx, "ROLLBACK TO attack").ReadAll(); err != nil {
+		return nil, nil, errors.Join(failed, err)
+	}
+	if failed != nil && !errors.As(failed, &refused) {
+		return nil, nil, failed
+	}
+	if len(results) > 0 {
+		for _, row := range results[len(results)-1].Rows {
+			rows = append(rows, string(row[0]))
+		}
+	}
+	return rows, refused, nil
+}
+
+// got runs statements that no login of a tenant may, and reports them where they went
+// through, or failed for another reason.
+func (a *attacker) got(ctx context.Context, texts []string) (open []string, unclear string, err error) {
+	for _, text := range texts {
+		_, refused, err := a.run(ctx, text)
+		if err != nil {
+			return nil, "", err
+		}
+		if refused != nil && refused.Code == "25006" {
+			unclear = "the server takes no writes"
+		} else if said := through(text, refused); said != "" {
+			open = append(open, said)
+		}
+	}
+	return open, unclear, nil
+}
+
+// through says what got through, "" where it was refused for lack of rights, or because
+// the thing is none that is written to.
+func through(text string, refused *pgconn.PgError) string {
+	switch {
+	case refused == nil:
+		return text
+	case refused.Code == "42501", refused.Code == "55000", refused.Code == "42809": // denied; no such object to write to
+		return ""
+	}
+	return fmt.Sprintf("%s (%s)", text, refused.Message)
+}
+
+// findVictims finds a record of another tenant in each view, of a series that the tenant
+// itself does not have where there is one. A view that cannot be read has none.
+func (d *doctor) findVictims(ctx context.Context, own mds.Tenant) (victims []victim, err error) {
+	for _, view := range d.views {
+		var best *victim
+		for _, tenant := range d.tenants {
+			if tenant == own || best != nil && len(best.marks) == 2 {
+				continue
+			}
+			var found *victim
+			if _, err := d.within(ctx, func() (err error) {
+				found, err = d.findVictim(ctx, view, tenant, own)
+				return err
+			}); err != nil {
+				return nil, err
+			}
+			if found != nil && (best == nil || len(found.marks) > len(best.marks)) {
+				best = found
+			}
+		}
+		if best != nil {
+			victims = append(victims, *best)
+		}
+	}
+	return victims, nil
+}
+
+// columnsOf are expressions for columns of a record, of its series v and its facts f, as
+// the views show them: a decimal lies in billionths in a table of series.
+func columnsOf(view sealedView, columns []string) (expressions []string) {
+	for _, c := range columns {
+		switch {
+		case !slices.Contains(view.identity, c):
+			expressions = append(expressions, "f."+quote(c))
+		case c == "strike":
+			expressions = append(expressions, "(v.strike * 0.000000001)::numeric(18,9)")
+		default:
+			expressions = append(expressions, "v."+quote(c))
+		}
+	}
+	return expressions
+}
+
+// conditions are SQL that makes the conditions by which columns are those of a record.
+func conditions(view sealedView, columns []string) string {
+	parts := make([]string, len(columns))
+	for i, expression := range columnsOf(view, columns) {
+		parts[i] = fmt.Sprintf("format('%%I = %%L', %s, %s::text)", quoteText(columns[i]), expression)
+	}
+	return "concat_ws(' AND ', " + strings.Join(parts, ", ") + ")"
+}
+
+// together is one text of expressions.
+func together(expressions []string) string {
+	return "concat_ws('|', " + each(expressions, "%s::text", ", ") + ")"
+}
+
+// viewed are columns of a view.
+func viewed(columns []string) []string {
+	out := make([]string, len(columns))
+	for i, c := range columns {
+		out[i] = "v." + quote(c)
+	}
+	return out
+}
+
+// findVictim finds a record of a tenant by the tables, since a view may be what is
+// broken.
+func (d *doctor) findVictim(ctx context.Context, view sealedView, tenant, own mds.Tenant) (*victim, error) {
+	v := &victim{view: view, tenant: tenant}
+	// The own tenant's series, to find one of the other's that it does not have.
+	const most = 100_000
+	series := together(columnsOf(view, view.identity))
+	if err := d.as(ctx, own); err != nil {
+		return nil, err
+	}
+	identities, err := d.strings(ctx, fmt.Sprintf("SELECT %s FROM %s v WHERE v.tenant_id = '%s' LIMIT %d", series, view.series, orNone(own), most))
+	if err != nil {
+		return nil, err
+	}
+	if err := d.as(ctx, tenant); err != nil {
+		return nil, err
+	}
+	marked := slices.Concat(view.keys, []string{"updated_at"})
+	bound := view.keys
+	if slices.Contains(view.identity, "timeframe") { // which has a table of its own
+		bound = append([]string{"timeframe"}, bound...)
+	}
+	record := together(columnsOf(view, view.keys))
+	ofSeries, ofFacts := mark{expression: together(viewed(view.identity))}, mark{expression: together(viewed(marked))}
+	key, found := "", false
+	for _, others := range [][]string{identities, nil} {
+		for _, facts := range view.facts {
+			rows, err := d.conn.Query(ctx, fmt.Sprintf(`SELECT %s, %s, %s, %s, %s FROM (SELECT * FROM %s v WHERE v.tenant_id = '%s' AND (%[3]s = ANY ($1)) IS NOT TRUE LIMIT 1000) v
+				CROSS JOIN LATERAL (SELECT * FROM %[8]s f WHERE f.series_id = v.id LIMIT 1) f LIMIT 1`,
+				conditions(view, slices.Concat(view.identity, view.keys)), conditions(view, bound), series, together(columnsOf(view, marked)), record, view.series, tenant.ID, facts), others)
+			if err != nil {
+				return nil, err
+			}
+			_, err = pgx.ForEachRow(rows, []any{&v.where, &v.bound, &ofSeries.value, &ofFacts.value, &key}, func() error {
+				found = true
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				break
+			}
+		}
+		if found {
+			break
+		}
+	}
+	if !found {
+		return nil, nil
+	}
+	if !slices.Contains(identities, ofSeries.value) && len(identities) < most {
+		v.marks = append(v.marks, ofSeries)
+	}
+	v.marks = append(v.marks, ofFacts)
+	// What the own tenant has under the key, by the tables too.
+	there := make([]string, len(view.facts))
+	for i, facts := range view.facts {
+		there[i] = fmt.Sprintf("SELECT FROM %s v JOIN %s f ON f.series_id = v.id WHERE v.tenant_id = '%s' AND %s = $1 AND %s = $2", view.series, facts, orNone(own), series, record)
+	}
+	if err := d.as(ctx, own); err != nil {
+		return nil, err
+	}
+	var has bool
+	if err := d.conn.QueryRow(ctx, "SELECT EXISTS ("+strings.Join(there, " UNION ALL ")+")", ofSeries.value, key).Scan(&has); err != nil || !has {
+		return v, err
+	}
+	v.own, err = d.strings(ctx, fmt.Sprintf("SELECT v::text FROM %s v WHERE %s LIMIT 1", view.name, v.where))
+	return v, err
+}
+
+// orNone is the id of a tenant, or one that is no tenant's.
+func orNone(tenant mds.Tenant) string {
+	return cmp.Or(tenant.ID, "00000000-0000-0000-0000-000000000000")
+}
+
+// as has the examiner look as a tenant.
+func (d *doctor) as(ctx context.Context, tenant mds.Tenant) error {
+	_, err := d.conn.Exec(ctx, "SELECT set_config('app.tenant_id', $1::text, true)", orNone(tenant))
+	return err
+}
+
+const nothingToSee = "no other tenant has records that could be seen"
+
+// seen reads the victims, after statements and with a condition, and tells of those that
+// are seen.
+func (a *attacker) seen(ctx context.Context, before func(victim) string, condition func(victim) string) (open []string, unclear string, err error) {
+	if len(a.victims) == 0 {
+		return nil, nothingToSee, nil
+	}
+	for _, v := range a.victims {
+		rows, refused, err := a.run(ctx, fmt.Sprintf("%sSELECT v::text FROM %s v WHERE %s%s", before(v), v.view.name, v.where, condition(v)))
+		switch {
+		case err != nil:
+			return nil, "", err
+		case refused != nil && refused.Code == "42501": // it may not even read the view
+		case refused != nil:
+			unclear = fmt.Sprintf("%s: %s", v.view.name, refused.Message)
+		case slices.ContainsFunc(rows, func(row string) bool { return !slices.Contains(v.own, row) }):
+			open = append(open, fmt.Sprintf("it sees a record of the tenant %s in %s", v.tenant.Slug, v.view.name))
+		}
+	}
+	return open, unclear, nil
+}
+
+func nothing(victim) string { return "" }
+
+func (a *attacker) readViews(ctx context.Context) ([]string, string, error) {
+	return a.seen(ctx, nothing, nothing)
+}
+
+func (a *attacker) setTenant(ctx context.Context) ([]string, string, error) {
+	return a.seen(ctx, func(v victim) string { return "SET LOCAL app.tenant_id = '" + v.tenant.ID + "'; " }, nothing)
+}
+
+func (a *attacker) setWithin(ctx context.Context) ([]string, string, error) {
+	return a.seen(ctx, nothing, func(v victim) string {
+		return " AND (SELECT set_config('app.tenant_id', '" + v.tenant.ID + "', true)) IS NOT NULL"
+	})
+}
+
+// stale says which tenant it is in a transaction of its own, and reads in the next.
+func (a *attacker) stale(ctx context.Context) (open []string, unclear string, err error) {
+	for _, v := range a.victims {
+		if _, err := a.login.PgConn().Exec(ctx, "ROLLBACK; BEGIN; SELECT set_config('app.tenant_id', '"+v.tenant.ID+"', true); COMMIT").ReadAll(); err != nil {
+			return nil, "", err
+		}
+		if err := a.begin(ctx); err != nil {
+			return nil, "", err
+		}
+		one := &attacker{doctor: a.doctor, login: a.login, victims: []victim{v}}
+		more, why, err := one.seen(ctx, nothing, nothing)
+		if err != nil {
+			return nil, "", err
+		}
+		open, unclear = append(open, more...), why
+	}
+	if len(a.victims) == 0 {
+		unclear = nothingToSee
+	}
+	return open, unclear, nil
+}
+
+// leak has a cheap function in WHERE tell what it is given, which the planner would call
+// before the view's condition if the view were no barrier, or where row-level security
+// were off. Several plans are tried.
+func (a *attacker) leak(ctx context.Context) (open []string, unclear string, err error) {
+	for _, v := range a.victims {
+		shown := false
+		for _, m := range v.marks {
+			function := "CREATE FUNCTION pg_temp.mds_leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $f$ BEGIN IF $1 = " + quoteText(m.value) + " THEN RAISE NOTICE 'mds leak'; END IF; RETURN true; END $f$; "
+			const notices, without = "SET LOCAL client_min_messages = notice; ", "SET LOCAL enable_material = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; "
+			for _, plan := range []string{notices, notices + without, notices + without + "SET LOCAL enable_nestloop = off; ", notices + without + "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = off; "} {
+				a.notices = nil
+				_, refused, err := a.run(ctx, fmt.Sprintf("%s%sSELECT count(*) FROM %s v WHERE %s AND pg_temp.mds_leak(%s)", function, plan, v.view.name, v.bound, m.expression))
+				switch {
+				case err != nil:
+					return nil, "", err
+				case refused != nil && strings.Contains(refused.Message, "temporary"):
+					return open, "it may make no function to try it with (" + refused.Message + ")", nil
+				case refused != nil && refused.Code != "42501":
+					unclear = refused.Message
+				}
+				shown = shown || slices.Contains(a.notices, "mds leak")
+			}
+		}
+		if shown {
+			open = append(open, fmt.Sprintf("a function was shown a record of the tenant %s in %s", v.tenant.Slug, v.view.name))
+		}
+	}
+	if len(a.victims) == 0 {
+		unclear = nothingToSee
+	}
+	return open, unclear, nil
+}
+
+// relations are tables by what picks them.
+func (a *attacker) relations(ctx context.Context, which string) ([]string, error) {
+	return a.strings(ctx, "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "+which+" ORDER BY 1")
+}
+
+const ofTheStore = "n.nspname = 'mds_internal' AND c.relkind IN ('r', 'p')"
+
+// each makes statements of tables.
+func statements(tables []string, formats ...string) (texts []string) {
+	for _, table := range tables {
+		for _, format := range formats {
+			texts = append(texts, fmt.Sprintf(format, table))
+		}
+	}
+	return texts
+}
+
+func (a *attacker) readTables(ctx context.Context) ([]string, string, error) {
+	tables, err := a.relations(ctx, ofTheStore)
+	if err != nil {
+		return nil, "", err
+	}
+	return a.got(ctx, statements(tables, "SELECT 1 FROM %s LIMIT 1"))
+}
+
+func (a *attacker) readParts(ctx context.Context) ([]string, string, error) {
+	tables, err := a.relations(ctx, "c.oid IN ("+parts+")")
+	if err != nil || len(tables) == 0 {
+		return nil, "there are none", err
+	}
+	return a.got(ctx, statements(tables, "SELECT 1 FROM %s LIMIT 1"))
+}
+
+func (a *attacker) copy(ctx context.Context) (open []string, unclear string, err error) {
+	tables, err := a.relations(ctx, ofTheStore+" OR c.oid IN ("+parts+") OR n.nspname = 'mds' AND c.relkind = 'v'")
+	if err != nil {
+		return nil, "", err
+	}
+	for _, table := range tables {
+		texts := []string{"COPY " + table + " FROM STDIN"}
+		if !strings.HasPrefix(table, "mds.") {
+			texts = append(texts, "COPY (SELECT * FROM "+table+" LIMIT 1) TO STDOUT")
+		}
+		for _, text := range texts {
+			if _, err := a.login.PgConn().Exec(ctx, "SAVEPOINT attack").ReadAll(); err != nil {
+				return nil, "", err
+			}
+			var failed error
+			if strings.HasSuffix(text, "STDIN") {
+				_, failed = a.login.PgConn().CopyFrom(ctx, strings.NewReader(""), text)
+			} else {
+				_, failed = a.login.PgConn().CopyTo(ctx, io.Discard, text)
+			}
+			if _, err := a.login.PgConn().Exec(ctx, "ROLLBACK TO attack").ReadAll(); err != nil {
+				return nil, "", errors.Join(failed, err)
+			}
+			var refused *pgconn.PgError
+			if failed != nil && !errors.As(failed, &refused) {
+				return nil, "", failed
+			}
+			if said := through(text, refused); said != "" {
+				open = append(open, said)
+			}
+		}
+	}
+	return open, "", nil
+}
+
+func (a *attacker) write(ctx context.Context) ([]string, string, error) {
+	tables, err := a.relations(ctx, ofTheStore+" OR c.oid IN ("+parts+") OR n.nspname = 'mds' AND c.relkind = 'v'")
+	if err != nil {
+		return nil, "", err
+	}
+	return a.got(ctx, statements(tables, "INSERT INTO %s DEFAULT VALUES", "DELETE FROM %s WHERE false", "TRUNCATE %s"))
+}
+
+func (a *attacker) become(ctx context.Context) ([]string, string, error) {
+	roles, err := a.strings(ctx, `SELECT quote_ident(rolname) FROM pg_roles WHERE rolname <> $1 AND (rolsuper OR rolbypassrls
+		OR oid = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') OR rolname IN (SELECT login FROM mds_internal.service_logins)
+		OR rolname IN (SELECT login FROM mds_internal.tenant_logins) OR rolname IN ('pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_execute_server_program')) ORDER BY 1`, a.name)
+	if err != nil {
+		return nil, "", err
+	}
+	texts := statements(roles, "SET ROLE %s", "SET SESSION AUTHORIZATION %s")
+	texts = append(texts, "COPY (SELECT 1) TO PROGRAM 'cat'", "SELECT pg_read_file('PG_VERSION')")
+	return a.got(ctx, texts)
+}
+
+func (a *attacker) call(ctx context.Context) ([]string, string, error) {
+	texts := []string{"SELECT mds_internal.current_tenant()", "CREATE TABLE mds_internal.mds_doctor (x int)", "CREATE VIEW mds.mds_doctor AS SELECT 1"}
+	for _, v := range a.victims {
+		texts = append(texts, "SELECT mds_internal.enter('"+v.tenant.ID+"', 'read', NULL)")
+	}
+	return a.got(ctx, texts)
+}
+
+func (a *attacker) statistics(ctx context.Context) (open []string, unclear string, err error) {
+	for what, text := range map[string]string{
+		"pg_stats has values of the tables":           "SELECT 'x' FROM pg_catalog.pg_stats WHERE schemaname = 'mds_internal' LIMIT 1",
+		"pg_sequences has where the ids of series go": "SELECT 'x' FROM pg_catalog.pg_sequences WHERE schemaname = 'mds_internal' AND last_value IS NOT NULL LIMIT 1",
+		"pg_stat_activity has what others ask":        "SELECT 'x' FROM pg_catalog.pg_stat_activity WHERE usename <> session_user AND query NOT IN ('', '<insufficient privilege>') LIMIT 1",
+	} {
+		rows, refused, err := a.run(ctx, text)
+		if err != nil {
+			return nil, "", err
+		}
+		if refused == nil && len(rows) > 0 {
+			open = append(open, what)
+		}
+	}
+	slices.Sort(open)
+	return open, "", nil
+}
+
+// service tries what the store's own login is bound by, and says what it is not.
+func (d *doctor) service(ctx context.Context, dsn string) error {
+	conn, err := connectPlainly(ctx, dsn, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var name string
+	var bound bool
+	if err := conn.QueryRow(ctx, "SELECT session_user::text, mds_internal.is_service() AND NOT mds_internal.is_owner()").Scan(&name, &bound); err != nil {
+		return err
+	}
+	d.about = "the service's login " + name
+	if !bound {
+		d.add("is bound by the policies", VerdictOpen, "it is the owner's or a superuser's: the store works for the default tenant only with it; %s", singleHint)
+		return nil
+	}
+	a := &attacker{doctor: d, login: conn}
+	for _, one := range []struct {
+		what   string
+		tenant mds.Tenant
+	}{
+		{"sees nothing in a transaction that names no tenant", mds.Tenant{}},
+		{"sees one tenant's series at a time", d.tenants[0]},
+	} {
+		set := ""
+		if one.tenant.ID != "" {
+			set = "SET LOCAL app.tenant_id = '" + one.tenant.ID + "'; "
+		} else { // what is left of the one before
+			for _, t := range d.tenants {
+				if _, err := conn.PgConn().Exec(ctx, "BEGIN; SELECT set_config('app.tenant_id', '"+t.ID+"', true); COMMIT").ReadAll(); err != nil {
+					return err
+				}
+			}
+		}
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
+		var open []string
+		for _, v := range d.views {
+			rows, refused, err := a.run(ctx, fmt.Sprintf("%sSELECT tenant_id::text FROM %s WHERE tenant_id <> '%s' LIMIT 1", set, v.series, orNone(one.tenant)))
+			if err != nil {
+				return err
+			}
+			if refused != nil {
+				open = append(open, refused.Message)
+			} else if len(rows) > 0 {
+				open = append(open, v.series)
+			}
+			if set != "" {
+				continue
+			}
+			if rows, _, err = a.run(ctx, fmt.Sprintf("SELECT 'x' FROM %s LIMIT 1", v.name)); err != nil {
+				return err
+			} else if len(rows) > 0 {
+				open = append(open, v.name)
+			}
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			d.add(one.what, VerdictRefused, "")
+		} else {
+			d.judge(one.what, open, "")
+		}
+	}
+	d.add("keeps the facts of tenants apart", VerdictTrusted, "it may read and write those of all, since COPY cannot be bound by policies: that each batch and query is of one tenant is kept by this program, which finds series under the policies, and not by the database")
+	return nil
+}

@@ -1,0 +1,275 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// catalogue checks what everybody may do.
+func (d *doctor) catalogue(ctx context.Context) error {
+	d.about = "catalogue"
+	for _, check := range []struct {
+		what, mend string
+		// query yields what is open, a line each.
+		query string
+	}{
+		{
+			"one owner has the schemas, and all that is in them", "ALTER … OWNER TO the owner of mds_internal",
+			`SELECT 'schema mds belongs to ' || pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = 'mds' AND n.nspowner <> (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal')
+			UNION ALL SELECT format('%s belongs to %s', c.oid::regclass, pg_get_userbyid(c.relowner)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+				WHERE n.nspname IN ('mds', 'mds_internal') AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relowner <> (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal')
+			UNION ALL SELECT format('%s belongs to %s', p.oid::regprocedure, pg_get_userbyid(p.proowner)) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+				WHERE n.nspname IN ('mds', 'mds_internal') AND p.proowner <> (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal')`,
+		}, {
+			"nobody but the owner makes things in the schemas, or uses mds_internal", "REVOKE it",
+			`SELECT format('%s has %s on schema %s', ` + grantee + `, a.privilege_type, n.nspname) FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+				WHERE n.nspname IN ('mds', 'mds_internal') AND NOT ` + ownsIt + ` AND (a.privilege_type = 'CREATE' OR n.nspname = 'mds_internal' AND NOT ` + servesIt + `)`,
+		}, {
+			"nobody but the service reads or writes the tables, or a column of them", "REVOKE ALL ON it",
+			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND NOT ` + ownsIt + ` AND NOT ` + servesIt + `
+			UNION ALL SELECT format('%s may %s %s of %s', ` + grantee + `, a.privilege_type, t.attname, c.oid::regclass) FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
+		}, {
+			"nor their partitions and chunks, wherever they lie", "REVOKE ALL ON it",
+			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.relnamespace <> 'mds_internal'::regnamespace AND c.oid IN (` + parts + `) AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
+		}, {
+			"the service does not change who sees what", "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON it",
+			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.oid = ANY (ARRAY['mds_internal.service_logins', 'mds_internal.tenant_logins']::regclass[]) AND NOT ` + ownsIt + ` AND a.privilege_type NOT IN ('SELECT', 'REFERENCES', 'TRIGGER')`,
+		}, {
+			"views are for reading", "REVOKE it",
+			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.relnamespace = 'mds'::regnamespace AND NOT ` + ownsIt + ` AND a.privilege_type <> 'SELECT'
+			UNION ALL SELECT format('%s may read %s, which is no view', ` + grantee + `, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.relnamespace = 'mds'::regnamespace AND c.relkind IN ('r', 'p', 'm', 'f') AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
+		}, {
+			"no default gives away tables that are made later", "ALTER DEFAULT PRIVILEGES … REVOKE it",
+			`SELECT format('%s will have %s on %s of %s', ` + grantee + `, a.privilege_type, CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' ELSE 'schemas' END, pg_get_userbyid(d.defaclrole))
+				FROM pg_default_acl d CROSS JOIN LATERAL aclexplode(d.defaclacl) a
+				WHERE d.defaclrole = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') AND d.defaclobjtype IN ('r', 'S', 'n')
+				AND (d.defaclnamespace = 0 OR d.defaclnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('mds', 'mds_internal'))) AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
+		}, {
+			"series and lists of logins have forced row-level security", "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+			`SELECT c.oid::regclass::text || CASE WHEN c.relrowsecurity THEN ' is not forced' ELSE ' is not enabled' END FROM pg_class c
+				WHERE ` + controlled + ` AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`,
+		}, {
+			"views are barriers, with their owner's rights", "ALTER VIEW … SET (security_barrier = true), RESET (security_invoker)",
+			`SELECT c.oid::regclass::text || ' has options ' || coalesce(array_to_string(c.reloptions, ', '), 'none') FROM pg_class c
+				WHERE c.relnamespace IN ('mds'::regnamespace, 'mds_internal'::regnamespace) AND c.relkind = 'v'
+				AND (NOT coalesce('security_barrier=true' = ANY (c.reloptions), false) OR coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false))`,
+		}, {
+			"nothing else shows the tables to others", "DROP it, or REVOKE ALL ON it",
+			`SELECT DISTINCT format('%s may %s %s, which reads them', ` + grantee + `, a.privilege_type, v.oid::regclass) FROM pg_class v CROSS JOIN LATERAL aclexplode(v.relacl) a
+				JOIN pg_rewrite w ON w.ev_class = v.oid JOIN pg_depend p ON p.classid = 'pg_rewrite'::regclass AND p.objid = w.oid AND p.refclassid = 'pg_class'::regclass
+				JOIN pg_class t ON t.oid = p.refobjid
+				WHERE v.relkind IN ('v', 'm') AND v.relnamespace NOT IN ('mds'::regnamespace, 'mds_internal'::regnamespace) AND (t.relnamespace = 'mds_internal'::regnamespace OR t.oid IN (` + parts + `))
+				AND a.grantee <> v.relowner AND NOT ` + servesIt,
+		}, {
+			"no function lends others the rights of the store", "DROP it, or REVOKE EXECUTE ON it FROM PUBLIC",
+			`SELECT format('%s runs as %s', p.oid::regprocedure, pg_get_userbyid(p.proowner)) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+				WHERE p.prosecdef AND (p.proowner = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') OR pg_get_userbyid(p.proowner) IN (SELECT login FROM mds_internal.service_logins))
+				AND NOT (n.nspname = 'mds_internal' AND p.proname IN ('is_service', 'current_tenant', 'new_epoch'))
+				AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner AND NOT ` + servesIt + `)`,
+		}, {
+			"no setting of a login, or of the database, says which tenant it is", "ALTER ROLE or DATABASE … RESET app.tenant_id",
+			`SELECT format('%s has %s', coalesce(nullif(s.setrole, 0)::regrole::text, 'the database'), c) FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) c
+				WHERE c LIKE 'app.tenant\_id=%' AND (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
+		},
+	} {
+		open, err := d.strings(ctx, check.query)
+		if err != nil {
+			return fmt.Errorf("%s: %w", check.what, err)
+		}
+		d.judge(check.what, open, check.mend)
+	}
+	for _, check := range []func(context.Context) error{d.policies, d.viewTexts, d.functions} {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Parts of the queries, in which a is a line of aclexplode and c a pg_class.
+const (
+	grantee  = "coalesce(nullif(a.grantee, 0)::regrole::text, 'PUBLIC')"
+	ownsIt   = "(a.grantee <> 0 AND (a.grantee = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') OR (SELECT rolsuper FROM pg_roles WHERE oid = a.grantee)))"
+	servesIt = "(a.grantee <> 0 AND pg_get_userbyid(a.grantee) IN (SELECT login FROM mds_internal.service_logins))"
+	// parts are the partitions and chunks of the tables.
+	parts = `WITH RECURSIVE part AS (
+		SELECT i.inhrelid AS id FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE p.relnamespace = 'mds_internal'::regnamespace
+		UNION SELECT i.inhrelid FROM pg_inherits i JOIN part ON part.id = i.inhparent)
+		SELECT id FROM part UNION SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'f', 'v')`
+	controlled = `c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p')
+		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins'))`
+)
+
+// wantedPolicies are the policies by table, of series by "", without spaces and brackets.
+var wantedPolicies = map[string]string{
+	"":               "of_tenant:tenant_id=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
+	"tenants":        "of_tenant:SELECTmds_internal.is_serviceASis_serviceORid=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
+	"service_logins": "of_login:login=SESSION_USERORSELECTmds_internal.is_ownerASis_owner",
+	"tenant_logins":  "of_login:login=SESSION_USERORSELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
+}
+
+// bare is an expression without spaces, brackets and casts of texts.
+func bare(expression string) string {
+	return strings.NewReplacer(" ", "", "(", "", ")", "", "\n", "", "::text", "").Replace(expression)
+}
+
+// policies checks that each table has its policy, and no other.
+func (d *doctor) policies(ctx context.Context) error {
+	const what = "the policies are the store's, and no others"
+	rows, err := d.conn.Query(ctx, `SELECT c.relname::text, coalesce(p.polname::text, ''), coalesce(pg_get_expr(p.polqual, p.polrelid), ''), p.polwithcheck IS NULL AND p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}'
+		FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid WHERE `+controlled+` ORDER BY 1, 2`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var open []string
+	for rows.Next() {
+		var table, name, using string
+		var plain *bool
+		if err := rows.Scan(&table, &name, &using, &plain); err != nil {
+			return err
+		}
+		want, ok := wantedPolicies[table]
+		if !ok {
+			want = wantedPolicies[""]
+		}
+		switch {
+		case name == "":
+			open = append(open, table+" has none")
+		case plain == nil || !*plain || name+":"+bare(using) != want:
+			open = append(open, fmt.Sprintf("%s has %s USING %s", table, name, using))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	d.judge(what, open, "DROP POLICY the other, or make it as CALL mds_internal.seal('TABLE') does")
+	return nil
+}
+
+// viewTexts checks that each view that reads facts asks for the tenant, and is no union,
+// which PostgreSQL flattens in spite of a barrier.
+func (d *doctor) viewTexts(ctx context.Context) error {
+	rows, err := d.conn.Query(ctx, `SELECT view::regclass::text, pg_get_viewdef(view), count(*)::int FROM (`+directReads+`) d
+		JOIN pg_class t ON t.oid = read AND t.relkind IN ('r', 'p') AND t.relname NOT LIKE '%\_series' GROUP BY view ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var open []string
+	for rows.Next() {
+		var name, text string
+		var facts int
+		if err := rows.Scan(&name, &text, &facts); err != nil {
+			return err
+		}
+		switch {
+		case !strings.Contains(bare(text), ".tenant_id=mds_internal.current_tenant"):
+			open = append(open, name+" does not")
+		case facts > 1 || strings.Contains(text, "UNION"):
+			open = append(open, name+" is a union of tables, which is no barrier: each has to be a view of its own")
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	d.judge("each view asks for the tenant of all that it reads", open, "make the view as the migrations do")
+	return nil
+}
+
+// functions checks that those who decide on the tenant are as the migrations make them.
+func (d *doctor) functions(ctx context.Context) error {
+	var sources strings.Builder
+	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		text, err := migrationFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		sources.Write(text)
+	}
+	rows, err := d.conn.Query(ctx, `SELECT p.proname::text, p.prosrc, p.prosecdef, coalesce(p.proconfig::text, '') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+		WHERE n.nspname = 'mds_internal' AND p.proname IN ('current_tenant', 'is_service', 'is_owner') ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var open, found []string
+	for rows.Next() {
+		var name, source, config string
+		var definer bool
+		if err := rows.Scan(&name, &source, &definer, &config); err != nil {
+			return err
+		}
+		found = append(found, name)
+		switch {
+		case !strings.Contains(sources.String(), source):
+			open = append(open, name+" does something else")
+		case config != `{"search_path=pg_catalog, pg_temp"}`:
+			open = append(open, name+" has the settings "+config)
+		case definer != (name != "is_owner"):
+			open = append(open, name+" runs with other rights")
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if !slices.Equal(found, []string{"current_tenant", "is_owner", "is_service"}) {
+		open = append(open, "there are "+strings.Join(found, ", "))
+	}
+	d.judge("the functions that tell the tenant are the store's, with a search path of their own", open, "make them as the migrations do")
+	return nil
+}
+
+// roles checks the logins.
+func (d *doctor) roles(ctx context.Context) error {
+	d.about = "logins"
+	reasons := func(logins []string) (open []string, err error) {
+		for _, login := range logins {
+			why, err := d.strings(ctx, powers, login)
+			if err != nil {
+				return nil, err
+			}
+			if len(why) > 0 && why[0] != "" {
+				open = append(open, login+" "+why[0])
+			}
+		}
+		return open, nil
+	}
+	open, err := reasons(d.services)
+	if err != nil {
+		return err
+	}
+	d.judge("the service's logins are bound by the policies", open, "take that from them")
+	var names, both, missing []string
+	for _, l := range d.logins {
+		names = append(names, l.Login)
+		if slices.Contains(d.services, l.Login) {
+			both = append(both, l.Login)
+		}
+		if there, err := d.strings(ctx, "SELECT rolname::text FROM pg_roles WHERE rolname = $1", l.Login); err != nil {
+			return err
+		} else if len(there) == 0 {
+			missing = append(missing, fmt.Sprintf("%s of the tenant %s", l.Login, l.Tenant.Slug))
+		}
+	}
+	if open, err = reasons(names); err != nil {
+		return err
+	}
+	d.judge("tenants' logins have no way around the views", open, "take that from them, or mds tenant revoke-login")
+	d.judge("no login is both the service's and a tenant's", both, "give the tenant another")
+	d.judge("each tenant's login is there", missing, "whoever makes a login of the name reads the tenant: mds tenant revoke-login")
+	return nil
+}

@@ -1,0 +1,247 @@
+package postgres_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
+)
+
+// apart is a database of two tenants that have the same and other series, each with a
+// login.
+type apart struct {
+	pgtest.Database
+	acme, rival           mds.Tenant
+	acmeLogin, rivalLogin string // DSNs
+}
+
+// twoTenants makes one whose logins have names of their own, since logins are the
+// cluster's.
+func twoTenants(t testing.TB) apart {
+	t.Helper()
+	d := apart{Database: migrated(t)}
+	s := open(t, d.Service, store.Config{})
+	var err error
+	if d.acme, err = s.CreateTenant(ctx, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if d.rival, err = s.CreateTenant(ctx, "rival"); err != nil {
+		t.Fatal(err)
+	}
+	for tenant, price := range map[mds.Tenant]float64{d.acme: 1, d.rival: 2} {
+		fill(t, s, tenant, price)
+	}
+	d.acmeLogin, d.rivalLogin = d.As(t, d.Name+"_acme"), d.As(t, d.Name+"_rival")
+	for login, tenant := range map[string]mds.Tenant{d.Name + "_acme": d.acme, d.Name + "_rival": d.rival} {
+		if made, err := postgres.GrantLogin(ctx, d.Owner, tenant, login, postgres.LoginConfig{}); err != nil || made {
+			t.Fatal(made, err)
+		}
+	}
+	return d
+}
+
+// fill writes records of each kind: of series that every tenant has, and of some that it
+// has alone.
+func fill(t testing.TB, s *store.Store, tenant mds.Tenant, price float64) {
+	t.Helper()
+	at := time.Date(2024, 3, 5, 9, 0, 0, 0, time.UTC)
+	must := func(_ mds.Receipt, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := strings.ToUpper(tenant.Slug)
+	for _, symbol := range []string{"BOTH", own} {
+		must(store.Bars(s).WriteBatch(ctx, tenant, []mds.Bar{{Vendor: "v", Symbol: symbol, Timeframe: mds.Minute, TS: at, Close: price}}))
+		must(store.Options(s).WriteBatch(ctx, tenant, []mds.OptionSnap{{Vendor: "v", Symbol: symbol, Expiry: mds.Date{Year: 2024, Month: 6, Day: 21}, OptionType: mds.Call, Strike: 4_500_000_000, TS: at, Bid: mds.Some(price)}}))
+		must(store.Fundamentals(s).WriteBatch(ctx, tenant, []mds.Fundamentals{{Vendor: "v", Symbol: symbol, Period: "FY", AsOf: mds.Date{Year: 2023, Month: 12, Day: 31}, FiledAt: at, Revenue: mds.Some(price)}}))
+	}
+	must(store.News(s).WriteBatch(ctx, tenant, []mds.News{{Vendor: "v", ID: own, Title: own + " rises", PublishedAt: at, Symbols: []string{own}}}))
+}
+
+// examine returns what the doctor says, by what it looked at.
+func examine(t testing.TB, cfg postgres.DoctorConfig) map[string]postgres.Finding {
+	t.Helper()
+	findings, err := postgres.Doctor(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := make(map[string]postgres.Finding, len(findings))
+	for _, f := range findings {
+		by[f.What] = f
+	}
+	return by
+}
+
+// What the doctor looks at, as in its findings.
+const (
+	findOwner      = "one owner has the schemas, and all that is in them"
+	findSchemas    = "nobody but the owner makes things in the schemas, or uses mds_internal"
+	findTables     = "nobody but the service reads or writes the tables, or a column of them"
+	findParts      = "nor their partitions and chunks, wherever they lie"
+	findLists      = "the service does not change who sees what"
+	findViewsRead  = "views are for reading"
+	findDefaults   = "no default gives away tables that are made later"
+	findForced     = "series and lists of logins have forced row-level security"
+	findBarriers   = "views are barriers, with their owner's rights"
+	findOthers     = "nothing else shows the tables to others"
+	findLent       = "no function lends others the rights of the store"
+	findSettings   = "no setting of a login, or of the database, says which tenant it is"
+	findPolicies   = "the policies are the store's, and no others"
+	findTexts      = "each view asks for the tenant of all that it reads"
+	findFunctions  = "the functions that tell the tenant are the store's, with a search path of their own"
+	findServices   = "the service's logins are bound by the policies"
+	findLogins     = "tenants' logins have no way around the views"
+	findBoth       = "no login is both the service's and a tenant's"
+	findMissing    = "each tenant's login is there"
+	findUnset      = "sees nothing in a transaction that names no tenant"
+	findOneTenant  = "sees one tenant's series at a time"
+	findBound      = "is bound by the policies"
+	tryViews       = "reads another tenant's records through the views"
+	trySet         = "says that it is another tenant: SET app.tenant_id"
+	trySetWithin   = "says so within a query: set_config in a subquery"
+	tryStale       = "reads after a transaction that said so, as over a pooler"
+	tryLeak        = "has a function of its own look at rows before the view's condition"
+	tryTables      = "reads the tables"
+	tryParts       = "reads partitions and chunks"
+	tryCopy        = "copies: COPY TO, COPY FROM"
+	tryWrite       = "writes to tables and views"
+	tryBecome      = "becomes another: SET ROLE, SET SESSION AUTHORIZATION"
+	tryCall        = "calls the functions of the store"
+	tryStatistics  = "reads statistics, sequences and what other sessions ask"
+	findServiceHas = "keeps the facts of tenants apart"
+)
+
+// TestDoctorFindsNothing has a database as the migrations and grants make it: nothing is
+// open, and every attack is refused; without a login none is tried.
+func TestDoctorFindsNothing(t *testing.T) {
+	d := twoTenants(t)
+	before := pgtest.Ask(t, d.Admin, everything)
+	found := examine(t, postgres.DoctorConfig{Owner: d.Owner, Service: d.Service, Logins: []string{d.acmeLogin, d.rivalLogin}})
+	for what, f := range found {
+		switch {
+		case f.Verdict == postgres.VerdictOpen, f.Verdict == postgres.VerdictNotTried && what != tryParts:
+			t.Errorf("%s: %s: %s", what, f.Verdict, f.Detail)
+		}
+	}
+	for _, what := range []string{tryViews, trySet, trySetWithin, tryStale, tryLeak, tryTables, tryCopy, tryWrite, tryBecome, tryCall, tryStatistics, findUnset} {
+		if found[what].Verdict != postgres.VerdictRefused {
+			t.Errorf("%s: %+v", what, found[what])
+		}
+	}
+	if found[findServiceHas].Verdict != postgres.VerdictTrusted {
+		t.Errorf("the service: %+v", found[findServiceHas])
+	}
+	if after := pgtest.Ask(t, d.Admin, everything); after != before {
+		t.Errorf("before it was\n%s\nafterwards\n%s", before, after)
+	}
+	// The service sees as much as is needed.
+	for what, f := range examine(t, postgres.DoctorConfig{Service: d.Service}) {
+		if f.Verdict == postgres.VerdictOpen || strings.HasPrefix(f.About, "attacks") && f.Verdict != postgres.VerdictNotTried {
+			t.Errorf("by the service, without a login: %s: %s: %s", what, f.Verdict, f.Detail)
+		}
+	}
+	for what, f := range examine(t, postgres.DoctorConfig{Service: d.Service, Logins: []string{d.acmeLogin}}) {
+		if f.Verdict == postgres.VerdictOpen || f.Verdict == postgres.VerdictNotTried && what != tryParts {
+			t.Errorf("by the service: %s: %s: %s", what, f.Verdict, f.Detail)
+		}
+	}
+}
+
+// everything is a query for what a database is, but for its counters.
+const everything = `SELECT (SELECT string_agg(c.oid || ' ' || c.relname || ' ' || coalesce(c.relacl::text, ''), E'\n' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace IN ('mds'::regnamespace, 'mds_internal'::regnamespace, 'public'::regnamespace)),
+	(SELECT string_agg(p.proname, ' ' ORDER BY p.oid) FROM pg_proc p WHERE p.oid > 16384), (SELECT count(*) FROM mds_internal.bar_series), (SELECT count(*) FROM mds_internal.bar_facts_1m)`
+
+// unionOfTables is a view of bars whose barrier PostgreSQL flattens.
+const unionOfTables = `SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+	FROM mds_internal.bar_facts_1m f JOIN mds_internal.bar_series s ON s.id = f.series_id WHERE s.timeframe = '1m' AND s.tenant_id = mds_internal.current_tenant()
+	UNION ALL SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
+	FROM mds_internal.bar_facts_1h f JOIN mds_internal.bar_series s ON s.id = f.series_id WHERE s.timeframe = '1h' AND s.tenant_id = mds_internal.current_tenant()`
+
+// TestDoctorFinds breaks the isolation in one way at a time: the doctor says OPEN of
+// what is broken, with who and what. ACME is the login of a tenant, RIVALS that of
+// another, VIEW the text of a view that asks for no tenant.
+func TestDoctorFinds(t *testing.T) {
+	for _, c := range []struct {
+		name, breaks string   // run by a superuser
+		finds        []string // which have to be open
+		detail       string   // of the first
+		// with are the DSNs that it examines with, where they are others than of the owner,
+		// the service and a login of a tenant.
+		with func(apart) postgres.DoctorConfig
+	}{
+		{name: "a table of another", breaks: "CREATE TABLE mds_internal.x (); ALTER TABLE mds_internal.x OWNER TO ACME", finds: []string{findOwner}, detail: "mds_internal.x belongs to ACME"},
+		{name: "a view of another", breaks: "ALTER VIEW mds.news OWNER TO ACME", finds: []string{findOwner}, detail: "mds.news belongs to ACME"},
+		{name: "a function of another", breaks: "ALTER PROCEDURE mds_internal.seal OWNER TO ACME", finds: []string{findOwner}, detail: "belongs to ACME"},
+		{name: "making things in mds", breaks: "GRANT CREATE ON SCHEMA mds TO ACME", finds: []string{findSchemas, tryCall}, detail: "ACME has CREATE on schema mds"},
+		{name: "using mds_internal", breaks: "GRANT USAGE ON SCHEMA mds_internal TO PUBLIC", finds: []string{findSchemas, tryCall}, detail: "PUBLIC has USAGE on schema mds_internal"},
+		{name: "reading a table", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT ON mds_internal.bar_facts_1m TO ACME", finds: []string{findTables, tryTables, tryCopy}, detail: "ACME may SELECT mds_internal.bar_facts_1m"},
+		{name: "reading a column", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT (close) ON mds_internal.bar_facts_1m TO ACME; ANALYZE mds_internal.bar_facts_1m", finds: []string{findTables}, detail: "ACME may SELECT close of mds_internal.bar_facts_1m"},
+		{name: "statistics of a column", breaks: "GRANT SELECT (close) ON mds_internal.bar_facts_1m TO ACME; ANALYZE mds_internal.bar_facts_1m", finds: []string{tryStatistics}, detail: "pg_stats has values"},
+		{name: "writing a table", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT INSERT ON mds_internal.bar_facts_1m TO ACME", finds: []string{tryWrite, tryCopy, findTables}, detail: "INSERT INTO mds_internal.bar_facts_1m"},
+		{name: "removing", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT TRUNCATE ON mds_internal.tenants TO ACME", finds: []string{tryWrite, findTables}, detail: "TRUNCATE mds_internal.tenants"},
+		{name: "a sequence", breaks: "GRANT SELECT ON SEQUENCE mds_internal.bar_series_id_seq TO ACME", finds: []string{tryStatistics, findTables}, detail: "pg_sequences has where the ids of series go"},
+		{name: "a partition", breaks: "CREATE TABLE public.old_bars () INHERITS (mds_internal.bar_facts_1m); GRANT USAGE ON SCHEMA public TO PUBLIC; GRANT SELECT ON public.old_bars TO PUBLIC", finds: []string{findParts, tryParts, tryCopy}, detail: "PUBLIC may SELECT public.old_bars"},
+		{name: "the list of logins", breaks: "GRANT INSERT ON mds_internal.tenant_logins TO service", finds: []string{findLists}, detail: "service may INSERT mds_internal.tenant_logins"},
+		{name: "writing a view", breaks: "GRANT DELETE ON mds.bars TO ACME", finds: []string{findViewsRead}, detail: "ACME may DELETE mds.bars"},
+		{name: "a table among the views", breaks: "CREATE TABLE mds.x (); ALTER TABLE mds.x OWNER TO mds; GRANT SELECT ON mds.x TO PUBLIC", finds: []string{findViewsRead}, detail: "PUBLIC may read mds.x, which is no view"},
+		{name: "defaults", breaks: "ALTER DEFAULT PRIVILEGES FOR ROLE mds IN SCHEMA mds_internal GRANT SELECT ON TABLES TO PUBLIC", finds: []string{findDefaults}, detail: "PUBLIC will have SELECT on tables of mds"},
+		{name: "no force", breaks: "ALTER TABLE mds_internal.bar_series NO FORCE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.bar_series is not forced"},
+		{name: "no policies", breaks: "ALTER TABLE mds_internal.news_item_series DISABLE ROW LEVEL SECURITY", finds: []string{findForced, findUnset}, detail: "mds_internal.news_item_series is not enabled"},
+		{name: "no barrier", breaks: "ALTER VIEW mds_internal.sealed_bars_1m RESET (security_barrier)", finds: []string{findBarriers, tryLeak}, detail: "mds_internal.sealed_bars_1m has options none"},
+		{name: "a union of tables", breaks: "CREATE OR REPLACE VIEW mds.bars WITH (security_barrier) AS " + unionOfTables, finds: []string{findTexts, tryLeak}, detail: "mds.bars is a union of tables"},
+		{name: "no barrier, of kinds with keys", breaks: "ALTER VIEW mds.news SET (security_barrier = false)", finds: []string{tryLeak, findBarriers}, detail: "a function was shown a record of the tenant rival in mds.news"},
+		{name: "the invoker's rights", breaks: "ALTER VIEW mds.bars SET (security_invoker = on)", finds: []string{findBarriers}, detail: "security_invoker=on"},
+		{name: "a view beside", breaks: "CREATE VIEW public.all_bars AS SELECT * FROM mds_internal.bar_facts_1m; GRANT SELECT ON public.all_bars TO PUBLIC", finds: []string{findOthers}, detail: "PUBLIC may SELECT public.all_bars"},
+		{name: "a function that lends", breaks: "CREATE FUNCTION public.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM mds_internal.bar_facts_1m'; ALTER FUNCTION public.peek() OWNER TO mds", finds: []string{findLent}, detail: "public.peek() runs as mds"},
+		{name: "a tenant by setting", breaks: "ALTER ROLE service IN DATABASE DATABASE SET app.tenant_id = 'RIVAL-ID'", finds: []string{findSettings, findUnset}, detail: "service has app.tenant_id="},
+		{name: "a policy for all", breaks: "CREATE POLICY all_of_it ON mds_internal.bar_series USING (true)", finds: []string{findPolicies, findUnset, findOneTenant}, detail: "bar_series has all_of_it USING true"},
+		{name: "no policy", breaks: "DROP POLICY of_tenant ON mds_internal.option_series", finds: []string{findPolicies}, detail: "option_series has none"},
+		{name: "another policy", breaks: "ALTER POLICY of_login ON mds_internal.tenant_logins USING (true)", finds: []string{findPolicies}, detail: "tenant_logins has of_login USING true"},
+		{name: "a view without a tenant", breaks: "CREATE OR REPLACE VIEW mds.news WITH (security_barrier) AS VIEW; ALTER TABLE mds_internal.news_item_series DISABLE ROW LEVEL SECURITY", finds: []string{findTexts, tryViews}, detail: "mds.news does not"},
+		{name: "the function that tells the tenant", breaks: "CREATE OR REPLACE FUNCTION mds_internal.current_tenant() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT nullif(current_setting('app.tenant_id', true), '')::uuid $$", finds: []string{findFunctions, trySet, trySetWithin}, detail: "current_tenant does something else"},
+		{name: "a setting that stays", breaks: "CREATE OR REPLACE FUNCTION mds_internal.current_tenant() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT CASE WHEN current_setting('app.tenant_id', true) = '' THEN 'RIVAL-ID'::uuid WHEN mds_internal.is_owner() THEN current_setting('app.tenant_id', true)::uuid END $$", finds: []string{tryStale}, detail: "it sees a record of the tenant rival"},
+		{name: "its search path", breaks: "ALTER FUNCTION mds_internal.is_service() SET search_path = public", finds: []string{findFunctions}, detail: "is_service has the settings"},
+		{name: "its rights", breaks: "ALTER FUNCTION mds_internal.current_tenant() SECURITY INVOKER", finds: []string{findFunctions}, detail: "current_tenant runs with other rights"},
+		{name: "a service that bypasses", breaks: "INSERT INTO mds_internal.service_logins VALUES ('ACME-bypass'); CREATE ROLE ACME_BYPASS LOGIN BYPASSRLS; UPDATE mds_internal.service_logins SET login = lower('ACME_BYPASS') WHERE login = 'ACME-bypass'", finds: []string{findServices}, detail: "has BYPASSRLS"},
+		{name: "a service that is the owner", breaks: "INSERT INTO mds_internal.service_logins VALUES ('NAME_other'); CREATE ROLE NAME_other LOGIN; GRANT mds TO NAME_other", finds: []string{findServices}, detail: "may become mds"},
+		{name: "a tenant that becomes the service", breaks: "GRANT service TO ACME", finds: []string{findLogins, tryBecome}, detail: "ACME may become service"},
+		{name: "a tenant that becomes another", breaks: "GRANT RIVALS TO ACME", finds: []string{tryBecome, findLogins}, detail: "SET ROLE RIVALS"},
+		{name: "a tenant that reads all", breaks: "GRANT pg_read_all_data TO ACME", finds: []string{findLogins, tryTables, tryBecome}, detail: "ACME may become pg_read_all_data"},
+		{name: "a tenant that makes roles", breaks: "ALTER ROLE ACME CREATEROLE", finds: []string{findLogins}, detail: "ACME has CREATEROLE"},
+		{name: "a tenant that replicates", breaks: "ALTER ROLE ACME REPLICATION", finds: []string{findLogins}, detail: "ACME has REPLICATION"},
+		{name: "a tenant that is a superuser", breaks: "ALTER ROLE ACME SUPERUSER", finds: []string{findLogins, tryTables, tryWrite, tryCopy, tryBecome, tryCall}, detail: "ACME is a superuser"},
+		{name: "a tenant that sees what is asked", breaks: "GRANT pg_read_all_stats TO ACME", finds: []string{tryStatistics, findLogins}, detail: "pg_stat_activity has what others ask"},
+		{name: "a login of both", breaks: "INSERT INTO mds_internal.service_logins VALUES ('ACME')", finds: []string{findBoth, trySet, trySetWithin}, detail: "ACME"},
+		{name: "a login that is gone", breaks: "INSERT INTO mds_internal.tenant_logins VALUES ('gone', 'RIVAL-ID')", finds: []string{findMissing}, detail: "gone of the tenant rival"},
+		{name: "a service that is none", finds: []string{findBound}, detail: "the store works for the default tenant only", with: func(d apart) postgres.DoctorConfig {
+			return postgres.DoctorConfig{Owner: d.Owner, Service: d.Owner}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := twoTenants(t)
+			viewless := "SELECT s.vendor, f.id, f.published_at, f.title, f.symbols, f.url, f.summary, f.sentiment_score, f.updated_at FROM mds_internal.news_item_facts f JOIN mds_internal.news_item_series s ON s.id = f.series_id"
+			named := strings.NewReplacer("ACME", d.Name+"_acme", "RIVALS", d.Name+"_rival", "RIVAL-ID", d.rival.ID, "IN DATABASE DATABASE", "IN DATABASE "+d.Name, "VIEW;", viewless+";", "NAME", d.Name)
+			if c.breaks != "" {
+				pgtest.Exec(t, d.Admin, named.Replace(c.breaks))
+			}
+			cfg := postgres.DoctorConfig{Owner: d.Owner, Service: d.Service, Logins: []string{d.acmeLogin}}
+			if c.with != nil {
+				cfg = c.with(d)
+			}
+			found := examine(t, cfg)
+			for i, what := range c.finds {
+				f, ok := found[what]
+				if !ok || f.Verdict != postgres.VerdictOpen || i == 0 && !strings.Contains(f.Detail, named.Replace(c.detail)) {
+					t.Errorf("%s: %s %s", what, f.Verdict, f.Detail)
+				}
+			}
+		})
+	}
+}
