@@ -54,6 +54,11 @@ contend: deps ## have ten connections to PostgreSQL in each other's way for CONT
 	@scripts/deps-test
 	@CGO_ENABLED=1 $(GO) test ./store/postgres -run '^TestContention$$' -count=1 -v -contend $(or $(CONTEND),1m) | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
 
+.PHONY: apart
+apart: deps ## have clients of two tenants hammer the same series for APART (default 1m), directly and through PgBouncer
+	@scripts/deps-test
+	@CGO_ENABLED=1 $(GO) test ./store/postgres -run '^TestTenantsStayApart$$' -count=1 -v -apart $(or $(APART),1m) | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
+
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
 	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod; do \

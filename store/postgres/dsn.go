@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,8 +29,7 @@ func poolConfig(dsn string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, dsnError(dsn, err)
 	}
-	everyConnection(&config.ConnConfig.Config)
-	return config, nil
+	return config, everyConnection(&config.ConnConfig.Config)
 }
 
 func connConfig(dsn string) (*pgx.ConnConfig, error) {
@@ -39,15 +40,43 @@ func connConfig(dsn string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, dsnError(dsn, err)
 	}
-	everyConnection(&config.Config)
-	return config, nil
+	return config, everyConnection(&config.Config)
 }
 
-func everyConnection(config *pgconn.Config) {
+func everyConnection(config *pgconn.Config) error {
+	if text, ok := config.RuntimeParams[poolerParameter]; ok {
+		if _, err := strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%w: %s=%s: write true or false", ErrDSN, poolerParameter, text)
+		}
+	}
+	delete(config.RuntimeParams, poolerParameter)    // the server has no such setting
 	config.RuntimeParams["client_encoding"] = "UTF8" // what is written, whatever the login has
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	return nil
+}
+
+// poolerParameter is a parameter of DSNs that says whether there is a PgBouncer in
+// transaction mode, or its like, before the server. The store works over one whether it
+// is said or not; what needs a session of its own is refused.
+const poolerParameter = "pgbouncer"
+
+// pooled tells whether a connection is lent for a transaction, as its DSN says, or else
+// as the number of the server's process tells, which a pooler makes up.
+func pooled(ctx context.Context, dsn string, conn *pgconn.PgConn) (bool, error) {
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return false, dsnError(dsn, err)
+	}
+	if said, err := strconv.ParseBool(config.RuntimeParams[poolerParameter]); err == nil {
+		return said, nil
+	}
+	results, err := conn.Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
+	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 {
+		return false, err
+	}
+	return string(results[0].Rows[0][0]) != strconv.FormatUint(uint64(conn.PID()), 10), nil
 }
 
 // credentials are what stands between the scheme and the host.

@@ -83,7 +83,7 @@ func wrap(ctx context.Context, op string, err error) error {
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
 		e := &Error{Op: op, Code: server.Code, Err: message{fmt.Sprintf("%s (SQLSTATE %s)", strings.Join(strings.Fields(server.Message), " "), server.Code), err}}
-		e.Class, e.Hint = classify(server.Code)
+		e.Class, e.Hint = classify(poolersCode(server))
 		if strings.Contains(server.Message, "during recovery") {
 			e.Class, e.Hint = classify("25006")
 		}
@@ -110,6 +110,27 @@ func wrap(ctx context.Context, op string, err error) error {
 	}
 	return &Error{Op: op, Class: Other, Err: err}
 }
+
+// poolersCode is the code of an error; PgBouncer gives its own one for all.
+func poolersCode(err *pgconn.PgError) string {
+	if err.Code != "08P01" {
+		return err.Code
+	}
+	for text, code := range map[string]string{
+		"authentication failed": "28P01", "no such user": "28P01", "password": "28P01",
+		"no such database": "3D000", "does not exist": "3D000",
+		"no more connections":           "53300",
+		"unsupported startup parameter": unsupportedParameter,
+	} {
+		if strings.Contains(err.Message, text) {
+			return code
+		}
+	}
+	return err.Code
+}
+
+// unsupportedParameter stands for a parameter that a pooler does not hand on.
+const unsupportedParameter = "pooler"
 
 // cause is why a connection failed, in a few words.
 func cause(err error) string {
@@ -145,6 +166,8 @@ func classify(code string) (Class, string) {
 		return Conflict, ""
 	case "28P01", "28000":
 		return Denied, "check the login and its password in the DSN; mds migrate with the owner's DSN makes a login that is not there"
+	case unsupportedParameter:
+		return Other, "leave it out of the DSN: the pooler hands no such setting on (ignore_startup_parameters)"
 	case "3D000":
 		return Other, "make the database, or name another in the DSN"
 	case "42501":

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -184,12 +185,10 @@ func withProvider(ctx context.Context, dsn string, cfg MigrateConfig, fn func(co
 	if err != nil {
 		return err
 	}
-	// Names are found in the system's schema, whatever others have put into public.
-	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
 	if config.ValidateConnect == nil {
 		config.ValidateConnect = noStandby
 	}
-	db := stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(ownSession(dsn)))
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var all fs.FS
 	if all, err = fs.Sub(migrationFiles, "migrations"); err != nil {
@@ -220,6 +219,23 @@ func withProvider(ctx context.Context, dsn string, cfg MigrateConfig, fn func(co
 		return err
 	}
 	return fn(ctx, provider, db)
+}
+
+// ownSession refuses connections that are lent for a transaction: the lock that migrations
+// hold is the session's. Names are found in the system's schema, whatever others have put
+// into public.
+func ownSession(dsn string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		lent, err := pooled(ctx, dsn, conn.PgConn())
+		if err != nil {
+			return err
+		}
+		if lent {
+			return &Error{Op: "migrate", Class: Other, Err: errors.New("the DSN goes to a pooler, which may lend a connection for a transaction, and a migration needs its own"), Hint: "name the server itself in the owner's DSN, or say ?pgbouncer=false where the pooler lends a connection for a session"}
+		}
+		_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)")
+		return err
+	}
 }
 
 // makeSchemas makes the two schemas. Two that did so at once would fail in spite of IF
