@@ -259,6 +259,10 @@ type Query struct {
 	ByIdentity bool
 	// Descending turns the whole order round.
 	Descending bool
+	// Unordered lets records come in the order in which they are read fastest, which
+	// need not be the same twice. It is for reading much; ByIdentity and Descending
+	// mean nothing then. What was known at a time is always in order.
+	Unordered bool
 	// Limit is the most records to return; 0 or less means all.
 	Limit int
 }

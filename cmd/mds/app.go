@@ -160,6 +160,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.writeCommand(),
 		a.deleteCommand(),
 		a.compactCommand(),
+		a.copyCommand(),
 		a.infoCommand(),
 		a.pingCommand(),
 		a.schemaVersionCommand(),
@@ -313,10 +314,6 @@ func (a *app) sinkConfig() sink.Config {
 }
 
 func (a *app) open(ctx context.Context, access access) (*session, error) {
-	logger, err := a.logger()
-	if err != nil {
-		return nil, err
-	}
 	dsn := a.dsn
 	if dsn == "" {
 		dir, err := config.DataDir()
@@ -324,6 +321,15 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 			return nil, usagef("no place for the store (%w); name one with --dsn duckdb://DIR", err)
 		}
 		dsn = "duckdb://" + dir
+	}
+	return a.openDSN(ctx, dsn, access)
+}
+
+// openDSN opens another store than that of the flags.
+func (a *app) openDSN(ctx context.Context, dsn string, access access) (*session, error) {
+	logger, err := a.logger()
+	if err != nil {
+		return nil, err
 	}
 	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Logger: logger}
 	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {

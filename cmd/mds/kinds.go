@@ -26,6 +26,9 @@ type kind struct {
 	name    string
 	info    func(context.Context, *session) (mds.KindInfo, error)
 	compact func(context.Context, *session) (mds.Compaction, error)
+	copy    func(ctx context.Context, a *app, from, to *session, sel mds.Selection, f *copyFlags) (copied, error)
+
+	timeframe bool // it has timeframes
 
 	// latest is nil for kinds without series in time.
 	ingest, query, latest, series, export, write, remove func(*app) *cobra.Command
@@ -39,6 +42,7 @@ func kindOf[R mds.Record[R]]() kind {
 			return store.TableOf[R](s.Store).Info(ctx, s.tenant)
 		},
 		compact: compactKind[R],
+		copy:    copyKind[R],
 		ingest:  ingestKind[R],
 		query:   queryKind[R],
 		latest:  latestKind[R],
@@ -47,6 +51,7 @@ func kindOf[R mds.Record[R]]() kind {
 		write:   writeKind[R],
 		remove:  deleteKind[R],
 	}
+	k.timeframe = schema.Timeframe != nil
 	if schema.TimeIsValue {
 		k.latest = nil
 	}

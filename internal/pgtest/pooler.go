@@ -106,13 +106,13 @@ max_client_conn = 500
 	const tries = 1000
 	for range tries { // it listens in a moment
 		var conn net.Conn
-		if conn, err = net.Dial("tcp", addr); err == nil { //nolint:noctx // to the loopback
+		if conn, err = net.Dial("tcp", addr); err == nil {
 			return addr, conn.Close()
 		}
 		if cmd.Process.Signal(syscall.Signal(0)) != nil {
 			break
 		}
 	}
-	log, _ := os.ReadFile(filepath.Join(dir, "log")) // for the message
+	log, _ := os.ReadFile(filepath.Join(dir, "log")) //nolint:gosec // the folder is of our making
 	return "", fmt.Errorf("PgBouncer does not listen: %w: %s", err, log)
 }

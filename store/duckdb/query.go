@@ -23,11 +23,15 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 	}
 	records := func(yield func(R, error) bool) {
 		goOn := true
-		err := t.read(ctx, "query", tenant, query.Selection, func(conn *reader, s *selected[R]) error {
+		asTheyLie := query.Unordered && query.KnownAt.IsZero()
+		err := t.readPinned(ctx, "query", tenant, query.Selection, asTheyLie || !t.plain, func(conn *reader, s *selected[R]) error {
 			out := t.newEmitter(conn, func(r R) bool {
 				goOn = yield(r, nil)
 				return goOn
 			})
+			if asTheyLie {
+				return t.asTheyLie(ctx, conn, s, out)
+			}
 			if query.ByIdentity {
 				_, err := t.inIdentityOrder(ctx, conn, s, query.Descending, limit, out)
 				return err
@@ -79,6 +83,27 @@ func (t *Table[R]) inTimeOrder(ctx context.Context, conn *reader, s *selected[R]
 			return err
 		}
 		if err := p.skip(micros); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asTheyLie reads facts by their row ids, some at a time.
+func (t *Table[R]) asTheyLie(ctx context.Context, conn *reader, s *selected[R], out *emitter[R]) error {
+	const page = firstPage
+	var last sql.NullInt64
+	if err := conn.one(ctx, "SELECT max(rowid) FROM "+t.sql.facts, nil, &last); err != nil || !last.Valid {
+		return err
+	}
+	var facts []fact[R]
+	for first := int64(0); first <= last.Int64; first += page {
+		var err error
+		text := fmt.Sprintf("SELECT %s FROM %s WHERE rowid BETWEEN %d AND %d AND %s", t.sql.columns, t.sql.facts, first, first+page-1, s.where)
+		if facts, err = t.appendFacts(ctx, conn, s, facts[:0], text, s.args); err != nil {
+			return err
+		}
+		if goOn, err := out.emit(ctx, facts); err != nil || !goOn {
 			return err
 		}
 	}
@@ -235,11 +260,16 @@ func (t *Table[R]) Info(ctx context.Context, tenant mds.Tenant) (mds.KindInfo, e
 // read runs fn in one snapshot of the tenant's file with the series that the
 // selection picks.
 func (t *Table[R]) read(ctx context.Context, op string, tenant mds.Tenant, sel mds.Selection, fn func(*reader, *selected[R]) error) error {
+	return t.readPinned(ctx, op, tenant, sel, !t.plain, fn)
+}
+
+// readPinned is read, in which rows keep their ids where they are pinned.
+func (t *Table[R]) readPinned(ctx context.Context, op string, tenant mds.Tenant, sel mds.Selection, pinned bool, fn func(*reader, *selected[R]) error) error {
 	f, err := t.store.file(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	err = f.snapshot(ctx, !t.plain, func(conn *reader) error {
+	err = f.snapshot(ctx, pinned, func(conn *reader) error {
 		if there, err := f.hasTable(ctx, conn, t.sql.facts); err != nil || !there {
 			return err
 		}

@@ -21,7 +21,11 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 			if len(s.from) == 0 {
 				return nil
 			}
-			text := fmt.Sprintf("SELECT * FROM (%s) r ORDER BY %s", t.union(s, t.row(s)), t.order(s, query.ByIdentity, query.Descending))
+			s.unordered = query.Unordered && !s.known
+			text := t.union(s, t.row(s))
+			if !s.unordered {
+				text = fmt.Sprintf("SELECT * FROM (%s) r ORDER BY %s", text, t.order(s, query.ByIdentity, query.Descending))
+			}
 			if query.Limit > 0 && !s.known {
 				text += fmt.Sprintf(" LIMIT %d", query.Limit)
 			}

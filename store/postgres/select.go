@@ -27,6 +27,10 @@ type selected[R any] struct {
 
 	facts []string // conditions on facts
 	from  []part
+
+	// unordered reads the facts without the series, which rankOf finds the index of.
+	unordered bool
+	rankOf    map[int64]int32
 }
 
 // part is what is selected of one table.
@@ -39,6 +43,16 @@ type part struct {
 func (s *selected[R]) arg(value any) string {
 	s.args = append(s.args, value)
 	return fmt.Sprintf("$%d", len(s.args))
+}
+
+// rank notes the indices of the series of a part.
+func (s *selected[R]) rank(p *part) {
+	if s.rankOf == nil {
+		s.rankOf = make(map[int64]int32, len(s.picked))
+	}
+	for i, id := range p.ids {
+		s.rankOf[id] = p.ranks[i]
+	}
 }
 
 // condition is one on a column of a table.
@@ -151,6 +165,8 @@ func (t *Table[R]) row(s *selected[R]) string {
 		return t.readID + ", " + t.readFacts
 	case len(s.picked) == 1:
 		return "0::int AS rank, " + t.readFacts
+	case s.unordered:
+		return "f.series_id, " + t.readFacts
 	}
 	return "s.rank, " + t.readFacts
 }
@@ -163,7 +179,13 @@ func (t *Table[R]) decodeRow(s *selected[R], fields [][]byte) (r R, err error) {
 		}
 		fields = fields[len(t.idDecode):]
 	} else {
-		r, fields = s.picked[int32Of(fields[0])], fields[1:]
+		var rank int32
+		if s.rankOf != nil {
+			rank = s.rankOf[int64Of(fields[0])]
+		} else {
+			rank = int32Of(fields[0])
+		}
+		r, fields = s.picked[rank], fields[1:]
 	}
 	return r, decodeAll(&r, t.factDecode, fields)
 }
@@ -205,6 +227,11 @@ func (t *Table[R]) union(s *selected[R], columns string) string {
 		p := &s.from[i]
 		if len(s.picked) == 1 { // which needs no join: the rows come in the order of the key
 			parts[i] = fmt.Sprintf("SELECT %s FROM %s f WHERE f.series_id = %s AND %s", columns, p.name, s.arg(p.ids[0]), t.where(s, p))
+			continue
+		}
+		if s.unordered && s.joined == nil { // the planner sees how many there are, and may read the table as it lies
+			s.rank(p)
+			parts[i] = fmt.Sprintf("SELECT %s FROM %s f WHERE f.series_id = ANY (%s::bigint[]) AND %s", columns, p.name, s.arg(p.ids), t.where(s, p))
 			continue
 		}
 		parts[i] = fmt.Sprintf("SELECT %s FROM %s JOIN %s f ON f.series_id = s.id WHERE %s", columns, t.seriesOf(s, p), p.name, t.where(s, p))

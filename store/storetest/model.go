@@ -153,7 +153,13 @@ func (m *kindModel[R]) check(t *rapid.T) {
 	same("descending query", m.query(mds.Query{Selection: sel, Descending: true}), reversed(byTime))
 	same("query by identity", m.query(mds.Query{Selection: sel, ByIdentity: true}), byIdentity)
 	same("descending query by identity", m.query(mds.Query{Selection: sel, ByIdentity: true, Descending: true}), reversed(byIdentity))
+	unordered := m.query(mds.Query{Selection: sel, Unordered: true})
+	slices.SortFunc(unordered, m.byTime)
+	same("unordered query", unordered, byTime)
 	limit := rapid.IntRange(1, 20).Draw(t, "limit")
+	if got := m.query(mds.Query{Selection: sel, Unordered: true, Limit: limit}); len(got) != min(limit, len(byTime)) {
+		t.Fatalf("an unordered query of at most %d records gives %d of %d", limit, len(got), len(byTime))
+	}
 	same("limited query", m.query(mds.Query{Selection: sel, Limit: limit}), byTime[:min(limit, len(byTime))])
 	if n, err := m.table.Count(m.ctx, mds.DefaultTenant(), sel); err != nil || n != int64(len(byTime)) {
 		t.Fatalf("count %d, %v; want %d", n, err, len(byTime))

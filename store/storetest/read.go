@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -141,6 +142,13 @@ func testPagesAndLimits(t *testing.T, h *harness) {
 		if got := h.query(mds.Query{Limit: limit, Descending: true}); !slices.Equal(got, reversed[:n]) {
 			t.Errorf("limit %d, descending: the bars read differ", limit)
 		}
+	}
+	unordered := h.query(mds.Query{Unordered: true})
+	slices.SortFunc(unordered, func(a, b mds.Bar) int {
+		return cmp.Or(a.TS.Compare(b.TS), cmp.Compare(a.Symbol, b.Symbol))
+	})
+	if !slices.Equal(unordered, want) {
+		t.Errorf("unordered: the %d bars read differ", len(unordered))
 	}
 	n, err := h.bars.Count(h.ctx, mds.DefaultTenant(), mds.Selection{Symbols: []string{"A"}})
 	if err != nil || n != instants {
