@@ -1,6 +1,13 @@
 package postgres
 
-import "time"
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
 
 // SetMergeAttempts sets how often a batch is merged before it is upserted, and returns
 // what it was.
@@ -17,3 +24,11 @@ func SetMaxPicked(n int) (before int) {
 
 // SetPatience sets for how long calls wait for a connection.
 func (s *Store) SetPatience(d time.Duration) { s.patience = d }
+
+// Trace has a connection of the pool tell what goes over it.
+func (s *Store) Trace(ctx context.Context, w io.Writer) error {
+	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		c.Conn().PgConn().Frontend().Trace(w, pgproto3.TracerOptions{SuppressTimestamps: true})
+		return nil
+	})
+}

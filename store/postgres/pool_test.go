@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,5 +89,37 @@ func TestLeavingAQueryEarly(t *testing.T) {
 	}
 	if err := limited.Err(); err != nil {
 		t.Errorf("after %d rows: %v", n, err)
+	}
+}
+
+// TestTrips counts the trips to the server: a transaction for a tenant begins in one, with
+// its settings and its tenant, as BEGIN alone would.
+func TestTrips(t *testing.T) {
+	s := open(t, migrated(t).Service, store.Config{PoolMax: 2})
+	backend, ok := s.Backend.(*postgres.Store)
+	if !ok {
+		t.Fatal("another backend")
+	}
+	write(t, s, minute("A", 0, 1), minute("B", 0, 1))
+	var trace bytes.Buffer
+	if err := backend.Trace(ctx, &trace); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what  string
+		trips int
+		do    func() error
+	}{
+		{"a transaction with nothing in it", 2, func() error { return s.Ping(ctx, mds.DefaultTenant()) }},
+		{"a batch that is copied", 3, func() error { write(t, s, minute("A", 1, 1), minute("B", 1, 1)); return nil }},
+		{"a batch that is there", 3, func() error { write(t, s, minute("A", 1, 1), minute("B", 1, 1)); return nil }},
+	} {
+		trace.Reset()
+		if err := c.do(); err != nil {
+			t.Fatal(err)
+		}
+		if trips := strings.Count(trace.String(), "ReadyForQuery"); trips != c.trips {
+			t.Errorf("%s: %d trips, want %d\n%s", c.what, trips, c.trips, trace.String())
+		}
 	}
 }
