@@ -280,6 +280,13 @@ func copyKind[R mds.Record[R]](ctx context.Context, a *app, from, to *session, s
 	done.Complete, done.From, done.To, done.Receipt = result.Complete(), result.From, result.To, result.Receipt
 	done.Skipped, done.Others, done.More, done.Seconds = result.Skipped, result.Others, result.More, result.Elapsed.Seconds()
 	done.missing, done.different = result.Missing, result.Different
+	if done.From.Records > 0 {
+		what := "copied"
+		if f.compare {
+			what = "read"
+		}
+		fmt.Fprintf(a.stderr, "%s of the tenant %s: %s records %s in %.1f s, compared in %.1f s\n", done.Kind, done.Tenant, count(done.From.Records), what, result.Copying.Seconds(), result.Comparing.Seconds())
+	}
 	done.Series = make([]copiedSeries, len(result.Series))
 	for i := range result.Series {
 		s := &result.Series[i]
