@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
-	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/load"
 	"github.com/marketdatastore/mds/internal/transfer"
 	"github.com/marketdatastore/mds/sink"
@@ -101,23 +99,8 @@ func (f *copyFlags) selection(k kind) (sel mds.Selection, ok bool, err error) {
 	if frames != nil {
 		sel.Where = map[string][]string{"timeframe": frames}
 	}
-	zone, err := loadZone(f.tz)
-	if err != nil {
+	if sel.Start, sel.End, _, err = window(f.start, f.end, f.tz); err != nil {
 		return sel, false, err
-	}
-	for _, bound := range []struct {
-		flag, text string
-		target     *time.Time
-	}{{"--start", f.start, &sel.Start}, {"--end", f.end, &sel.End}} {
-		if bound.text == "" {
-			continue
-		}
-		if *bound.target, err = codec.ParseTime(bound.text, zone); err != nil {
-			return sel, false, usagef("%s: %w", bound.flag, err)
-		}
-	}
-	if !sel.Start.IsZero() && !sel.End.IsZero() && !sel.Start.Before(sel.End) {
-		return sel, false, usagef("--start %s is not before --end %s", f.start, f.end)
 	}
 	return sel, true, nil
 }

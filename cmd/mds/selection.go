@@ -102,32 +102,41 @@ func (f *selectionFlags[R]) selection(cmd *cobra.Command) (sel mds.Selection, er
 			return sel, err
 		}
 	}
-	zone := time.UTC
-	if f.tz != "" {
-		if zone, err = loadZone(f.tz); err != nil {
-			return sel, err
-		}
+	var zone *time.Location
+	if sel.Start, sel.End, zone, err = window(f.start, f.end, f.tz); err != nil {
+		return sel, err
 	}
 	if f.knownAt != "" {
 		if sel.KnownAt, err = knownAt(f.knownAt, zone); err != nil {
 			return sel, err
 		}
 	}
+	return f.expand(sel)
+}
+
+// window reads the flags of a window; a time without an offset is of the zone.
+func window(startText, endText, tz string) (start, end time.Time, zone *time.Location, err error) {
+	zone = time.UTC
+	if tz != "" {
+		if zone, err = loadZone(tz); err != nil {
+			return start, end, zone, err
+		}
+	}
 	for _, bound := range []struct {
 		flag, text string
 		target     *time.Time
-	}{{"--start", f.start, &sel.Start}, {"--end", f.end, &sel.End}} {
+	}{{"--start", startText, &start}, {"--end", endText, &end}} {
 		if bound.text == "" {
 			continue
 		}
 		if *bound.target, err = codec.ParseTime(bound.text, zone); err != nil {
-			return sel, usagef("%s: %w", bound.flag, err)
+			return start, end, zone, usagef("%s: %w", bound.flag, err)
 		}
 	}
-	if !sel.Start.IsZero() && !sel.End.IsZero() && !sel.Start.Before(sel.End) {
-		return sel, usagef("--start %s is not before --end %s", f.start, f.end)
+	if !start.IsZero() && !end.IsZero() && !start.Before(end) {
+		return start, end, zone, usagef("--start %s is not before --end %s", startText, endText)
 	}
-	return f.expand(sel)
+	return start, end, zone, nil
 }
 
 // expand resolves symbols that stand for more.
