@@ -211,6 +211,9 @@ func shown(dsn string) string {
 func Redact(dsn string) string {
 	scheme, rest, ok := strings.Cut(dsn, "://")
 	if !ok {
+		if strings.ContainsAny(dsn, "=@:") {
+			return "…" // it is not known what of it is a password
+		}
 		return dsn
 	}
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {

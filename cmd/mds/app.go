@@ -97,6 +97,8 @@ func (a *app) sentence(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	case errors.Is(err, store.ErrWriteMode) && a.env.WriteMode != "":
+		return fmt.Sprintf("%v (environment MDS_WRITE_MODE)", err)
 	case errors.Is(err, mds.ErrNoStore):
 		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
 	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,11 +22,11 @@ var errIncomplete = errors.New("not all of it is there as it is")
 
 // copyFlags are what is copied.
 type copyFlags struct {
-	kinds, symbols, timeframes []string
-	vendor                     string
-	start, end, tz             string
-	compare, allTenants        bool
-	perSeries, json            bool
+	kinds, vendors, symbols []string
+	timeframes              []string
+	start, end, tz          string
+	compare, allTenants     bool
+	perSeries, json         bool
 }
 
 func (a *app) copyCommand() *cobra.Command {
@@ -64,7 +65,7 @@ Passwords may be left out of the DSNs: they are taken from PGPASSWORD or ~/.pgpa
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only these kinds, separated by commas")
-	flags.StringVar(&f.vendor, "vendor", "", "only this vendor")
+	flags.StringSliceVar(&f.vendors, "vendor", nil, "only these vendors, separated by commas")
 	flags.StringSliceVar(&f.symbols, "symbol", nil, "only these symbols, separated by commas")
 	flags.StringSliceVar(&f.timeframes, "timeframe", nil, "only bars of these timeframes, separated by commas")
 	flags.StringVar(&f.start, "start", "", "from this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z")
@@ -84,9 +85,16 @@ func (f *copyFlags) selection(k kind) (sel mds.Selection, ok bool, err error) {
 	if len(f.kinds) > 0 && !slices.Contains(f.kinds, k.name) || len(f.timeframes) > 0 && !k.timeframe {
 		return sel, false, nil
 	}
-	sel.Vendor = f.vendor
 	if sel.Symbols, err = cleanList("symbol", f.symbols); err != nil {
 		return sel, false, err
+	}
+	sel.Where = make(map[string][]string)
+	vendors, err := cleanList("vendor", f.vendors)
+	if err != nil {
+		return sel, false, err
+	}
+	for _, vendor := range vendors {
+		sel.Where["vendor"] = append(sel.Where["vendor"], mds.NormalizeVendor(vendor))
 	}
 	var frames []string
 	for _, text := range f.timeframes {
@@ -97,7 +105,7 @@ func (f *copyFlags) selection(k kind) (sel mds.Selection, ok bool, err error) {
 		frames = append(frames, string(tf))
 	}
 	if frames != nil {
-		sel.Where = map[string][]string{"timeframe": frames}
+		sel.Where["timeframe"] = frames
 	}
 	if sel.Start, sel.End, _, err = window(f.start, f.end, f.tz); err != nil {
 		return sel, false, err
@@ -118,8 +126,10 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	if f.allTenants && cmd.Flags().Changed("tenant") {
 		return usagef("--all-tenants copies each tenant, and --tenant names one: give one of them")
 	}
-	if strings.TrimRight(from, "/") == strings.TrimRight(to, "/") {
-		return usagef("FROM and TO are the same store")
+	for i, dsn := range []string{from, to} {
+		if !strings.Contains(dsn, "://") {
+			return usagef("%s is no DSN: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE", []string{"FROM", "TO"}[i])
+		}
 	}
 	selections := make(map[string]mds.Selection)
 	for _, k := range kinds() {
@@ -136,7 +146,7 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	}
 	source, err := a.openDSN(ctx, from, reading)
 	if err != nil {
-		return fmt.Errorf("from %s: %w", store.Redact(from), err)
+		return sideError("from", from, err)
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	access := loading
@@ -145,69 +155,137 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	}
 	target, err := a.openDSN(ctx, to, access)
 	if err != nil {
-		return fmt.Errorf("to %s: %w", store.Redact(to), err)
+		return sideError("to", to, err)
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	var tenants []mds.Tenant
+	if same, err := sameStore(ctx, source, target); err != nil || same {
+		return cmp.Or(err, usagef("FROM and TO are the same store"))
+	}
+	tenants := []mds.Tenant{{}}
 	if f.allTenants {
 		tenants, err = source.Tenants(ctx)
 	} else {
-		var tenant mds.Tenant
-		tenant, err = source.Tenant(ctx, a.tenant)
-		tenants = append(tenants, tenant)
+		tenants[0], err = source.Tenant(ctx, a.tenant)
 	}
 	if err != nil {
-		return fmt.Errorf("from %s: %w", source.dsn, err)
+		return sideError("from", from, err)
 	}
-	var copies []copied
-	complete := true
+	c := &copying{app: a, flags: f, source: source, target: target, complete: true}
 	for _, tenant := range tenants {
-		if err := target.have(ctx, tenant, f.compare); err != nil {
-			return fmt.Errorf("to %s: %w", target.dsn, err)
-		}
-		source.tenant, target.tenant = tenant, tenant
 		for _, k := range kinds() {
-			sel, ok := selections[k.name]
-			if !ok {
-				continue
-			}
-			done, err := k.copy(ctx, a, source, target, sel, f)
-			if err != nil && ctx.Err() != nil {
-				return errors.New("interrupted: what was copied is there; run the same command again for the rest")
-			}
-			if err != nil {
-				return fmt.Errorf("%s of the tenant %s: %w; run the same command again: what was copied is there", k.name, tenant.Slug, err)
-			}
-			complete = complete && done.Complete
-			if done.From.Records == 0 && done.Others == 0 && len(f.kinds) == 0 {
-				continue // there is nothing to tell
-			}
-			if copies = append(copies, done); !f.json {
-				a.printCopied(done, len(copies) == 1, f)
+			if sel, ok := selections[k.name]; ok && err == nil {
+				err = c.kind(ctx, tenant, k, sel)
 			}
 		}
+	}
+	if f.json {
+		err = errors.Join(err, writeJSON(a.stdout, c.done))
 	}
 	switch {
-	case f.json:
-		err = writeJSON(a.stdout, copies)
-	case len(copies) == 0:
-		fmt.Fprintf(a.stdout, "%s has nothing of what is picked\n", source.dsn)
-	case complete:
+	case err != nil:
+		return err
+	case c.records == 0 && f.allTenants:
+		return fmt.Errorf("%s has nothing of what is picked", source.dsn)
+	case c.records == 0:
+		return fmt.Errorf("%s has nothing of what is picked for the tenant %s; --all-tenants takes each", source.dsn, tenants[0].Slug)
+	case !c.complete:
+		return errIncomplete
+	case !f.json:
 		fmt.Fprintf(a.stdout, "every record of %s is in %s as it is\n", source.dsn, target.dsn)
 	}
-	if err == nil && !complete {
-		err = errIncomplete
-	}
-	return err
+	return nil
 }
 
-// have makes a tenant where there is none.
-func (s *session) have(ctx context.Context, tenant mds.Tenant, compare bool) error {
-	_, err := s.Tenant(ctx, tenant.Slug)
-	if errors.Is(err, mds.ErrUnknownTenant) && !compare {
-		_, err = s.CreateTenant(ctx, tenant.Slug)
+// copying is a run of the command.
+type copying struct {
+	app            *app
+	flags          *copyFlags
+	source, target *session
+	done           []copied
+	complete       bool
+	records        int64 // that FROM has
+}
+
+// kind copies one kind of a tenant, and says what became of it.
+func (c *copying) kind(ctx context.Context, tenant mds.Tenant, k kind, sel mds.Selection) error {
+	there, err := c.have(ctx, tenant)
+	if err != nil {
+		return sideError("to", c.target.dsn, err)
 	}
-	return err
+	c.source.tenant, c.target.tenant = tenant, tenant
+	done, err := k.copy(ctx, c, sel, there)
+	switch {
+	case err != nil && ctx.Err() != nil && c.flags.compare:
+		return errors.New("interrupted")
+	case err != nil && ctx.Err() != nil:
+		return errors.New("interrupted: what was copied is there; run the same command again for the rest")
+	case errors.Is(err, mds.ErrNoStore) && c.flags.allTenants: // a tenant that has nothing yet
+		return nil
+	case err != nil:
+		again := ""
+		if mds.Retryable(err) && !strings.Contains(err.Error(), "run it again") {
+			again = "; run the same command again: what was copied is there"
+		}
+		return fmt.Errorf("%s of the tenant %s: %s%s", k.name, tenant.Slug, plainly(err), again)
+	}
+	c.complete = c.complete && done.Complete
+	c.records += done.From.Records
+	if done.From.Records == 0 && done.Others == 0 {
+		return nil // there is nothing to tell
+	}
+	if c.done = append(c.done, done); !c.flags.json {
+		c.app.printCopied(done, len(c.done) == 1, c.flags)
+	}
+	return nil
+}
+
+// have makes a tenant in TO where there is none, and reports whether there is one.
+func (c *copying) have(ctx context.Context, tenant mds.Tenant) (bool, error) {
+	_, err := c.target.Tenant(ctx, tenant.Slug)
+	if err == nil && c.flags.compare { // which makes no file for it
+		err = c.target.Ping(ctx, tenant)
+	}
+	unknown := errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrNoStore)
+	switch {
+	case err == nil:
+		return true, nil
+	case unknown && c.flags.compare:
+		return false, nil
+	case unknown:
+		if _, err = c.target.CreateTenant(ctx, tenant.Slug); errors.Is(err, mds.ErrTenantExists) { // another one made it
+			err = nil
+		}
+	}
+	return err == nil, err
+}
+
+// sameStore reports that two DSNs name one store.
+func sameStore(ctx context.Context, a, b *session) (bool, error) {
+	type identified interface {
+		Identity(ctx context.Context) (string, error)
+	}
+	one, ok1 := a.Backend.(identified)
+	other, ok2 := b.Backend.(identified)
+	if !ok1 || !ok2 {
+		return false, nil
+	}
+	id, err1 := one.Identity(ctx)
+	otherID, err2 := other.Identity(ctx)
+	return id == otherID, errors.Join(err1, err2)
+}
+
+// sideError is an error of one of the stores.
+func sideError(side, dsn string, err error) error {
+	if text := plainly(err); !errors.Is(err, store.ErrDSN) && !errors.Is(err, store.ErrWriteMode) {
+		return fmt.Errorf("%s %s: %s", side, store.Redact(dsn), text)
+	}
+	return fmt.Errorf("%s %s: %w", side, store.Redact(dsn), err)
+}
+
+// plainly is an error without the advice to name the store by a flag, which is not that of
+// this command.
+func plainly(err error) string {
+	return strings.NewReplacer(" with --dsn duckdb://DIR", "", "; name another", "").Replace(err.Error())
 }
 
 // copied is what became of a kind.
@@ -237,8 +315,9 @@ type copiedSeries struct {
 	First     string       `json:"first_difference,omitempty"`
 }
 
-// copyKind copies a kind of a tenant.
-func copyKind[R mds.Record[R]](ctx context.Context, a *app, from, to *session, sel mds.Selection, f *copyFlags) (copied, error) {
+// copyKind copies a kind of a tenant, which TO may not have where it is only compared.
+func copyKind[R mds.Record[R]](ctx context.Context, c *copying, sel mds.Selection, there bool) (copied, error) {
+	a, f, from, to := c.app, c.flags, c.source, c.target
 	schema := mds.SchemaOf[R]()
 	done := copied{Tenant: from.tenant.Slug, Kind: schema.Kind}
 	sel, err := schema.Expand(sel)
@@ -251,6 +330,9 @@ func copyKind[R mds.Record[R]](ctx context.Context, a *app, from, to *session, s
 		Progress: func(done, total int64) {
 			progress.update(load.Progress{Ledger: load.Ledger{Read: done}, Bytes: done, Total: total})
 		},
+	}
+	if !there {
+		cfg.To = transfer.Nothing[R]{}
 	}
 	if !f.compare {
 		cfg.Write = sink.New(store.TableOf[R](to.Store), a.sinkConfig()).For(to.tenant).Write
@@ -295,19 +377,7 @@ func (a *app) printCopied(c copied, header bool, f *copyFlags) {
 	if header {
 		fmt.Fprintf(a.stdout, "%-12s %-13s %9s  %-33s  %-33s  %12s  %s\n", "tenant", "kind", "series", "FROM: records, checksum", "TO: records, checksum", "written", "verdict")
 	}
-	verdict := "identical"
-	var parts []string
-	for _, p := range []struct {
-		n    int64
-		what string
-	}{{c.missing, "missing"}, {c.different, "different"}, {c.More, "more in TO"}} {
-		if p.n > 0 {
-			parts = append(parts, count(p.n)+" "+p.what)
-		}
-	}
-	if parts != nil {
-		verdict = strings.Join(parts, ", ")
-	}
+	verdict := verdictOf(c.missing, c.different, c.More)
 	if c.Others > 0 {
 		verdict += fmt.Sprintf(" (TO has %s beside)", pluralSeries(c.Others))
 	}
@@ -318,21 +388,41 @@ func (a *app) printCopied(c copied, header bool, f *copyFlags) {
 	fmt.Fprintf(a.stdout, "%-12s %-13s %9s  %s  %s  %12s  %s\n", c.Tenant, c.Kind, count(int64(len(c.Series))), sumText(c.From), sumText(c.To), written, verdict)
 	const most = 20
 	told := 0
+	if f.perSeries {
+		fmt.Fprintf(a.stdout, "  %-33s  %-33s  %-12s  %s\n", "FROM: records, checksum", "TO: records, checksum", "verdict", "series")
+	}
 	for i := range c.Series {
 		s := &c.Series[i]
 		if f.perSeries {
-			fmt.Fprintf(a.stdout, "  %s  %s  %s\n", sumText(s.From), sumText(s.To), s.Name)
+			fmt.Fprintf(a.stdout, "  %s  %s  %-12s  %s\n", sumText(s.From), sumText(s.To), verdictOf(s.Missing, s.Different, s.More), s.Name)
 		}
 		if s.Missing+s.Different == 0 {
 			continue
 		}
-		if told++; told <= most {
+		if told++; told <= most || f.perSeries {
 			fmt.Fprintf(a.stdout, "  %s: %s missing, %s different; the first: %s\n", s.Name, count(s.Missing), count(s.Different), s.First)
 		}
 	}
-	if told > most {
-		fmt.Fprintf(a.stdout, "  and %s more; --json has all\n", pluralSeries(told-most))
+	if told > most && !f.perSeries {
+		fmt.Fprintf(a.stdout, "  and %s more; --series has all\n", pluralSeries(told-most))
 	}
+}
+
+// verdictOf says what differs.
+func verdictOf(missing, different, more int64) string {
+	var parts []string
+	for _, p := range []struct {
+		n    int64
+		what string
+	}{{missing, "missing"}, {different, "different"}, {more, "more in TO"}} {
+		if p.n > 0 {
+			parts = append(parts, count(p.n)+" "+p.what)
+		}
+	}
+	if parts == nil {
+		return "identical"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func pluralSeries(n int) string { return count(int64(n)) + " series" }

@@ -107,25 +107,45 @@ func TestCopy(t *testing.T) {
 		len(documents[0].From.Checksum) != 16 || len(documents[0].Series) != 1 || documents[0].Series[0].Name != "local/MSFT/1m" || len(documents[1].Series) != 2 {
 		t.Errorf("as JSON: %s, %v", text, err)
 	}
-	if out := from.must("copy", from.dsn, server.dsn, "--kind", "bars", "--timeframe", "1d").stdout; !strings.Contains(out, "             0  identical") {
-		t.Errorf("nothing is picked:\n%s", out)
+	// A backup is whole, or not, whatever it lacks; the same store is none.
+	empty := newCLI(t)
+	empty.must("tenant", "create", "acme")
+	if out := from.run("copy", from.dsn, empty.dsn, "--all-tenants", "--compare"); out.exit != exitFailed || strings.Count(out.stdout, " missing\n") != 5 {
+		t.Errorf("comparing with a store that has nothing: exit %d\n%s%s", out.exit, out.stdout, out.stderr)
+	}
+	if out := empty.run("copy", empty.dsn, server.dsn, "--all-tenants"); out.exit != exitFailed || !strings.HasSuffix(out.stderr, " has nothing of what is picked\n") {
+		t.Errorf("copying nothing: exit %d\n%s", out.exit, out.stderr)
+	}
+	// The default tenant has no file: the others are copied.
+	empty.must("ingest", "bars", testFile(t, "bars.csv", threeBars), "--symbol", "X", "--timeframe", "1m", "--tenant", "acme")
+	if out := empty.must("copy", empty.dsn, "duckdb://"+t.TempDir(), "--all-tenants").stdout; strings.Count(out, "\n") != 3 || !strings.Contains(out, "acme         bars ") {
+		t.Errorf("copying one of two tenants:\n%s", out)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(strings.TrimPrefix(from.dsn, "duckdb://"), link); err != nil {
+		t.Fatal(err)
 	}
 
 	nowhere := "duckdb://" + filepath.Join(t.TempDir(), "none")
 	for want, args := range map[string][]string{
-		"mds copy needs two stores":                     {"copy", from.dsn},
-		"FROM and TO are the same store":                {"copy", from.dsn, from.dsn + "/"},
-		`--kind "bar": use bars, options, fundamentals`: {"copy", from.dsn, server.dsn, "--kind", "bar"},
-		"--timeframe picks bars":                        {"copy", from.dsn, server.dsn, "--kind", "news", "--timeframe", "1m"},
-		"mds copy takes its stores as arguments":        {"copy", from.dsn, server.dsn, "--dsn", "duckdb://x"},
-		"not a timeframe":                               {"copy", from.dsn, server.dsn, "--timeframe", "7m"},
-		"give one of them":                              {"copy", from.dsn, server.dsn, "--all-tenants", "--tenant", "acme"},
-		"no store in ":                                  {"copy", nowhere, server.dsn},
-		"write duckdb://DIR":                            {"copy", from.dsn, "server"},
-		`unknown tenant "nobody"`:                       {"copy", from.dsn, server.dsn, "--tenant", "nobody"},
-		"--start is given without a value":              {"copy", from.dsn, server.dsn, "--start", ""},
+		"mds copy needs two stores":      {"copy", from.dsn},
+		"FROM and TO are the same store": {"copy", from.dsn, "duckdb://" + link},
+		"TO are the same store":          {"copy", server.dsn, server.dsn + "&application_name=x"},
+		"has nothing of what is picked for the tenant default; --all-tenants takes each": {"copy", from.dsn, server.dsn, "--vendor", "nobody,other"},
+		"FROM is no DSN: write duckdb://DIR":                                             {"copy", "", server.dsn},
+		"TO is no DSN: write duckdb://DIR":                                               {"copy", from.dsn, "host=x password=secret"},
+		"is a file; name the folder that it is in":                                       {"copy", from.dsn + "/default.duckdb", server.dsn},
+		`--kind "bar": use bars, options, fundamentals`:                                  {"copy", from.dsn, server.dsn, "--kind", "bar"},
+		"--timeframe picks bars":                                                         {"copy", from.dsn, server.dsn, "--kind", "news", "--timeframe", "1m"},
+		"mds copy takes its stores as arguments":                                         {"copy", from.dsn, server.dsn, "--dsn", "duckdb://x"},
+		"not a timeframe":                                                                {"copy", from.dsn, server.dsn, "--timeframe", "7m"},
+		"give one of them":                                                               {"copy", from.dsn, server.dsn, "--all-tenants", "--tenant", "acme"},
+		"no store in ":                                                                   {"copy", nowhere, server.dsn},
+		"write duckdb://DIR":                                                             {"copy", from.dsn, "sqlite://server"},
+		`unknown tenant "nobody"`:                                                        {"copy", from.dsn, server.dsn, "--tenant", "nobody"},
+		"--start is given without a value":                                               {"copy", from.dsn, server.dsn, "--start", ""},
 	} {
-		if out := from.run(args...); out.exit == exitDone || !strings.Contains(out.stderr, want) || strings.Count(out.stderr, "\n") != 1 {
+		if out := from.run(args...); out.exit == exitDone || !strings.Contains(out.stderr, want) || strings.Contains(out.stderr, "secret") || strings.Count(out.stderr, "\n") != 1 {
 			t.Errorf("mds %s: exit %d, %s; want %q", strings.Join(args, " "), out.exit, out.stderr, want)
 		}
 	}

@@ -31,9 +31,20 @@ enough. What it does is in transactions that it rolls back.`,
 		Example: "  mds doctor --login postgres://acme_bi:…@localhost/market",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := noEmptyFlags(cmd); err != nil {
+				return err
+			}
 			cfg := postgres.DoctorConfig{Owner: admin, Logins: logins}
-			if postgres.IsDSN(a.dsn) {
+			switch {
+			case postgres.IsDSN(a.dsn):
 				cfg.Service = a.dsn
+			case cmd.Flags().Changed("dsn"):
+				return usagef("--dsn is the service's login of a PostgreSQL database here (a DuckDB store has a file for each tenant, and nothing to examine)")
+			}
+			for _, dsn := range logins {
+				if !postgres.IsDSN(dsn) {
+					return usagef("--login is the DSN of a tenant's login: postgres://LOGIN:PASSWORD@HOST/DATABASE")
+				}
 			}
 			if cfg.Owner == "" && cfg.Service == "" {
 				return usagef("say which PostgreSQL database: give its owner's DSN with --admin-dsn, or the service's with --dsn (a DuckDB store has a file for each tenant, and nothing to examine)")

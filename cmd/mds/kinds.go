@@ -26,7 +26,7 @@ type kind struct {
 	name    string
 	info    func(context.Context, *session) (mds.KindInfo, error)
 	compact func(context.Context, *session) (mds.Compaction, error)
-	copy    func(ctx context.Context, a *app, from, to *session, sel mds.Selection, f *copyFlags) (copied, error)
+	copy    func(ctx context.Context, c *copying, sel mds.Selection, there bool) (copied, error)
 
 	timeframe bool // it has timeframes
 

@@ -25,7 +25,12 @@ func tenantAndLogin(cmd *cobra.Command, args []string) error {
 	if len(args) != 2 {
 		return usagef("%s needs the tenant and the login: %[1]s TENANT LOGIN", cmd.CommandPath())
 	}
-	return nil
+	for i, what := range []string{"tenant", "login"} {
+		if strings.TrimSpace(args[i]) == "" {
+			return usagef("%s: the %s is given without a name", cmd.CommandPath(), what)
+		}
+	}
+	return noEmptyFlags(cmd)
 }
 
 func (a *app) grantLoginCommand() *cobra.Command {
@@ -71,6 +76,8 @@ input with --password-stdin, or else a random one, which is printed once.`,
 				fmt.Fprintf(a.stdout, "login %s made, password %s\n", args[1], cfg.Password)
 			} else if made {
 				fmt.Fprintf(a.stdout, "login %s made\n", args[1])
+			} else if create {
+				fmt.Fprintf(a.stderr, "the login %s is there already: its password is left as it is\n", args[1])
 			}
 			fmt.Fprintf(a.stdout, "login %s reads the tenant %s\n", args[1], tenant.Slug)
 			return nil

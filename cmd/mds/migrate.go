@@ -21,9 +21,15 @@ need not be a superuser; without one, as the login of --dsn. Run twice at once, 
 migrates and the other waits. A DuckDB store migrates itself when it is opened.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := noEmptyFlags(cmd); err != nil {
+				return err
+			}
 			dsn, err := a.ownerDSN(admin)
 			if err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("dsn") && !postgres.IsDSN(a.dsn) {
+				return usagef("--dsn is the service's login of the PostgreSQL database: postgres://SERVICE:PASSWORD@HOST/DATABASE")
 			}
 			return a.migrate(cmd.Context(), dsn)
 		},

@@ -139,6 +139,10 @@ func TestTenantLogins(t *testing.T) {
 	refused("needs the tenant and the login", exitUsage, "tenant", "grant-login", "acme", "--admin-dsn", d.Owner)
 	refused("is no login of the tenant acme; mds tenant logins lists them", exitFailed, "tenant", "revoke-login", "acme", login, "--admin-dsn", d.Owner)
 	refused("the login service is the store's own", exitFailed, "tenant", "grant-login", "acme", "service", "--admin-dsn", d.Owner)
+	refused("the login service is not the owner's of the database; give the owner's DSN with --admin-dsn", exitFailed, "tenant", "grant-login", "acme", login)
+	refused("is no name for a login; write at most 63 bytes", exitFailed, "tenant", "grant-login", "acme", strings.Repeat("x", 64), "--create", "--admin-dsn", d.Admin)
+	refused("is no name for a login; write at most 63 bytes", exitFailed, "tenant", "grant-login", "acme", "a\nb", "--create", "--admin-dsn", d.Admin)
+	refused("the login is given without a name", exitUsage, "tenant", "revoke-login", "acme", "", "--admin-dsn", d.Owner)
 	refused("give --create, too", exitUsage, "tenant", "grant-login", "acme", login, "--password-stdin", "--admin-dsn", d.Owner)
 
 	// An owner who may not make logins tells what an administrator has to run.
@@ -187,6 +191,14 @@ func TestTenantLogins(t *testing.T) {
 	if got := pgtest.Ask(t, dsn, "SELECT count(*) FROM mds.bars"); got != "0" {
 		t.Errorf("revoked, it reads %s bars", got)
 	}
+	// Nothing is left of what it was given.
+	pgtest.Exec(t, d.Admin, "REVOKE ALL ON ALL TABLES IN SCHEMA mds FROM "+login, "REVOKE ALL ON SCHEMA mds FROM "+login, "REVOKE ALL ON mds_internal.bar_facts_1m FROM "+login, "DROP ROLE "+login)
+	if out := c.run("query", "bars", "--dsn", otherDSN); out.exit != exitFailed || !strings.Contains(out.stderr, "a tenant's login reads the views in schema mds, such as mds.bars, with psql or a driver") {
+		t.Errorf("a tenant's login as the service's: exit %d\n%s", out.exit, out.stderr)
+	}
+	refused("--login is given without a value", exitUsage, "doctor", "--login", "")
+	refused("--login is the DSN of a tenant's login", exitUsage, "doctor", "--login", "duckdb://x")
+	refused("names the database postgres, and that of the examination "+d.Name, exitFailed, "doctor", "--login", strings.Replace(otherDSN, "/"+d.Name+"?", "/postgres?", 1))
 	refused("the store's own login, which is trusted", exitFailed, "doctor", "--login", d.Service)
-	refused("say which PostgreSQL database", exitUsage, "doctor", "--dsn", "duckdb://"+t.TempDir())
+	refused("--dsn is the service's login of a PostgreSQL database here", exitUsage, "doctor", "--dsn", "duckdb://"+t.TempDir())
 }

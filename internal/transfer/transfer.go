@@ -24,6 +24,19 @@ type Reader[R any] interface {
 	Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error)
 }
 
+// Nothing is a table without records.
+type Nothing[R any] struct{}
+
+// Query yields nothing.
+func (Nothing[R]) Query(context.Context, mds.Tenant, mds.Query) iter.Seq2[R, error] {
+	return func(func(R, error) bool) {}
+}
+
+// Series lists nothing.
+func (Nothing[R]) Series(context.Context, mds.Tenant, mds.Selection) ([]mds.Series[R], error) {
+	return nil, nil
+}
+
 // Config configures a transfer.
 type Config[R any] struct {
 	// From and To are the tables, of one tenant.

@@ -162,7 +162,10 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, folderError(abs, err)
 		}
-		if err != nil || !stat.IsDir() {
+		if err == nil && !stat.IsDir() {
+			return nil, &Error{Op: "open", Err: fmt.Errorf("%s is a file", abs), Hint: "name the folder that it is in"}
+		}
+		if err != nil {
 			return nil, s.noStore()
 		}
 		return s, nil
@@ -172,6 +175,9 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Identity tells the store from others, whatever the DSN: it is the folder.
+func (s *Store) Identity(context.Context) (string, error) { return filepath.EvalSymlinks(s.dir) }
 
 // sortRows is how many rows are sorted at a time: what takes a good part of DuckDB's
 // memory, at half a kilobyte a row.

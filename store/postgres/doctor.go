@@ -56,7 +56,7 @@ type DoctorConfig struct {
 func Doctor(ctx context.Context, cfg DoctorConfig) ([]Finding, error) {
 	d := &doctor{}
 	err := d.run(ctx, cfg)
-	return d.findings, wrap(ctx, "doctor", err)
+	return d.findings, ownersHint(wrap(ctx, "doctor", err))
 }
 
 type doctor struct {
@@ -122,7 +122,10 @@ func (d *doctor) run(ctx context.Context, cfg DoctorConfig) error {
 	if err := d.roles(ctx); err != nil {
 		return err
 	}
-	if cfg.Service != "" {
+	if cfg.Service == "" {
+		d.about = "the service's login"
+		d.add("is bound by the policies", VerdictNotTried, "give its DSN with --dsn")
+	} else {
 		if err := d.service(ctx, cfg.Service); err != nil {
 			return err
 		}
@@ -160,16 +163,14 @@ func (d *doctor) begin(ctx context.Context) error {
 	if _, err := d.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return err
 	}
-	var migrated bool
-	err := d.conn.QueryRow(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true) IS NOT NULL AND pg_catalog.to_regclass('mds_internal.tenants') IS NOT NULL").Scan(&migrated)
-	if err == nil && !migrated {
-		err = &Error{Op: "doctor", Class: Other, Err: errors.New("the database is not set up"), Hint: "let the owner run mds migrate"}
+	if _, err := d.conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := requireSetUp(ctx, d.conn); err != nil {
 		return err
 	}
 	var owner, service bool
-	err = d.conn.QueryRow(ctx, "SELECT pg_export_snapshot(), mds_internal.is_owner(), mds_internal.is_service()").Scan(&d.snapshot, &owner, &service)
+	err := d.conn.QueryRow(ctx, "SELECT pg_export_snapshot(), mds_internal.is_owner(), mds_internal.is_service()").Scan(&d.snapshot, &owner, &service)
 	if err != nil {
 		return err
 	}

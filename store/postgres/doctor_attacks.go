@@ -59,8 +59,12 @@ func (d *doctor) attack(ctx context.Context, dsn string) error {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	a.login = conn
-	if err := conn.QueryRow(ctx, "SELECT session_user::text").Scan(&a.name); err != nil {
+	var database string
+	if err := conn.QueryRow(ctx, "SELECT session_user::text, current_database()::text").Scan(&a.name, &database); err != nil {
 		return err
+	}
+	if want := d.conn.Config().Database; database != want {
+		return &Error{Op: "doctor", Class: Other, Err: fmt.Errorf("the DSN of the login %s names the database %s, and that of the examination %s", a.name, database, want), Hint: "name the same"}
 	}
 	own := mds.Tenant{}
 	for _, l := range d.logins {
@@ -78,6 +82,9 @@ func (d *doctor) attack(ctx context.Context, dsn string) error {
 	d.about = "attacks by " + a.name + ", of no tenant"
 	if own.Slug != "" {
 		d.about = "attacks by " + a.name + ", of the tenant " + own.Slug
+	}
+	if own.Slug == "" {
+		d.add("is the login of a tenant", VerdictNotTried, "it is of none: mds tenant logins lists those that are")
 	}
 	if a.victims, err = d.findVictims(ctx, own); err != nil {
 		return err

@@ -90,6 +90,12 @@ func credentials(dsn string) string {
 	return authority[:at]
 }
 
+// saysPassword reports whether the DSN itself has the password.
+func saysPassword(dsn string) bool {
+	_, query, _ := strings.Cut(dsn, "?")
+	return strings.Contains(credentials(dsn), ":") || strings.Contains("&"+query, "&password=")
+}
+
 // checkDSN refuses a password that the driver would read as something else.
 func checkDSN(dsn string) error {
 	if strings.ContainsAny(credentials(dsn), "@/#") {

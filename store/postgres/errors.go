@@ -171,7 +171,7 @@ func classify(code string) (Class, string) {
 	case "3D000":
 		return Other, "make the database, or name another in the DSN"
 	case "42501":
-		return Denied, "let the owner run mds migrate, which gives the service's login its rights"
+		return Denied, "let the owner run mds migrate, which gives the service's login its rights (a tenant's login reads the views in schema mds, such as mds.bars, with psql or a driver)"
 	case "42P01", "3F000", "42883":
 		return Other, "the database is not set up: let the owner run mds migrate"
 	case "55P03":

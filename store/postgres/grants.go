@@ -1,11 +1,11 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,18 +20,21 @@ type GrantError struct {
 	Err           error
 }
 
-func (e *GrantError) Error() string { return "grant: " + e.Err.Error() }
+func (e *GrantError) Error() string { return e.Err.Error() }
 
 func (e *GrantError) Unwrap() error { return e.Err }
 
 // GrantService gives the login of the service's DSN what the store needs of the database
-// of the owner's, and returns its name. It makes the login, with the password of the DSN,
-// where there is none. Where the owner may not, the error is a [*GrantError]. The owner
+// of the owner's, and returns its name. It makes the login where there is none, with the
+// password that stands in the DSN. Where the owner may not, the error is a [*GrantError]. The owner
 // itself needs nothing.
 func GrantService(ctx context.Context, owner, dsn string) (login string, err error) {
 	config, err := connConfig(dsn)
 	if err != nil {
 		return "", err
+	}
+	if !saysPassword(dsn) { // another one's, from the environment, is not this login's
+		config.Password = ""
 	}
 	return config.User, wrap(ctx, "grant", grant(ctx, owner, config))
 }
@@ -93,6 +96,9 @@ type TenantLogin struct {
 // is a [*GrantError]. It reports whether the login was made.
 func GrantLogin(ctx context.Context, owner string, tenant mds.Tenant, login string, cfg LoginConfig) (made bool, err error) {
 	err = asOwner(ctx, owner, func(tx pgx.Tx, database string) error {
+		if err := requireOwner(ctx, tx); err != nil {
+			return err
+		}
 		if err := requireTenant(ctx, tx, tenant); err != nil {
 			return err
 		}
@@ -117,7 +123,10 @@ func GrantLogin(ctx context.Context, owner string, tenant mds.Tenant, login stri
 // RevokeLogin takes the rights that [GrantLogin] gave a login, at once: its sessions see
 // nothing from their next statement on. The login itself stays.
 func RevokeLogin(ctx context.Context, owner string, tenant mds.Tenant, login string) error {
-	return wrap(ctx, "revoke", asOwner(ctx, owner, func(tx pgx.Tx, _ string) error {
+	return wrap(ctx, "revoke", asOwner(ctx, owner, func(tx pgx.Tx, database string) error {
+		if err := requireOwner(ctx, tx); err != nil {
+			return err
+		}
 		if err := requireTenant(ctx, tx, tenant); err != nil {
 			return err
 		}
@@ -133,7 +142,7 @@ func RevokeLogin(ctx context.Context, owner string, tenant mds.Tenant, login str
 			return err
 		}
 		name := pgx.Identifier{login}.Sanitize()
-		_, err = tx.Exec(ctx, fmt.Sprintf("REVOKE ALL ON ALL TABLES IN SCHEMA mds FROM %s; REVOKE ALL ON SCHEMA mds FROM %[1]s", name))
+		_, err = tx.Exec(ctx, fmt.Sprintf("REVOKE ALL ON ALL TABLES IN SCHEMA mds FROM %s; REVOKE ALL ON SCHEMA mds FROM %[1]s; REVOKE CONNECT ON DATABASE %s FROM %[1]s", name, pgx.Identifier{database}.Sanitize()))
 		return err
 	}))
 }
@@ -172,27 +181,64 @@ func tenantLogins(ctx context.Context, tx querier) ([]TenantLogin, error) {
 	})
 }
 
-// asOwner runs fn in a transaction of the owner's, which waits for others who migrate
-// and give rights.
+// asOwner runs fn in a transaction of a database that is set up, of the owner's most
+// often, which waits for others who migrate and give rights.
 func asOwner(ctx context.Context, owner string, fn func(tx pgx.Tx, database string) error) error {
-	config, err := connConfig(owner)
+	conn, err := connectPlainly(ctx, owner, nil)
 	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return err
+		return ownersHint(wrap(ctx, "connect", err))
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('standard_conforming_strings', 'on', true)"); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, lockForMigration); err != nil {
 			return err
 		}
-		return fn(tx, config.Database)
+		if err := requireSetUp(ctx, tx); err != nil {
+			return err
+		}
+		return fn(tx, conn.Config().Database)
 	})
+	return ownersHint(wrap(ctx, "grant", err))
+}
+
+// requireSetUp refuses a database that was not migrated.
+func requireSetUp(ctx context.Context, q rowQuerier) error {
+	var migrated bool
+	err := q.QueryRow(ctx, "SELECT pg_catalog.to_regclass('mds_internal.tenant_logins') IS NOT NULL").Scan(&migrated)
+	if err == nil && !migrated {
+		err = &Error{Op: "open", Class: Other, Err: errors.New("the database is not set up"), Hint: "let the owner run mds migrate"}
+	}
+	return err
+}
+
+// requireOwner refuses a login that may not give rights.
+func requireOwner(ctx context.Context, tx pgx.Tx) error {
+	var owner bool
+	var login string
+	err := tx.QueryRow(ctx, "SELECT session_user::text, coalesce((SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal'), false)").Scan(&login, &owner)
+	if err == nil && !owner {
+		err = &Error{Op: "grant", Class: Denied, Err: fmt.Errorf("the login %s is not the owner's of the database", login), Hint: adminHint}
+	}
+	return err
+}
+
+const adminHint = "give the owner's DSN with --admin-dsn (environment MDS_ADMIN_DSN)"
+
+// ownersHint is an error of the owner's with what the owner can do about it.
+func ownersHint(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		switch e.Code {
+		case "28P01", "28000", "08P01":
+			e.Hint = "check the login and its password in the DSN"
+		case "42501":
+			e.Hint = adminHint
+		}
+	}
+	return err
 }
 
 func requireTenant(ctx context.Context, tx pgx.Tx, tenant mds.Tenant) error {
@@ -226,8 +272,9 @@ func checkLogin(ctx context.Context, tx pgx.Tx, tenant mds.Tenant, login string)
 	refuse := func(hint, format string, args ...any) error {
 		return &Error{Op: "grant", Class: Denied, Err: fmt.Errorf(format, args...), Hint: hint}
 	}
-	if login == "" || login == "public" || strings.HasPrefix(login, "pg_") {
-		return refuse("name one of your own", "%q is no name of a login", login)
+	const longest = 63 // bytes (PostgreSQL, "Identifiers and Key Words")
+	if login == "" || login == "public" || login == "none" || strings.HasPrefix(login, "pg_") || len(login) > longest || login != strings.TrimSpace(login) || strings.ContainsFunc(login, unicode.IsControl) {
+		return refuse(fmt.Sprintf("write at most %d bytes, without spaces around them or line ends", longest), "%q is no name for a login", login)
 	}
 	var owns, serves, enters bool
 	var reason, reads string
@@ -244,6 +291,9 @@ func checkLogin(ctx context.Context, tx pgx.Tx, tenant mds.Tenant, login string)
 	}
 	if err := tx.QueryRow(ctx, powers, login).Scan(&reason); err != nil {
 		return err
+	}
+	if strings.HasPrefix(reason, "is a superuser") {
+		reason = "is a superuser"
 	}
 	if reason != "" {
 		return refuse("take that from it, or give the tenant another login", "the login %s %s, and would see other tenants' records", login, reason)
@@ -346,9 +396,14 @@ func give(ctx context.Context, tx pgx.Tx, database string, r role, text string) 
 	var server *pgconn.PgError
 	var mine *Error
 	if errors.As(err, &server) && server.Code == "42501" || errors.As(err, &mine) && mine.Code == "42501" {
-		return &GrantError{SQL: told, Database: database, Err: cmp.Or(wrap(ctx, "grant", err), err)}
+		return &GrantError{SQL: told, Database: database, Err: wrap(ctx, "grant", err)}
 	}
 	return err
+}
+
+// rowQuerier is a connection, or a transaction.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // querier is a connection, or a transaction.

@@ -320,6 +320,19 @@ func (s *Store) SchemaVersion(ctx context.Context, _ mds.Tenant) (int, error) {
 	return s.version(ctx)
 }
 
+// Identity tells the database from others, whatever the DSN.
+func (s *Store) Identity(ctx context.Context) (id string, err error) {
+	leave, err := s.enter(false)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	err = s.transaction(ctx, mds.Tenant{}, readAccess, func(w *work) error {
+		return w.QueryRow(ctx, "SELECT (SELECT e.id::text FROM mds_internal.epoch e) || ' ' || pg_postmaster_start_time()::text || ' ' || d.oid FROM pg_database d WHERE d.datname = current_database()").Scan(&id)
+	})
+	return id, wrap(ctx, "open", err)
+}
+
 // Info describes the database. Bytes are those of all tenants.
 func (s *Store) Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, error) {
 	leave, err := s.enter(false)

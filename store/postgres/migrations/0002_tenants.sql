@@ -51,3 +51,9 @@ $$;
 -- Only those who have rights on the tables have a use for these.
 REVOKE EXECUTE ON FUNCTION mds_internal.enter, mds_internal.new_epoch FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE mds_internal.seal FROM PUBLIC;
+
+COMMENT ON SCHEMA mds IS 'Market data, for reading: each login sees the records of its tenant.';
+COMMENT ON VIEW mds.bars IS 'Bars of a tenant. Name the timeframe (such as 1m or 1d): each has a table of its own. Times are the starts of the bars, UTC.';
+COMMENT ON VIEW mds.options IS 'Option snapshots of a tenant. Times are UTC.';
+COMMENT ON VIEW mds.fundamentals IS 'Figures of companies of a tenant, each as filed: the newest filed_at is what is known.';
+COMMENT ON VIEW mds.news IS 'News of a tenant. Times are UTC.';
