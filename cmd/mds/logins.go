@@ -72,11 +72,12 @@ input with --password-stdin, or else a random one, which is printed once.`,
 			if err := a.forAdministrator(err); err != nil {
 				return err
 			}
-			if made && !fromStdin {
-				fmt.Fprintf(a.stdout, "login %s made, password %s\n", args[1], cfg.Password)
-			} else if made {
+			switch {
+			case made && fromStdin:
 				fmt.Fprintf(a.stdout, "login %s made\n", args[1])
-			} else if create {
+			case made:
+				fmt.Fprintf(a.stdout, "login %s made, password %s\n", args[1], cfg.Password)
+			case create:
 				fmt.Fprintf(a.stderr, "the login %s is there already: its password is left as it is\n", args[1])
 			}
 			fmt.Fprintf(a.stdout, "login %s reads the tenant %s\n", args[1], tenant.Slug)
