@@ -84,10 +84,8 @@ CREATE TABLE mds_internal.trade_facts (
     series_id bigint NOT NULL, id text COLLATE "C" NOT NULL, ts timestamptz NOT NULL,
     price numeric(18,9) NOT NULL, size double precision, conditions text[] COLLATE "C" NOT NULL, updated_at timestamptz NOT NULL,
     PRIMARY KEY (series_id, id, ts));
-CREATE VIEW mds.trades WITH (security_barrier) AS
-SELECT s.vendor, s.symbol, f.id, f.ts, f.price, f.size, f.conditions, f.updated_at
-FROM mds_internal.trade_facts f JOIN mds_internal.trade_series s ON s.id = f.series_id
-WHERE s.tenant_id = mds_internal.current_tenant();
+CALL mds_internal.sealed_view('mds', 'trades', 'mds_internal.trade_facts', 'mds_internal.trade_series',
+    '{s.vendor,s.symbol}', '{id,ts}', '{price,size,conditions,updated_at}', '');
 `)},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +38,7 @@ type Finding struct {
 // DoctorConfig configures [Doctor].
 type DoctorConfig struct {
 	// Owner is the DSN of the owner of the database, who can look at everything.
-	// Defaults to Service, which sees as much as is needed.
+	// Defaults to Service, which does not know other logins of the service.
 	Owner string
 	// Service is the DSN of the store's own login. "" leaves out what is tried with it.
 	Service string
@@ -65,6 +66,8 @@ type doctor struct {
 
 	conn     *pgx.Conn // in a transaction of the owner's, or of the service's
 	snapshot string    // of that transaction
+	owner    bool      // it is the owner's
+	standby  bool
 	tenants  []mds.Tenant
 	logins   []TenantLogin
 	services []string
@@ -78,6 +81,7 @@ type sealedView struct {
 	identity []string
 	keys     []string // of facts
 	facts    []string // tables of facts that it reads, qualified
+	updated  bool     // it has updated_at
 }
 
 func (d *doctor) add(what string, verdict Verdict, format string, args ...any) {
@@ -100,6 +104,22 @@ func (d *doctor) judge(what string, open []string, mend string) {
 		mend = "; " + mend
 	}
 	d.add(what, VerdictOpen, "%s%s%s", strings.Join(open, ", "), more, mend)
+}
+
+// judgeGrants is judge of what is granted to others than the service's logins, which the
+// service itself does not know but its own.
+func (d *doctor) judgeGrants(what string, open []string, mend string) {
+	certain := open
+	if !d.owner {
+		certain = slices.DeleteFunc(slices.Clone(open), func(line string) bool {
+			return !strings.HasPrefix(line, "PUBLIC ") && !slices.ContainsFunc(d.logins, func(l TenantLogin) bool { return strings.HasPrefix(line, l.Login+" ") })
+		})
+	}
+	if len(certain) == 0 && len(open) > 0 {
+		d.add(what, VerdictNotTried, "%s: give the owner's DSN with --admin-dsn to tell whether these are the service's logins", open[0])
+		return
+	}
+	d.judge(what, certain, mend)
 }
 
 func (d *doctor) run(ctx context.Context, cfg DoctorConfig) error {
@@ -163,18 +183,20 @@ func (d *doctor) begin(ctx context.Context) error {
 	if _, err := d.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return err
 	}
-	if _, err := d.conn.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"); err != nil {
+	// Tables are looked into by their keys, a moment at a time.
+	if _, err := d.conn.PgConn().Exec(ctx, "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '"+attackTimeout+"'; "+
+		"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; "+sameText).ReadAll(); err != nil {
 		return err
 	}
 	if err := requireSetUp(ctx, d.conn); err != nil {
 		return err
 	}
-	var owner, service bool
-	err := d.conn.QueryRow(ctx, "SELECT pg_export_snapshot(), mds_internal.is_owner(), mds_internal.is_service()").Scan(&d.snapshot, &owner, &service)
+	var service bool
+	err := d.conn.QueryRow(ctx, "SELECT pg_export_snapshot(), mds_internal.is_owner(), mds_internal.is_service(), pg_is_in_recovery()").Scan(&d.snapshot, &d.owner, &service, &d.standby)
 	if err != nil {
 		return err
 	}
-	if !owner && !service {
+	if !d.owner && !service {
 		return &Error{Op: "doctor", Class: Denied, Err: errors.New("the login is neither the owner's nor the service's"), Hint: "give the owner's DSN with --admin-dsn, or the service's with --dsn"}
 	}
 	if d.tenants, err = allTenants(ctx, d.conn); err != nil {
@@ -206,31 +228,35 @@ func (d *doctor) learnViews(ctx context.Context) error {
 			(SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = s.read AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'tenant_id')),
 			(SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 				WHERE i.indisprimary AND i.indrelid = (SELECT min(f.read) FROM tables f WHERE f.view = v.oid AND NOT f.series) AND a.attname <> 'series_id'),
-			(SELECT array_agg(f.read::regclass::text ORDER BY 1) FROM tables f WHERE f.view = v.oid AND NOT f.series)
+			(SELECT array_agg(f.read::regclass::text ORDER BY 1) FROM tables f WHERE f.view = v.oid AND NOT f.series),
+			EXISTS (SELECT FROM pg_attribute WHERE attrelid = v.oid AND attname = 'updated_at')
 		FROM pg_class v JOIN tables s ON s.view = v.oid AND s.series ORDER BY 1`)
 	if err != nil {
 		return err
 	}
 	d.views, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (v sealedView, err error) {
-		return v, row.Scan(&v.name, &v.series, &v.identity, &v.keys, &v.facts)
+		return v, row.Scan(&v.name, &v.series, &v.identity, &v.keys, &v.facts, &v.updated)
 	})
 	return err
 }
 
-// within runs fn so that a failure of the server's leaves the transaction as it was. It
-// reports whether there was one.
-func (d *doctor) within(ctx context.Context, fn func() error) (failed bool, err error) {
+// within runs fn so that a failure of the server's, which is returned as such, leaves the
+// transaction as it was. No lock of it is left.
+func (d *doctor) within(ctx context.Context, fn func() error) (failed *pgconn.PgError, err error) {
 	if _, err := d.conn.Exec(ctx, "SAVEPOINT examination"); err != nil {
-		return false, err
+		return nil, err
 	}
 	err = fn()
-	var server *pgconn.PgError
-	if err != nil && !errors.As(err, &server) {
-		return false, err
+	if err != nil && !errors.As(err, &failed) {
+		return nil, err
 	}
-	_, back := d.conn.Exec(ctx, "ROLLBACK TO examination")
-	return err != nil, back
+	_, err = d.conn.Exec(ctx, "ROLLBACK TO examination")
+	return failed, err
 }
+
+// sameText has values written the same, whatever the login's settings are, and plans not
+// compiled, which takes longer than they do.
+const sameText = "SET LOCAL jit = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL standard_conforming_strings = on; SET LOCAL xmlbinary = 'base64'"
 
 // strings are the rows of a query for one text each.
 func (d *doctor) strings(ctx context.Context, text string, args ...any) ([]string, error) {

@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -22,22 +25,25 @@ type attack struct {
 	what string
 	// try returns what got through, and where that cannot be told why.
 	try func(*attacker, context.Context) (open []string, unclear string, err error)
+	// records are what it is after, of another tenant.
+	records bool
 }
 
 func attacks() []attack {
 	return []attack{
-		{"reads another tenant's records through the views", (*attacker).readViews},
-		{"says that it is another tenant: SET app.tenant_id", (*attacker).setTenant},
-		{"says so within a query: set_config in a subquery", (*attacker).setWithin},
-		{"reads after a transaction that said so, as over a pooler", (*attacker).stale},
-		{"has a function of its own look at rows before the view's condition", (*attacker).leak},
-		{"reads the tables", (*attacker).readTables},
-		{"reads partitions and chunks", (*attacker).readParts},
-		{"copies: COPY TO, COPY FROM", (*attacker).copy},
-		{"writes to tables and views", (*attacker).write},
-		{"becomes another: SET ROLE, SET SESSION AUTHORIZATION", (*attacker).become},
-		{"calls the functions of the store", (*attacker).call},
-		{"reads statistics, sequences and what other sessions ask", (*attacker).statistics},
+		{"reads another tenant's records through the views", (*attacker).readViews, true},
+		{"says that it is another tenant: SET app.tenant_id", (*attacker).setTenant, true},
+		{"says so within a query: set_config in a subquery", (*attacker).setWithin, true},
+		{"reads after a transaction that said so, as over a pooler", (*attacker).stale, true},
+		{"has a function of its own look at rows before the view's condition", (*attacker).leak, true},
+		{"has EXPLAIN ANALYZE tell how many rows have a value", (*attacker).explain, true},
+		{"reads the tables", (*attacker).readTables, false},
+		{"reads partitions and chunks", (*attacker).readParts, false},
+		{"copies: COPY TO, COPY FROM", (*attacker).copy, false},
+		{"writes to tables and views", (*attacker).write, false},
+		{"becomes another: SET ROLE, SET SESSION AUTHORIZATION", (*attacker).become, false},
+		{"calls the functions of the store", (*attacker).call, false},
+		{"reads statistics, sequences and what other sessions ask", (*attacker).statistics, false},
 	}
 }
 
@@ -47,6 +53,7 @@ type attacker struct {
 	login   *pgx.Conn
 	name    string
 	victims []victim
+	without []string // views that there is no victim in, and why
 	notices []string
 }
 
@@ -86,7 +93,7 @@ func (d *doctor) attack(ctx context.Context, dsn string) error {
 	if own.Slug == "" {
 		d.add("is the login of a tenant", VerdictNotTried, "it is of none: mds tenant logins lists those that are")
 	}
-	if a.victims, err = d.findVictims(ctx, own); err != nil {
+	if a.victims, a.without, err = d.findVictims(ctx, own); err != nil {
 		return err
 	}
 	for _, one := range attacks() {
@@ -105,6 +112,10 @@ func (d *doctor) attack(ctx context.Context, dsn string) error {
 			d.judge(one.what, open, "")
 		case unclear != "":
 			d.add(one.what, VerdictNotTried, "%s", unclear)
+		case one.records && len(a.victims) == 0:
+			d.add(one.what, VerdictNotTried, "%s", nothingToSee)
+		case one.records && len(a.without) > 0:
+			d.add(one.what, VerdictRefused, "but not tried with %s", strings.Join(a.without, ", "))
 		default:
 			d.add(one.what, VerdictRefused, "")
 		}
@@ -112,9 +123,17 @@ func (d *doctor) attack(ctx context.Context, dsn string) error {
 	return nil
 }
 
+// access is that of a login that may write, whatever its settings; a standby has none.
+func (a *attacker) access() string {
+	if a.standby {
+		return "READ ONLY"
+	}
+	return "READ WRITE"
+}
+
 // begin begins a transaction that sees what the examiner sees.
 func (a *attacker) begin(ctx context.Context) error {
-	_, err := a.login.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '"+a.snapshot+"'; SET LOCAL statement_timeout = '"+attackTimeout+"'; SET LOCAL lock_timeout = '50ms'").ReadAll()
+	_, err := a.login.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ "+a.access()+"; SET TRANSACTION SNAPSHOT '"+a.snapshot+"'; SET LOCAL statement_timeout = '"+attackTimeout+"'; SET LOCAL lock_timeout = '50ms'; "+sameText).ReadAll()
 	return err
 }
 
@@ -143,29 +162,32 @@ func (a *attacker) run(ctx context.Context, text string) (rows []string, refused
 // through, or failed for another reason.
 func (a *attacker) got(ctx context.Context, texts []string) (open []string, unclear string, err error) {
 	for _, text := range texts {
-		_, refused, err := a.run(ctx, text)
+		run := text
+		if table, ok := strings.CutPrefix(text, "TRUNCATE "); ok { // which would lock the table
+			run = "DO $$ BEGIN IF NOT has_table_privilege(" + quoteText(table) + ", 'TRUNCATE') THEN RAISE insufficient_privilege; END IF; END $$"
+		}
+		_, refused, err := a.run(ctx, run)
 		if err != nil {
 			return nil, "", err
 		}
-		if refused != nil && refused.Code == "25006" {
-			unclear = "the server takes no writes"
-		} else if said := through(text, refused); said != "" {
-			open = append(open, said)
-		}
+		went, why := through(text, refused)
+		open, unclear = append(open, went...), cmp.Or(unclear, why)
 	}
 	return open, unclear, nil
 }
 
-// through says what got through, "" where it was refused for lack of rights, or because
-// the thing is none that is written to.
-func through(text string, refused *pgconn.PgError) string {
+// through says what got through, or why that is not clear: it is refused for lack of
+// rights, or because the thing is none that is written to.
+func through(text string, refused *pgconn.PgError) (open []string, unclear string) {
 	switch {
 	case refused == nil:
-		return text
-	case refused.Code == "42501", refused.Code == "55000", refused.Code == "42809": // denied; no such object to write to
-		return ""
+		return []string{text}, ""
+	case refused.Code == "42501", refused.Code == "55000", refused.Code == "42809":
+		return nil, ""
+	case refused.Code == "25006", refused.Code == "57014", refused.Code == "53200":
+		return nil, text + ": " + refused.Message
 	}
-	return fmt.Sprintf("%s (%s)", text, refused.Message)
+	return []string{fmt.Sprintf("%s (%s)", text, refused.Message)}, ""
 }
 
 // as has the examiner look as a tenant.
@@ -174,14 +196,12 @@ func (d *doctor) as(ctx context.Context, tenant mds.Tenant) error {
 	return err
 }
 
+// nothingToSee is why an attack is not tried.
 const nothingToSee = "no other tenant has records that could be seen"
 
 // seen reads the victims, after statements and with a condition, and tells of those that
 // are seen.
 func (a *attacker) seen(ctx context.Context, before func(victim) string, condition func(victim) string) (open []string, unclear string, err error) {
-	if len(a.victims) == 0 {
-		return nil, nothingToSee, nil
-	}
 	for _, v := range a.victims {
 		rows, refused, err := a.run(ctx, fmt.Sprintf("%sSELECT v::text FROM %s v WHERE %s%s", before(v), v.view.name, v.where, condition(v)))
 		switch {
@@ -189,7 +209,7 @@ func (a *attacker) seen(ctx context.Context, before func(victim) string, conditi
 			return nil, "", err
 		case refused != nil && refused.Code == "42501": // it may not even read the view
 		case refused != nil:
-			unclear = fmt.Sprintf("%s: %s", v.view.name, refused.Message)
+			unclear = cmp.Or(unclear, fmt.Sprintf("%s: %s", v.view.name, refused.Message))
 		case slices.ContainsFunc(rows, func(row string) bool { return !slices.Contains(v.own, row) }):
 			open = append(open, fmt.Sprintf("it sees a record of the tenant %s in %s", v.tenant.Slug, v.view.name))
 		}
@@ -227,43 +247,129 @@ func (a *attacker) stale(ctx context.Context) (open []string, unclear string, er
 		if err != nil {
 			return nil, "", err
 		}
-		open, unclear = append(open, more...), why
-	}
-	if len(a.victims) == 0 {
-		unclear = nothingToSee
+		open, unclear = append(open, more...), cmp.Or(unclear, why)
 	}
 	return open, unclear, nil
 }
 
+// plans are settings that any login may make, each for other plans.
+var plans = []string{
+	"",
+	"SET LOCAL enable_material = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; ",
+	"SET LOCAL enable_material = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_nestloop = off; ",
+	"SET LOCAL enable_material = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = off; ",
+}
+
+// affordable tells whether a query is one to be run on a database in use: what it costs by
+// the planner's estimate, without what it adds for plans that are switched off.
+func (a *attacker) affordable(ctx context.Context, before, query string) (bool, *pgconn.PgError, error) {
+	rows, refused, err := a.run(ctx, before+"EXPLAIN (FORMAT JSON) "+query)
+	if err != nil || refused != nil {
+		return false, refused, err
+	}
+	var plan []struct {
+		Plan struct {
+			Cost float64 `json:"Total Cost"`
+		}
+	}
+	if err := json.Unmarshal([]byte(strings.Join(rows, "\n")), &plan); err != nil || len(plan) != 1 {
+		return false, nil, err
+	}
+	const off, most = 1e10, 500_000 // some seconds
+	return math.Mod(plan[0].Plan.Cost, off) <= most, nil, nil
+}
+
 // leak has a cheap function in WHERE tell what it is given, which the planner would call
 // before the view's condition if the view were no barrier, or where row-level security
-// were off. Several plans are tried.
+// were off.
 func (a *attacker) leak(ctx context.Context) (open []string, unclear string, err error) {
+	const function = "CREATE FUNCTION pg_temp.mds_leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS 'BEGIN IF $1 = current_setting(''mds.mark'') THEN RAISE NOTICE ''mds leak''; END IF; RETURN true; END'"
+	if _, refused, err := a.run(ctx, function); err != nil || refused != nil {
+		if refused != nil {
+			unclear = "it may make no function to try it with (" + refused.Message + ")"
+		}
+		return nil, unclear, err
+	}
 	for _, v := range a.victims {
-		shown := false
+		shown, large := false, false
 		for _, m := range v.marks {
-			function := "CREATE FUNCTION pg_temp.mds_leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $f$ BEGIN IF $1 = " + quoteText(m.value) + " THEN RAISE NOTICE 'mds leak'; END IF; RETURN true; END $f$; "
-			const notices, without = "SET LOCAL client_min_messages = notice; ", "SET LOCAL enable_material = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; "
-			for _, plan := range []string{notices, notices + without, notices + without + "SET LOCAL enable_nestloop = off; ", notices + without + "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = off; "} {
-				a.notices = nil
-				_, refused, err := a.run(ctx, fmt.Sprintf("%s%sSELECT count(*) FROM %s v WHERE %s AND pg_temp.mds_leak(%s)", function, plan, v.view.name, v.bound, m.expression))
+			for _, plan := range plans {
+				before := "SET LOCAL client_min_messages = notice; SET LOCAL mds.mark = " + quoteText(m.value) + "; " + function + "; " + plan
+				query := fmt.Sprintf("SELECT count(*) FROM %s v WHERE %s AND pg_temp.mds_leak(%s)", v.view.name, v.bound, m.expression)
+				ok, refused, err := a.affordable(ctx, before, query)
+				if err != nil {
+					return nil, "", err
+				}
+				if ok {
+					a.notices = nil
+					_, refused, err = a.run(ctx, before+query)
+				}
 				switch {
 				case err != nil:
 					return nil, "", err
-				case refused != nil && strings.Contains(refused.Message, "temporary"):
-					return open, "it may make no function to try it with (" + refused.Message + ")", nil
 				case refused != nil && refused.Code != "42501":
-					unclear = refused.Message
+					unclear = cmp.Or(unclear, refused.Message)
+				case !ok && refused == nil:
+					large = true
 				}
 				shown = shown || slices.Contains(a.notices, "mds leak")
 			}
 		}
-		if shown {
+		switch {
+		case shown:
 			open = append(open, fmt.Sprintf("a function was shown a record of the tenant %s in %s", v.tenant.Slug, v.view.name))
+		case large:
+			unclear = cmp.Or(unclear, v.view.name+" is too large to try each plan; by the usual one it is refused")
 		}
 	}
-	if len(a.victims) == 0 {
-		unclear = nothingToSee
+	return open, unclear, nil
+}
+
+// explain asks how many rows have the value that a victim has, and one that nobody has:
+// the plans, with their numbers of rows, are the same if the value goes into no scan of
+// other tenants' facts.
+func (a *attacker) explain(ctx context.Context) (open []string, unclear string, err error) {
+	for _, v := range a.victims {
+		if !v.view.updated {
+			unclear = cmp.Or(unclear, v.view.name+" has no updated_at to ask for")
+			continue
+		}
+		value := v.marks[len(v.marks)-1].value
+		value = value[strings.LastIndexByte(value, '|')+1:]
+		timeframe, _, _ := strings.Cut(v.bound, " AND ")
+		if !strings.HasPrefix(timeframe, "v.\"timeframe\"") && !strings.HasPrefix(timeframe, "v.timeframe") {
+			timeframe = "true"
+		}
+		for _, plan := range plans {
+			query := func(value string) string {
+				return fmt.Sprintf("SELECT * FROM %s v WHERE %s AND v.updated_at = '%s'", v.view.name, timeframe, value)
+			}
+			ok, refused, err := a.affordable(ctx, plan, query(value))
+			if err != nil {
+				return nil, "", err
+			}
+			if !ok {
+				if refused != nil && refused.Code != "42501" {
+					unclear = cmp.Or(unclear, refused.Message)
+				}
+				continue
+			}
+			var counts [2]string
+			for i, at := range []string{value, "1999-12-31 23:59:59.999999+00"} {
+				rows, refused, err := a.run(ctx, plan+"EXPLAIN (ANALYZE, COSTS ON, TIMING OFF, SUMMARY OFF) "+query(at))
+				if err != nil {
+					return nil, "", err
+				}
+				if refused != nil && refused.Code != "42501" {
+					unclear = cmp.Or(unclear, refused.Message)
+				}
+				counts[i] = strings.ReplaceAll(strings.Join(rows, "\n"), at, "")
+			}
+			if counts[0] != counts[1] {
+				open = append(open, fmt.Sprintf("it learns which values the tenant %s has in %s", v.tenant.Slug, v.view.name))
+				break
+			}
+		}
 	}
 	return open, unclear, nil
 }
@@ -328,12 +434,11 @@ func (a *attacker) copy(ctx context.Context) (open []string, unclear string, err
 			if failed != nil && !errors.As(failed, &refused) {
 				return nil, "", failed
 			}
-			if said := through(text, refused); said != "" {
-				open = append(open, said)
-			}
+			went, why := through(text, refused)
+			open, unclear = append(open, went...), cmp.Or(unclear, why)
 		}
 	}
-	return open, "", nil
+	return open, unclear, nil
 }
 
 func (a *attacker) write(ctx context.Context) ([]string, string, error) {
@@ -376,8 +481,10 @@ func (a *attacker) statistics(ctx context.Context) (open []string, unclear strin
 		}
 		if refused == nil && len(rows) > 0 {
 			open = append(open, what)
+		} else if refused != nil && refused.Code != "42501" {
+			unclear = cmp.Or(unclear, refused.Message)
 		}
 	}
 	slices.Sort(open)
-	return open, "", nil
+	return open, unclear, nil
 }

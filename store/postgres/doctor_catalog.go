@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -64,11 +66,22 @@ func (d *doctor) catalogue(ctx context.Context) error {
 				AND (NOT coalesce('security_barrier=true' = ANY (c.reloptions), false) OR coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false))`,
 		}, {
 			"nothing else shows the tables to others", "DROP it, or REVOKE ALL ON it",
-			`SELECT DISTINCT format('%s may %s %s, which reads them', ` + grantee + `, a.privilege_type, v.oid::regclass) FROM pg_class v CROSS JOIN LATERAL aclexplode(v.relacl) a
-				JOIN pg_rewrite w ON w.ev_class = v.oid JOIN pg_depend p ON p.classid = 'pg_rewrite'::regclass AND p.objid = w.oid AND p.refclassid = 'pg_class'::regclass
-				JOIN pg_class t ON t.oid = p.refobjid
-				WHERE v.relkind IN ('v', 'm') AND v.relnamespace NOT IN ('mds'::regnamespace, 'mds_internal'::regnamespace) AND (t.relnamespace = 'mds_internal'::regnamespace OR t.oid IN (` + parts + `))
-				AND a.grantee <> v.relowner AND NOT ` + servesIt,
+			// Views and materialized views that read the tables, or what does, and materialized
+			// ones of what people read, whose rows are those of who refreshed it.
+			`WITH RECURSIVE reads AS (
+				SELECT DISTINCT v.oid AS view, v.relkind, t.oid AS read, t.relnamespace FROM pg_class v JOIN pg_rewrite w ON w.ev_class = v.oid
+				JOIN pg_depend p ON p.classid = 'pg_rewrite'::regclass AND p.objid = w.oid AND p.refclassid = 'pg_class'::regclass AND p.refobjid <> v.oid JOIN pg_class t ON t.oid = p.refobjid
+				WHERE v.relkind IN ('v', 'm') AND v.relnamespace NOT IN ('mds'::regnamespace, 'mds_internal'::regnamespace)),
+			people AS (SELECT oid AS view FROM pg_class WHERE relnamespace = 'mds'::regnamespace AND relkind = 'v' UNION SELECT r.view FROM reads r JOIN people p ON p.view = r.read),
+			shows AS (SELECT view FROM reads WHERE relnamespace = 'mds_internal'::regnamespace OR read IN (` + parts + `)
+				UNION SELECT r.view FROM reads r JOIN people p ON p.view = r.read WHERE r.relkind = 'm'
+				UNION SELECT r.view FROM reads r JOIN shows s ON s.view = r.read)
+			SELECT format('%s may %s %s, which reads them', ` + grantee + `, a.privilege_type, v.oid::regclass) FROM pg_class v CROSS JOIN LATERAL aclexplode(v.relacl) a
+				WHERE v.oid IN (SELECT view FROM shows) AND a.grantee <> v.relowner AND NOT ` + servesIt + `
+			UNION ALL SELECT format('%s may %s %s of %s, which reads them', ` + grantee + `, a.privilege_type, t.attname, v.oid::regclass) FROM pg_class v JOIN pg_attribute t ON t.attrelid = v.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+				WHERE v.oid IN (SELECT view FROM shows) AND a.grantee <> v.relowner AND NOT ` + servesIt + `
+			UNION ALL SELECT format('%s belongs to %s, and reads them', v.oid::regclass, pg_get_userbyid(v.relowner)) FROM pg_class v
+				WHERE v.oid IN (SELECT view FROM shows) AND pg_get_userbyid(v.relowner) IN (SELECT login FROM mds_internal.tenant_logins)`,
 		}, {
 			"no function lends others the rights of the store", "DROP it, or REVOKE EXECUTE ON it FROM PUBLIC",
 			`SELECT format('%s runs as %s', p.oid::regprocedure, pg_get_userbyid(p.proowner)) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -85,11 +98,42 @@ func (d *doctor) catalogue(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", check.what, err)
 		}
+		if strings.Contains(check.query, servesIt) {
+			d.judgeGrants(check.what, open, check.mend)
+			continue
+		}
 		d.judge(check.what, open, check.mend)
 	}
-	for _, check := range []func(context.Context) error{d.policies, d.viewTexts, d.functions} {
+	for _, check := range []func(context.Context) error{d.policies, d.viewTexts, d.functions, d.lookAt} {
 		if err := check(ctx); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// lookAt tells of what may be a way past, which the catalogue does not say.
+func (d *doctor) lookAt(ctx context.Context) error {
+	for _, check := range []struct {
+		what    string
+		verdict Verdict
+		query   string
+	}{
+		{"functions that run as a superuser show nothing of the store", VerdictNotTried, `SELECT p.oid::regprocedure::text || ' runs as ' || pg_get_userbyid(p.proowner) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
+			WHERE p.prosecdef AND (r.rolsuper OR r.rolbypassrls) AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+			AND p.proowner <> (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal')
+			AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner)`},
+		{"other logins may become the owner or the service, and see all", VerdictTrusted, `SELECT r.rolname || ' may become ' || string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_roles r JOIN pg_roles m ON m.oid <> r.oid AND pg_has_role(r.oid, m.oid, 'MEMBER')
+			WHERE r.rolcanlogin AND NOT r.rolsuper AND (m.oid = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') OR m.rolname IN (SELECT login FROM mds_internal.service_logins) OR m.rolname = 'pg_read_all_data')
+			AND r.rolname NOT IN (SELECT login FROM mds_internal.tenant_logins) AND r.rolname NOT IN (SELECT login FROM mds_internal.service_logins) GROUP BY r.rolname`},
+		{"the owner can take any role but a superuser's, such as pg_execute_server_program (CREATEROLE before PostgreSQL 16)", VerdictTrusted, `SELECT r.rolname::text FROM pg_roles r WHERE r.oid = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') AND r.rolcreaterole AND NOT r.rolsuper AND current_setting('server_version_num')::int < 160000`},
+	} {
+		found, err := d.strings(ctx, check.query)
+		if err != nil {
+			return fmt.Errorf("%s: %w", check.what, err)
+		}
+		if len(found) > 0 {
+			d.add(check.what, check.verdict, "%s", strings.Join(found, ", "))
 		}
 	}
 	return nil
@@ -104,7 +148,7 @@ const (
 	parts = `WITH RECURSIVE part AS (
 		SELECT i.inhrelid AS id FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE p.relnamespace = 'mds_internal'::regnamespace
 		UNION SELECT i.inhrelid FROM pg_inherits i JOIN part ON part.id = i.inhparent)
-		SELECT id FROM part UNION SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'f', 'v')`
+		SELECT id FROM part UNION SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'f', 'v') AND c.relname ~ '^(compress|_compressed|_materialized|_partial_view|_direct_view)_?hyper'`
 	controlled = `c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p')
 		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins'))`
 )
@@ -156,10 +200,18 @@ func (d *doctor) policies(ctx context.Context) error {
 	return nil
 }
 
-// viewTexts checks that each view that reads facts asks for the tenant, and is no union,
-// which PostgreSQL flattens in spite of a barrier.
+// sealedText is how a view over facts ends, without brackets, casts and line ends: what
+// mds_internal.sealed_view makes.
+var sealedText = regexp.MustCompile(`^SELECT [^;]* FROM mds_internal\.\w+_series s CROSS JOIN LATERAL SELECT [^;]* FROM mds_internal\."?\w+"? f_1 WHERE f_1\.series_id = s\.id f WHERE (s\.timeframe = '\w+' AND )?s\.tenant_id = mds_internal\.current_tenant;$`)
+
+// viewTexts checks that each view that reads facts is what the migrations make: it asks for
+// the tenant, is no union, which PostgreSQL flattens in spite of a barrier, and reads facts
+// series by series, with values that no condition goes past.
 func (d *doctor) viewTexts(ctx context.Context) error {
-	rows, err := d.conn.Query(ctx, `SELECT view::regclass::text, pg_get_viewdef(view), count(*)::int FROM (`+directReads+`) d
+	rows, err := d.conn.Query(ctx, `SELECT view::regclass::text, pg_get_viewdef(view), count(*)::int,
+			min((SELECT count(*) FROM pg_attribute WHERE attrelid = read AND attnum > 0 AND NOT attisdropped AND attname <> 'series_id')
+				- (SELECT i.indnkeyatts FROM pg_index i WHERE i.indrelid = read AND i.indisprimary))::int
+		FROM (`+directReads+`) d
 		JOIN pg_class t ON t.oid = read AND t.relkind IN ('r', 'p') AND t.relname NOT LIKE '%\_series' GROUP BY view ORDER BY 1`)
 	if err != nil {
 		return err
@@ -168,27 +220,34 @@ func (d *doctor) viewTexts(ctx context.Context) error {
 	var open []string
 	for rows.Next() {
 		var name, text string
-		var facts int
-		if err := rows.Scan(&name, &text, &facts); err != nil {
+		var facts, values int
+		if err := rows.Scan(&name, &text, &facts, &values); err != nil {
 			return err
 		}
+		text = strings.Join(strings.Fields(strings.NewReplacer("(", " ", ")", " ", "::text", "", "::numeric", "").Replace(text)), " ")
+		text = strings.ReplaceAll(text, " ;", ";")
 		switch {
-		case !strings.Contains(bare(text), ".tenant_id=mds_internal.current_tenant"):
-			open = append(open, name+" does not")
 		case facts > 1 || strings.Contains(text, "UNION"):
 			open = append(open, name+" is a union of tables, which is no barrier: each has to be a view of its own")
+		case !strings.Contains(text, "s.tenant_id = mds_internal.current_tenant"):
+			open = append(open, name+" does not ask for the tenant")
+		case !sealedText.MatchString(text) || strings.Count(text, " FROM ") != 2 || strings.Count(text, " WHERE ") != 2 || strings.Contains(text, " OR ") || strings.Count(text, "mds_internal.own") < values:
+			open = append(open, name+" is not as the migrations make it")
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	d.judge("each view asks for the tenant of all that it reads", open, "make the view as the migrations do")
+	d.judge("each view asks for the tenant, and lets no condition go past it", open, "make the view with CALL mds_internal.sealed_view")
 	return nil
 }
 
+// functionText finds functions and their bodies in migrations.
+var functionText = regexp.MustCompile(`(?s)CREATE (?:OR REPLACE )?FUNCTION mds_internal\.(\w+)\([^;]*? AS (?:\$\$(.*?)\$\$|'(.*?)');`)
+
 // functions checks that those who decide on the tenant are as the migrations make them.
 func (d *doctor) functions(ctx context.Context) error {
-	var sources strings.Builder
+	bodies := make(map[string]string)
 	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return err
@@ -198,35 +257,41 @@ func (d *doctor) functions(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sources.Write(text)
+		for _, found := range functionText.FindAllStringSubmatch(strings.ReplaceAll(string(text), "\nAS ", " AS "), -1) {
+			bodies[found[1]] = found[2] + found[3] // the newest is the last
+		}
 	}
-	rows, err := d.conn.Query(ctx, `SELECT p.proname::text, p.prosrc, p.prosecdef, coalesce(p.proconfig::text, '') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-		WHERE n.nspname = 'mds_internal' AND p.proname IN ('current_tenant', 'is_service', 'is_owner') ORDER BY 1`)
+	wanted := map[string]string{ // settings, rights, volatility and language
+		"current_tenant": `{"search_path=pg_catalog, pg_temp"} true s plpgsql`,
+		"is_owner":       `{"search_path=pg_catalog, pg_temp"} false s plpgsql`,
+		"is_service":     `{"search_path=pg_catalog, pg_temp"} true s plpgsql`,
+		"own":            ` false v sql`,
+	}
+	rows, err := d.conn.Query(ctx, `SELECT p.proname::text, p.prosrc, p.prosqlbody IS NULL, concat_ws(' ', coalesce(p.proconfig::text, ''), p.prosecdef::text, p.provolatile::text, l.lanname)
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang WHERE n.nspname = 'mds_internal' AND p.proname = ANY ($1) ORDER BY 1`, slices.Sorted(maps.Keys(wanted)))
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	var open, found []string
 	for rows.Next() {
-		var name, source, config string
-		var definer bool
-		if err := rows.Scan(&name, &source, &definer, &config); err != nil {
+		var name, source, properties string
+		var plain bool
+		if err := rows.Scan(&name, &source, &plain, &properties); err != nil {
 			return err
 		}
 		found = append(found, name)
 		switch {
-		case !strings.Contains(sources.String(), source):
+		case source != bodies[name] || !plain:
 			open = append(open, name+" does something else")
-		case config != `{"search_path=pg_catalog, pg_temp"}`:
-			open = append(open, name+" has the settings "+config)
-		case definer != (name != "is_owner"):
-			open = append(open, name+" runs with other rights")
+		case properties != wanted[name]:
+			open = append(open, fmt.Sprintf("%s is %s, not %s", name, properties, wanted[name]))
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	if !slices.Equal(found, []string{"current_tenant", "is_owner", "is_service"}) {
+	if !slices.Equal(found, slices.Sorted(maps.Keys(wanted))) {
 		open = append(open, "there are "+strings.Join(found, ", "))
 	}
 	d.judge("the functions that tell the tenant are the store's, with a search path of their own", open, "make them as the migrations do")

@@ -30,7 +30,7 @@ func (d *doctor) service(ctx context.Context, dsn string) error {
 		tenant mds.Tenant
 	}{
 		{"sees nothing in a transaction that names no tenant", mds.Tenant{}},
-		{"sees one tenant's series at a time", d.tenants[0]},
+		{"sees one tenant's series at a time", append(d.tenants, mds.DefaultTenant())[0]},
 	} {
 		set := ""
 		if one.tenant.ID != "" {

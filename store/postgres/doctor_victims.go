@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,10 +21,10 @@ type victim struct {
 	// What the login's own tenant has under the same key: nothing most often.
 	own []string
 
-	// By the columns of series and of facts: an expression, which is the victim's only if
-	// it has the value.
+	// By the columns of series, if its own tenant has no such series, and of facts: an
+	// expression, which has the value of this record only.
 	marks []mark
-	// bound is a condition on facts that few records meet.
+	// bound is a condition on the key of facts that few records meet.
 	bound string
 }
 
@@ -31,60 +32,38 @@ type victim struct {
 type mark struct{ expression, value string }
 
 // findVictims finds a record of another tenant in each view, of a series that the tenant
-// itself does not have where there is one. A view that cannot be read has none.
-func (d *doctor) findVictims(ctx context.Context, own mds.Tenant) (victims []victim, err error) {
+// itself does not have where there is one. It returns the views that none was found for,
+// with the reason.
+func (d *doctor) findVictims(ctx context.Context, own mds.Tenant) (victims []victim, without []string, err error) {
 	for _, view := range d.views {
 		var best *victim
+		why := "no other tenant has records there"
 		for _, tenant := range d.tenants {
 			if tenant == own || best != nil && len(best.marks) == 2 {
 				continue
 			}
 			var found *victim
-			if _, err := d.within(ctx, func() (err error) {
+			failed, err := d.within(ctx, func() (err error) {
 				found, err = d.findVictim(ctx, view, tenant, own)
 				return err
-			}); err != nil {
-				return nil, err
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+			if failed != nil {
+				why = failed.Message
 			}
 			if found != nil && (best == nil || len(found.marks) > len(best.marks)) {
 				best = found
 			}
 		}
-		if best != nil {
-			victims = append(victims, *best)
+		if best == nil {
+			without = append(without, view.name+" ("+why+")")
+			continue
 		}
+		victims = append(victims, *best)
 	}
-	return victims, nil
-}
-
-// columnsOf are expressions for columns of a record, of its series v and its facts f, as
-// the views show them: a decimal lies in billionths in a table of series.
-func columnsOf(view sealedView, columns []string) (expressions []string) {
-	for _, c := range columns {
-		switch {
-		case !slices.Contains(view.identity, c):
-			expressions = append(expressions, "f."+quote(c))
-		case c == "strike":
-			expressions = append(expressions, "(v.strike * 0.000000001)::numeric(18,9)")
-		default:
-			expressions = append(expressions, "v."+quote(c))
-		}
-	}
-	return expressions
-}
-
-// conditions are SQL that makes the conditions by which columns are those of a record.
-func conditions(view sealedView, columns []string) string {
-	parts := make([]string, len(columns))
-	for i, expression := range columnsOf(view, columns) {
-		parts[i] = fmt.Sprintf("format('%%I = %%L', %s, %s::text)", quoteText(columns[i]), expression)
-	}
-	return "concat_ws(' AND ', " + strings.Join(parts, ", ") + ")"
-}
-
-// together is one text of expressions.
-func together(expressions []string) string {
-	return "concat_ws('|', " + each(expressions, "%s::text", ", ") + ")"
+	return victims, without, nil
 }
 
 // viewed are columns of a view.
@@ -96,75 +75,111 @@ func viewed(columns []string) []string {
 	return out
 }
 
+// ofSeries are columns of a table of series as the views show them: a decimal lies there
+// in billionths.
+func ofSeries(columns []string) []string {
+	out := viewed(columns)
+	for i, c := range columns {
+		if c == "strike" {
+			out[i] = "(v.strike * 0.000000001)::numeric(18,9)"
+		}
+	}
+	return out
+}
+
+// ofFacts are columns of facts.
+func ofFacts(columns []string) []string {
+	out := make([]string, len(columns))
+	for i, c := range columns {
+		out[i] = "f." + quote(c)
+	}
+	return out
+}
+
+// conditions are SQL that makes the conditions by which columns, named so, have the values
+// of expressions.
+func conditions(named, expressions []string) string {
+	parts := make([]string, len(named))
+	for i := range named {
+		parts[i] = fmt.Sprintf("format('%%s = %%L', %s, %s::text)", quoteText(named[i]), expressions[i])
+	}
+	return "concat_ws(' AND ', " + strings.Join(parts, ", ") + ")"
+}
+
+// together is one text of expressions.
+func together(expressions []string) string {
+	return "concat_ws('|', " + each(expressions, "%s::text", ", ") + ")"
+}
+
 // findVictim finds a record of a tenant by the tables, since a view may be what is
-// broken.
+// broken: a few looks into their keys.
 func (d *doctor) findVictim(ctx context.Context, view sealedView, tenant, own mds.Tenant) (*victim, error) {
-	v := &victim{view: view, tenant: tenant}
 	// The own tenant's series, to find one of the other's that it does not have.
 	const most = 100_000
-	series := together(columnsOf(view, view.identity))
 	if err := d.as(ctx, own); err != nil {
 		return nil, err
 	}
-	identities, err := d.strings(ctx, fmt.Sprintf("SELECT %s FROM %s v WHERE v.tenant_id = '%s' LIMIT %d", series, view.series, orNone(own), most))
+	identity := together(ofSeries(view.identity))
+	identities, err := d.strings(ctx, fmt.Sprintf("SELECT %s FROM %s v WHERE v.tenant_id = '%s' LIMIT %d", identity, view.series, orNone(own), most))
 	if err != nil {
 		return nil, err
 	}
-	if err := d.as(ctx, tenant); err != nil {
-		return nil, err
+	marked := slices.Clone(view.keys)
+	if view.updated {
+		marked = append(marked, "updated_at")
 	}
-	marked := slices.Concat(view.keys, []string{"updated_at"})
-	bound := view.keys
-	if slices.Contains(view.identity, "timeframe") { // which has a table of its own
-		bound = append([]string{"timeframe"}, bound...)
-	}
-	record := together(columnsOf(view, view.keys))
-	ofSeries, ofFacts := mark{expression: together(viewed(view.identity))}, mark{expression: together(viewed(marked))}
-	key, found := "", false
+	v := &victim{view: view, tenant: tenant}
+	bySeries, byFacts := mark{expression: together(viewed(view.identity))}, mark{expression: together(viewed(marked))}
+	timeframe := slices.Contains(view.identity, "timeframe")
 	for _, others := range [][]string{identities, nil} {
 		for _, facts := range view.facts {
-			rows, err := d.conn.Query(ctx, fmt.Sprintf(`SELECT %s, %s, %s, %s, %s FROM (SELECT * FROM %s v WHERE v.tenant_id = '%s' AND (%[3]s = ANY ($1)) IS NOT TRUE LIMIT 1000) v
-				CROSS JOIN LATERAL (SELECT * FROM %[8]s f WHERE f.series_id = v.id LIMIT 1) f LIMIT 1`,
-				conditions(view, slices.Concat(view.identity, view.keys)), conditions(view, bound), series, together(columnsOf(view, marked)), record, view.series, tenant.ID, facts), others)
+			if err := d.as(ctx, tenant); err != nil {
+				return nil, err
+			}
+			which, bound, boundValues := "true", view.keys, ofFacts(view.keys)
+			if timeframe { // which has a table of its own
+				_, tf, _ := strings.Cut(strings.Trim(facts, `"`), "_facts_")
+				which, bound = "v.timeframe = "+quoteText(strings.Trim(tf, `"`)), append([]string{"timeframe"}, bound...)
+				boundValues = append([]string{"v.timeframe"}, boundValues...)
+			}
+			columns := slices.Concat(view.identity, view.keys)
+			values := slices.Concat(ofSeries(view.identity), ofFacts(view.keys))
+			var seriesKey, factsKey string
+			err := d.conn.QueryRow(ctx, fmt.Sprintf(`SELECT %s, %s, %s, %s, %s, %s
+				FROM (SELECT * FROM %s v WHERE v.tenant_id = '%s' AND %s AND (%s = ANY ($1)) IS NOT TRUE LIMIT 20) v
+				CROSS JOIN LATERAL (SELECT * FROM %s f WHERE f.series_id = v.id LIMIT 1) f LIMIT 1`,
+				conditions(viewed(columns), values), conditions(viewed(bound), boundValues), identity, together(ofFacts(marked)),
+				conditions(viewed(view.identity), viewed(view.identity)), conditions(ofFacts(view.keys), ofFacts(view.keys)),
+				view.series, tenant.ID, which, identity, facts), others).
+				Scan(&v.where, &v.bound, &bySeries.value, &byFacts.value, &seriesKey, &factsKey)
+			if errors.Is(err, pgx.ErrNoRows) {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
-			_, err = pgx.ForEachRow(rows, []any{&v.where, &v.bound, &ofSeries.value, &ofFacts.value, &key}, func() error {
-				found = true
-				return nil
-			})
-			if err != nil {
-				return nil, err
+			if len(identities) < most && !slices.Contains(identities, bySeries.value) {
+				v.marks = append(v.marks, bySeries)
 			}
-			if found {
-				break
-			}
-		}
-		if found {
-			break
+			v.marks = append(v.marks, byFacts)
+			return v, d.findOwn(ctx, v, own, facts, seriesKey, factsKey)
 		}
 	}
-	if !found {
-		return nil, nil
-	}
-	if !slices.Contains(identities, ofSeries.value) && len(identities) < most {
-		v.marks = append(v.marks, ofSeries)
-	}
-	v.marks = append(v.marks, ofFacts)
-	// What the own tenant has under the key, by the tables too.
-	there := make([]string, len(view.facts))
-	for i, facts := range view.facts {
-		there[i] = fmt.Sprintf("SELECT FROM %s v JOIN %s f ON f.series_id = v.id WHERE v.tenant_id = '%s' AND %s = $1 AND %s = $2", view.series, facts, orNone(own), series, record)
-	}
+	return nil, nil
+}
+
+// findOwn finds what the own tenant has under the victim's key, by the tables too.
+func (d *doctor) findOwn(ctx context.Context, v *victim, own mds.Tenant, facts, series, key string) error {
 	if err := d.as(ctx, own); err != nil {
-		return nil, err
+		return err
 	}
 	var has bool
-	if err := d.conn.QueryRow(ctx, "SELECT EXISTS ("+strings.Join(there, " UNION ALL ")+")", ofSeries.value, key).Scan(&has); err != nil || !has {
-		return v, err
+	err := d.conn.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s v JOIN %s f ON f.series_id = v.id WHERE v.tenant_id = '%s' AND %s AND %s)", v.view.series, facts, orNone(own), series, key)).Scan(&has)
+	if err != nil || !has {
+		return err
 	}
-	v.own, err = d.strings(ctx, fmt.Sprintf("SELECT v::text FROM %s v WHERE %s LIMIT 1", view.name, v.where))
-	return v, err
+	v.own, err = d.strings(ctx, fmt.Sprintf("SELECT v::text FROM %s v WHERE %s LIMIT 1", v.view.name, v.where))
+	return err
 }
 
 // orNone is the id of a tenant, or one that is no tenant's.

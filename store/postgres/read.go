@@ -22,6 +22,7 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 				return nil
 			}
 			s.unordered = query.Unordered && !s.known
+			s.limitEach(query)
 			text := t.union(s, t.row(s))
 			if !s.unordered {
 				text = fmt.Sprintf("SELECT * FROM (%s) r ORDER BY %s", text, t.order(s, query.ByIdentity, query.Descending))

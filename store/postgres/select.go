@@ -31,6 +31,11 @@ type selected[R any] struct {
 	// unordered reads the facts without the series, which rankOf finds the index of.
 	unordered bool
 	rankOf    map[int64]int32
+
+	// most are the facts that are wanted of each series, in descending order of time or
+	// not; 0 where there is no limit.
+	most       int
+	descending bool
 }
 
 // part is what is selected of one table.
@@ -43,6 +48,15 @@ type part struct {
 func (s *selected[R]) arg(value any) string {
 	s.args = append(s.args, value)
 	return fmt.Sprintf("$%d", len(s.args))
+}
+
+// limitEach has no more facts of each series read than are wanted of all, where these are
+// the first or the last in time: each is a few looks into an index.
+func (s *selected[R]) limitEach(query mds.Query) {
+	const worthwhile = 1 << 20 // rows
+	if query.Limit > 0 && !s.known && !query.ByIdentity && !s.unordered && len(s.picked) > 1 && query.Limit <= worthwhile/len(s.picked) {
+		s.most, s.descending = query.Limit, query.Descending
+	}
 }
 
 // rank notes the indices of the series of a part.
@@ -232,6 +246,16 @@ func (t *Table[R]) union(s *selected[R], columns string) string {
 		if s.unordered && s.joined == nil { // the planner sees how many there are, and may read the table as it lies
 			s.rank(p)
 			parts[i] = fmt.Sprintf("SELECT %s FROM %s f WHERE f.series_id = ANY (%s::bigint[]) AND %s", columns, p.name, s.arg(p.ids), t.where(s, p))
+			continue
+		}
+		if s.most > 0 && s.joined == nil {
+			order := append([]string{t.timeName}, names(t.keys)...)
+			direction := "%s"
+			if s.descending {
+				direction = "%s DESC"
+			}
+			parts[i] = fmt.Sprintf("SELECT %s FROM %s CROSS JOIN LATERAL (SELECT * FROM %s f WHERE f.series_id = s.id AND %s ORDER BY %s LIMIT %d) f",
+				columns, t.seriesOf(s, p), p.name, t.where(s, p), each(order, direction, ", "), s.most)
 			continue
 		}
 		parts[i] = fmt.Sprintf("SELECT %s FROM %s JOIN %s f ON f.series_id = s.id WHERE %s", columns, t.seriesOf(s, p), p.name, t.where(s, p))
