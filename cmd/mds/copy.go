@@ -170,7 +170,7 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	if err != nil {
 		return sideError("from", from, err)
 	}
-	c := &copying{app: a, flags: f, source: source, target: target, complete: true}
+	c := &copying{app: a, flags: f, source: source, target: target, complete: true, done: []copied{}}
 	for _, tenant := range tenants {
 		for _, k := range kinds() {
 			if sel, ok := selections[k.name]; ok && err == nil {

@@ -157,7 +157,7 @@ func (a *app) ownersTenant(ctx context.Context, admin, name string) (string, mds
 func (a *app) forAdministrator(err error) error {
 	var denied *postgres.GrantError
 	if errors.As(err, &denied) {
-		fmt.Fprintf(a.stdout, "\\connect %q\n%s", denied.Database, denied.SQL)
+		fmt.Fprint(a.stdout, denied.Script())
 		return fmt.Errorf("%w; let an administrator run with psql what is on standard output", err)
 	}
 	return err

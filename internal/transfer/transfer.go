@@ -5,7 +5,6 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -183,7 +182,7 @@ func (t *transfer[R]) copyAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := t.writers(ctx, cancel)
-	err := t.read(ctx, t.From, t.Selection, func(i int, sum Sum, r *R) error {
+	err := t.read(ctx, t.From, t.Selection, true, func(i int, sum Sum, r *R) error {
 		if i < 0 {
 			return nil // a series that came after the list was made: it is for the next time
 		}
@@ -206,11 +205,11 @@ func (t *transfer[R]) copyAll(ctx context.Context) error {
 
 // read hands on records, the index of their series, less than zero for one that From
 // does not have, and their sums.
-func (t *transfer[R]) read(ctx context.Context, table Reader[R], sel mds.Selection, each func(i int, sum Sum, r *R) error) error {
+func (t *transfer[R]) read(ctx context.Context, table Reader[R], sel mds.Selection, unordered bool, each func(i int, sum Sum, r *R) error) error {
 	const often = 1 << 14
 	var before R
 	last, known := -1, false
-	for r, err := range table.Query(ctx, t.Tenant, mds.Query{Selection: sel, Unordered: true}) {
+	for r, err := range table.Query(ctx, t.Tenant, mds.Query{Selection: sel, Unordered: unordered}) {
 		if err != nil {
 			return err
 		}
@@ -223,8 +222,7 @@ func (t *transfer[R]) read(ctx context.Context, table Reader[R], sel mds.Selecti
 			}
 			before, known = r, true
 		}
-		t.buffer = appendRecord(t.buffer[:0], &t.schema, &r)
-		if err := each(last, Sum{1, xxhash.Sum64(t.buffer)}, &r); err != nil {
+		if err := each(last, t.sum(&r), &r); err != nil {
 			return err
 		}
 		if t.done++; t.done%often == 0 && t.Progress != nil {
@@ -234,11 +232,23 @@ func (t *transfer[R]) read(ctx context.Context, table Reader[R], sel mds.Selecti
 	return nil
 }
 
+// sum is that of a record.
+func (t *transfer[R]) sum(r *R) Sum {
+	t.buffer = appendRecord(t.buffer[:0], &t.schema, r)
+	return Sum{1, xxhash.Sum64(t.buffer)}
+}
+
 // compareAll reads all of To, and looks into the series that differ.
 func (t *transfer[R]) compareAll(ctx context.Context) error {
 	clear(t.others)
-	if err := t.sumTo(ctx, t.Selection); err != nil {
-		return err
+	err := t.read(ctx, t.To, t.Selection, true, func(i int, sum Sum, _ *R) error {
+		if i >= 0 {
+			t.result.Series[i].To = t.result.Series[i].To.plus(sum)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading to: %w", err)
 	}
 	for i := range t.result.Series {
 		s := &t.result.Series[i]
@@ -250,27 +260,10 @@ func (t *transfer[R]) compareAll(ctx context.Context) error {
 			if err := t.copySeries(ctx, i); err != nil {
 				return err
 			}
-			if s.From == s.To {
-				continue
-			}
 		}
 		if err := t.compareSeries(ctx, i); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// sumTo sums up what To has.
-func (t *transfer[R]) sumTo(ctx context.Context, sel mds.Selection) error {
-	err := t.read(ctx, t.To, sel, func(i int, sum Sum, _ *R) error {
-		if i >= 0 {
-			t.result.Series[i].To = t.result.Series[i].To.plus(sum)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading to: %w", err)
 	}
 	return nil
 }
@@ -291,48 +284,61 @@ func (t *transfer[R]) one(i int) mds.Selection {
 	return sel
 }
 
-// copySeries copies one series, and sums up what both have of it anew.
+// copySeries copies one series.
 func (t *transfer[R]) copySeries(ctx context.Context, i int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &t.result.Series[i]
-	s.From, s.To = Sum{}, Sum{}
 	w := t.writers(ctx, cancel)
-	err := t.read(ctx, t.From, t.one(i), func(_ int, sum Sum, r *R) error {
-		s.From = s.From.plus(sum)
-		return w.add(r)
-	})
+	err := t.read(ctx, t.From, t.one(i), false, func(_ int, _ Sum, r *R) error { return w.add(r) })
 	receipt, written := w.end(err == nil)
 	t.result.Receipt = t.result.Receipt.Add(receipt)
-	if err := errors.Join(written, err); err != nil {
-		return err
+	if written != nil {
+		return written
 	}
-	return t.sumTo(ctx, t.one(i))
+	if err != nil {
+		return fmt.Errorf("reading from: %w", err)
+	}
+	return nil
 }
 
-// compareSeries finds which records of a series differ.
+// compareSeries finds which records of a series differ, as both have it now: the sums are
+// of what is compared.
 func (t *transfer[R]) compareSeries(ctx context.Context, i int) error {
 	s := &t.result.Series[i]
-	if s.To.Records == 0 {
-		s.Missing = s.From.Records
-		s.First = "the series is not there"
-		return nil
-	}
-	query := mds.Query{Selection: t.one(i), ByIdentity: true}
-	to, stop := iter.Pull2(t.To.Query(ctx, t.Tenant, query))
-	defer stop()
 	order := t.schema.ByRole(mds.Key, mds.Revision) // what tells the records of a series apart, as they come
 	if !t.schema.TimeIsValue {
 		order = append(order, t.schema.TimeColumn())
 	}
-	theirs, err, more := to()
-	for r, fromErr := range t.From.Query(ctx, t.Tenant, query) {
-		if err := errors.Join(fromErr, err); err != nil {
-			return err
+	query := mds.Query{Selection: t.one(i), ByIdentity: true}
+	next, stop := iter.Pull2(t.To.Query(ctx, t.Tenant, query))
+	defer stop()
+	s.From, s.To, s.Difference = Sum{}, Sum{}, Difference{}
+	var theirs R
+	more := true
+	advance := func() error {
+		var err error
+		if theirs, err, more = next(); err != nil {
+			return fmt.Errorf("reading to: %w", err)
 		}
+		if more {
+			s.To = s.To.plus(t.sum(&theirs))
+		}
+		return nil
+	}
+	if err := advance(); err != nil {
+		return err
+	}
+	if !more {
+		s.First = "the series is not there"
+	}
+	for r, err := range t.From.Query(ctx, t.Tenant, query) {
+		if err != nil {
+			return fmt.Errorf("reading from: %w", err)
+		}
+		s.From = s.From.plus(t.sum(&r))
 		for more && mds.Compare(order, &theirs, &r) < 0 {
 			s.More++
-			if theirs, err, more = to(); err != nil {
+			if err := advance(); err != nil {
 				return err
 			}
 		}
@@ -345,19 +351,23 @@ func (t *transfer[R]) compareSeries(ctx context.Context, i int) error {
 			s.Different++
 			s.first(t.tellDifference(&r, &theirs), t.tell(&r))
 		}
-		if theirs, err, more = to(); err != nil {
+		if err := advance(); err != nil {
 			return err
 		}
 	}
-	for ; more; theirs, err, more = to() {
-		if err != nil {
+	for more {
+		s.More++
+		if err := advance(); err != nil {
 			return err
 		}
-		s.More++
+	}
+	if s.Missing == 0 && s.Different == 0 {
+		s.First = ""
 	}
 	return nil
 }
 
+// first tells of the first record that is not as it was.
 func (d *Difference) first(what, record string) {
 	if d.First == "" {
 		d.First = record + " " + what

@@ -29,7 +29,7 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 				goOn = yield(r, nil)
 				return goOn
 			})
-			if asTheyLie {
+			if asTheyLie && s.where == s.rest { // a few series are found sooner in order
 				return t.asTheyLie(ctx, conn, s, out)
 			}
 			if query.ByIdentity {

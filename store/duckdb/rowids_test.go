@@ -59,6 +59,55 @@ func TestQueryBeneathCheckpoint(t *testing.T) {
 	}
 }
 
+// TestAsTheyLieBeneathCheckpoint reads bars by their row ids while removed ones are dropped
+// and those behind them would get other ids: each that is left is read once.
+func TestAsTheyLieBeneathCheckpoint(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Config{})
+	table := NewTable[mds.Bar](s)
+	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	const n, batch = 390_000, 130_000
+	for at := 0; at < n; at += batch {
+		bars := make([]mds.Bar, batch)
+		for i := range bars {
+			bars[i] = mds.Bar{Vendor: "v", Symbol: "A", Timeframe: "1s", TS: start.Add(time.Duration(at+i) * time.Second), Close: float64(at + i)}
+		}
+		if _, err := table.WriteBatch(ctx, mds.DefaultTenant(), bars); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := s.file(ctx, mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeOut := func() {
+		if err := f.taking(ctx, func() error { return f.writeOut(ctx) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeOut()
+	if _, err := table.Delete(ctx, mds.DefaultTenant(), mds.Selection{End: start.Add(batch * time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[float64]int)
+	for bar, err := range table.Query(ctx, mds.DefaultTenant(), mds.Query{Unordered: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[bar.Close]++; len(seen) == 100 || len(seen) == 50_000 {
+			writeOut()
+		}
+	}
+	if len(seen) != n-batch {
+		t.Errorf("%d of %d bars were read", len(seen), n-batch)
+	}
+	for price, times := range seen {
+		if times != 1 || price < batch {
+			t.Fatalf("bar %v was read %d times", price, times)
+		}
+	}
+}
+
 // TestWidenRefusesOtherRows goes by ids that are no longer of the same rows.
 func TestWidenRefusesOtherRows(t *testing.T) {
 	ctx := context.Background()

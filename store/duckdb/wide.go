@@ -50,6 +50,9 @@ func (e *emitter[R]) emit(ctx context.Context, facts []fact[R]) (goOn bool, err 
 			if !e.yield(part[i].record) {
 				return false, nil
 			}
+			if !e.table.plain {
+				part[i].record = *new(R) // which may be large, and is done with
+			}
 		}
 	}
 	return true, nil

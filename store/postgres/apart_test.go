@@ -273,6 +273,13 @@ func TestTenantsStopNobody(t *testing.T) {
 	if receipt, err := store.Bars(s).WriteBatch(ctx, d.acme, []mds.Bar{minute("A", 0, 1)}); err != nil || receipt.Written != 1 {
 		t.Error(receipt, err)
 	}
+	// Nor can it keep its own rights from being taken.
+	if _, err := login.Exec(ctx, "SELECT pg_advisory_lock(hashtextextended('mds_internal', 7)), pg_advisory_lock(4097083626)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.RevokeLogin(ctx, d.Owner+"&lock_timeout=5000", d.rival, d.Name+"_rival"); err != nil {
+		t.Error(err)
+	}
 	for _, mode := range []string{"ROW EXCLUSIVE", "SHARE", "ACCESS EXCLUSIVE"} {
 		if _, err := login.Exec(ctx, "ROLLBACK; BEGIN; LOCK TABLE mds.bars IN "+mode+" MODE"); err == nil {
 			t.Errorf("it locks bars in %s mode", mode)

@@ -50,6 +50,7 @@ func attacks() []attack {
 // attacker is a login of a tenant.
 type attacker struct {
 	*doctor
+	dsn     string
 	login   *pgx.Conn
 	name    string
 	victims []victim
@@ -59,7 +60,7 @@ type attacker struct {
 
 // attack tries everything with a login.
 func (d *doctor) attack(ctx context.Context, dsn string) error {
-	a := &attacker{doctor: d}
+	a := &attacker{doctor: d, dsn: dsn}
 	conn, err := connectPlainly(ctx, dsn, func(text string) { a.notices = append(a.notices, text) })
 	if err != nil {
 		return err
@@ -233,23 +234,33 @@ func (a *attacker) setWithin(ctx context.Context) ([]string, string, error) {
 	})
 }
 
-// stale says which tenant it is in a transaction of its own, and reads in the next.
+// stale says which tenant it is in a transaction of its own, and reads in the next; in a
+// session that has said nothing before.
 func (a *attacker) stale(ctx context.Context) (open []string, unclear string, err error) {
 	for _, v := range a.victims {
-		if _, err := a.login.PgConn().Exec(ctx, "ROLLBACK; BEGIN; SELECT set_config('app.tenant_id', '"+v.tenant.ID+"', true); COMMIT").ReadAll(); err != nil {
-			return nil, "", err
-		}
-		if err := a.begin(ctx); err != nil {
-			return nil, "", err
-		}
-		one := &attacker{doctor: a.doctor, login: a.login, victims: []victim{v}}
-		more, why, err := one.seen(ctx, nothing, nothing)
+		more, why, err := a.staleOf(ctx, v)
 		if err != nil {
 			return nil, "", err
 		}
 		open, unclear = append(open, more...), cmp.Or(unclear, why)
 	}
 	return open, unclear, nil
+}
+
+func (a *attacker) staleOf(ctx context.Context, v victim) (open []string, unclear string, err error) {
+	conn, err := connectPlainly(ctx, a.dsn, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.PgConn().Exec(ctx, "BEGIN; SELECT set_config('app.tenant_id', '"+v.tenant.ID+"', true); COMMIT").ReadAll(); err != nil {
+		return nil, "", err
+	}
+	one := &attacker{doctor: a.doctor, login: conn, victims: []victim{v}}
+	if err := one.begin(ctx); err != nil {
+		return nil, "", err
+	}
+	return one.seen(ctx, nothing, nothing)
 }
 
 // plans are settings that any login may make, each for other plans.

@@ -61,7 +61,9 @@ func fill(t testing.TB, s *store.Store, tenant mds.Tenant, price float64) {
 		must(store.Options(s).WriteBatch(ctx, tenant, []mds.OptionSnap{{Vendor: "v", Symbol: symbol, Expiry: mds.Date{Year: 2024, Month: 6, Day: 21}, OptionType: mds.Call, Strike: 4_500_000_000, TS: at, Bid: mds.Some(price)}}))
 		must(store.Fundamentals(s).WriteBatch(ctx, tenant, []mds.Fundamentals{{Vendor: "v", Symbol: symbol, Period: "FY", AsOf: mds.Date{Year: 2023, Month: 12, Day: 31}, FiledAt: at, Revenue: mds.Some(price)}}))
 	}
-	must(store.News(s).WriteBatch(ctx, tenant, []mds.News{{Vendor: "v", ID: own, Title: own + " rises", PublishedAt: at, Symbols: []string{own}}}))
+	for _, id := range []string{"BOTH", own} {
+		must(store.News(s).WriteBatch(ctx, tenant, []mds.News{{Vendor: "v", ID: id, Title: own + " rises", PublishedAt: at, Symbols: []string{own}}}))
+	}
 }
 
 // examine returns what the doctor says, by what it looked at.
@@ -122,6 +124,8 @@ const (
 // open, and every attack is refused; without a login none is tried.
 func TestDoctorFindsNothing(t *testing.T) {
 	d := twoTenants(t)
+	// What logins write values as is theirs to say.
+	pgtest.Exec(t, d.Admin, "ALTER ROLE "+d.Name+"_rival SET timezone = 'Asia/Kolkata'", "ALTER ROLE "+d.Name+"_rival SET datestyle = 'SQL, DMY'", "ALTER ROLE "+d.Name+"_rival SET default_transaction_read_only = on")
 	before := pgtest.Ask(t, d.Admin, everything)
 	found := examine(t, postgres.DoctorConfig{Owner: d.Owner, Service: d.Service, Logins: []string{d.acmeLogin, d.rivalLogin}})
 	for what, f := range found {
@@ -158,6 +162,15 @@ func TestDoctorFindsNothing(t *testing.T) {
 const everything = `SELECT (SELECT string_agg(c.oid || ' ' || c.relname || ' ' || coalesce(c.relacl::text, ''), E'\n' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace IN ('mds'::regnamespace, 'mds_internal'::regnamespace, 'public'::regnamespace)),
 	(SELECT string_agg(p.proname, ' ' ORDER BY p.oid) FROM pg_proc p WHERE p.oid > 16384), (SELECT count(*) FROM mds_internal.bar_series), (SELECT count(*) FROM mds_internal.bar_facts_1m)`
 
+// untimed is a kind without updated_at, whose view shows some of others.
+const untimed = `CREATE TABLE mds_internal.oddity_series (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL, vendor text NOT NULL);
+	CREATE TABLE mds_internal.oddity_facts (series_id bigint, ts timestamptz, v double precision, PRIMARY KEY (series_id, ts));
+	INSERT INTO mds_internal.oddity_series (tenant_id, vendor) VALUES ('RIVAL-ID', 'x');
+	INSERT INTO mds_internal.oddity_facts SELECT id, now(), 1 FROM mds_internal.oddity_series;
+	CREATE VIEW mds.oddities WITH (security_barrier) AS SELECT s.vendor, f.ts, f.v FROM mds_internal.oddity_series s JOIN mds_internal.oddity_facts f ON f.series_id = s.id WHERE s.tenant_id = mds_internal.current_tenant() OR f.v > 0;
+	ALTER TABLE mds_internal.oddity_series OWNER TO mds; ALTER TABLE mds_internal.oddity_facts OWNER TO mds; ALTER VIEW mds.oddities OWNER TO mds; GRANT SELECT ON mds.oddities TO ACME;
+	ALTER TABLE mds_internal.oddity_series ENABLE ROW LEVEL SECURITY`
+
 // joinedBars is a view of bars that reads all facts and joins them.
 const joinedBars = `SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.high, f.low, f.close, f.volume, f.vwap, f.trade_count, f.updated_at
 	FROM mds_internal.bar_facts_1m f JOIN mds_internal.bar_series s ON s.id = f.series_id WHERE s.timeframe = '1m' AND s.tenant_id = mds_internal.current_tenant()`
@@ -173,9 +186,10 @@ const unionOfTables = `SELECT s.vendor, s.symbol, s.timeframe, f.ts, f.open, f.h
 // another, VIEW the text of a view that asks for no tenant.
 func TestDoctorFinds(t *testing.T) {
 	for _, c := range []struct {
-		name, breaks string   // run by a superuser
-		finds        []string // which have to be open
-		detail       string   // of the first
+		name, breaks     string   // run by a superuser
+		finds            []string // which have to be open
+		detail           string   // of the first
+		untried, trusted string   // a finding that has to be so, with the detail
 		// with are the DSNs that it examines with, where they are others than of the owner,
 		// the service and a login of a tenant.
 		with func(apart) postgres.DoctorConfig
@@ -200,7 +214,11 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "no policies", breaks: "ALTER TABLE mds_internal.news_item_series DISABLE ROW LEVEL SECURITY", finds: []string{findForced, findUnset}, detail: "mds_internal.news_item_series is not enabled"},
 		{name: "no barrier", breaks: "ALTER VIEW mds_internal.sealed_bars_1m RESET (security_barrier)", finds: []string{findBarriers}, detail: "mds_internal.sealed_bars_1m has options none"},
 		{name: "facts joined, not read by series", breaks: "CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier) AS " + joinedBars, finds: []string{tryExplain, findTexts}, detail: "it learns which values the tenant rival has in mds.bars"},
-		{name: "the same, without a barrier", breaks: "CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier = false) AS " + joinedBars, finds: []string{tryLeak, tryExplain, findBarriers, findTexts}, detail: "a function was shown a record of the tenant rival in mds.bars"},
+		{name: "the same, without a barrier", breaks: "ALTER ROLE ACME SET timezone = 'Asia/Kolkata'; CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier = false) AS " + joinedBars, finds: []string{tryLeak, tryExplain, findBarriers, findTexts}, detail: "a function was shown a record of the tenant rival in mds.bars"},
+		{name: "a language that is not theirs", breaks: "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC", finds: []string{}, untried: tryLeak, detail: "it may make no function to try it with"},
+		{name: "another login that may", breaks: "CREATE ROLE NAME_dba LOGIN; GRANT service TO NAME_dba", trusted: "other logins may become the owner or the service, and see all", detail: "NAME_dba may become service"},
+		{name: "a function of a superuser", breaks: "CREATE FUNCTION public.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM mds_internal.bar_facts_1m'", untried: "functions that run as a superuser show nothing of the store", detail: "public.peek() runs as admin"},
+		{name: "a kind without updated_at", breaks: untimed, finds: []string{findTexts, tryViews}, detail: "mds.oddities is not as the migrations make it"},
 		{name: "values that conditions go past", breaks: "CREATE OR REPLACE FUNCTION mds_internal.own(anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE AS 'SELECT $1'", finds: []string{findFunctions, tryExplain}, detail: "own is"},
 		{name: "or everybody", breaks: "CREATE OR REPLACE VIEW mds.news WITH (security_barrier) AS VIEW OR s.tenant_id = mds_internal.current_tenant() OR true", finds: []string{findTexts}, detail: "mds.news is not as the migrations make it"},
 		{name: "a function with another body", breaks: "CREATE OR REPLACE FUNCTION mds_internal.is_service() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC SELECT true; END", finds: []string{findFunctions}, detail: "is_service does something else"},
@@ -248,6 +266,11 @@ func TestDoctorFinds(t *testing.T) {
 				cfg = c.with(d)
 			}
 			found := examine(t, cfg)
+			for what, want := range map[string]postgres.Verdict{c.untried: postgres.VerdictNotTried, c.trusted: postgres.VerdictTrusted} {
+				if f := found[what]; what != "" && (f.Verdict != want || !strings.Contains(f.Detail, named.Replace(c.detail))) {
+					t.Errorf("%s: %s %s", what, f.Verdict, f.Detail)
+				}
+			}
 			for i, what := range c.finds {
 				f, ok := found[what]
 				if !ok || f.Verdict != postgres.VerdictOpen || i == 0 && !strings.Contains(f.Detail, named.Replace(c.detail)) {

@@ -24,6 +24,11 @@ func (e *GrantError) Error() string { return e.Err.Error() }
 
 func (e *GrantError) Unwrap() error { return e.Err }
 
+// Script is the SQL for psql, which connects to the database first.
+func (e *GrantError) Script() string {
+	return "\\connect " + pgx.Identifier{e.Database}.Sanitize() + "\n" + e.SQL
+}
+
 // GrantService gives the login of the service's DSN what the store needs of the database
 // of the owner's, and returns its name. It makes the login where there is none, with the
 // password that stands in the DSN. Where the owner may not, the error is a [*GrantError]. The owner
@@ -44,6 +49,9 @@ func grant(ctx context.Context, owner string, service *pgx.ConnConfig) error {
 		login := service.User
 		if service.Database != database {
 			return &Error{Op: "grant", Class: Other, Err: fmt.Errorf("the service's DSN names the database %s, and the owner's %s", service.Database, database), Hint: "name the same in both"}
+		}
+		if err := oneGrants(ctx, tx); err != nil {
+			return err
 		}
 		var there, owns, reads bool
 		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
@@ -182,7 +190,7 @@ func tenantLogins(ctx context.Context, tx querier) ([]TenantLogin, error) {
 }
 
 // asOwner runs fn in a transaction of a database that is set up, of the owner's most
-// often, which waits for others who migrate and give rights.
+// often.
 func asOwner(ctx context.Context, owner string, fn func(tx pgx.Tx, database string) error) error {
 	conn, err := connectPlainly(ctx, owner, nil)
 	if err != nil {
@@ -191,9 +199,6 @@ func asOwner(ctx context.Context, owner string, fn func(tx pgx.Tx, database stri
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('standard_conforming_strings', 'on', true)"); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, lockForMigration); err != nil {
 			return err
 		}
 		if err := requireSetUp(ctx, tx); err != nil {
@@ -214,12 +219,23 @@ func requireSetUp(ctx context.Context, q rowQuerier) error {
 	return err
 }
 
-// requireOwner refuses a login that may not give rights.
+// oneGrants has those who give rights wait for each other, by a lock that no tenant's login
+// can take.
+func oneGrants(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "LOCK TABLE mds_internal.tenant_logins IN SHARE ROW EXCLUSIVE MODE")
+	return err
+}
+
+// requireOwner refuses a login that may not give rights, and has the owner's wait for
+// others who do.
 func requireOwner(ctx context.Context, tx pgx.Tx) error {
 	var owner bool
 	var login string
 	err := tx.QueryRow(ctx, "SELECT session_user::text, coalesce((SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal'), false)").Scan(&login, &owner)
-	if err == nil && !owner {
+	if err == nil && owner {
+		return oneGrants(ctx, tx)
+	}
+	if err == nil {
 		err = &Error{Op: "grant", Class: Denied, Err: fmt.Errorf("the login %s is not the owner's of the database", login), Hint: adminHint}
 	}
 	return err
@@ -333,6 +349,9 @@ func sealedViews(ctx context.Context, tx pgx.Tx) ([]string, error) {
 // grantNewViews lets the logins of tenants read the views that migrations have made.
 func grantNewViews(ctx context.Context, owner string) error {
 	return asOwner(ctx, owner, func(tx pgx.Tx, database string) error {
+		if err := oneGrants(ctx, tx); err != nil {
+			return err
+		}
 		logins, err := tenantLogins(ctx, tx)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -216,5 +217,32 @@ func TestStatusChangesNothing(t *testing.T) {
 	}
 	if got := pgtest.Ask(t, d.Owner, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mds%'"); got != "0" {
 		t.Errorf("it made %s schemas", got)
+	}
+}
+
+// TestNewViewsAreGranted gives a tenant a login, and then makes a kind of its own: the
+// login reads it after the migration.
+func TestNewViewsAreGranted(t *testing.T) {
+	d := migrated(t)
+	login := d.As(t, d.Name+"_bi")
+	if _, err := postgres.GrantLogin(ctx, d.Owner, mds.DefaultTenant(), d.Name+"_bi", postgres.LoginConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	oddities := fstest.MapFS{"postgres/1001_oddities.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE mds_internal.oddity_series (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES mds_internal.tenants, vendor text COLLATE "C" NOT NULL, UNIQUE (tenant_id, vendor));
+CALL mds_internal.seal('mds_internal.oddity_series');
+CREATE TABLE mds_internal.oddity_facts (series_id bigint NOT NULL, ts timestamptz NOT NULL, v double precision, updated_at timestamptz NOT NULL, PRIMARY KEY (series_id, ts));
+CALL mds_internal.sealed_view('mds', 'oddities', 'mds_internal.oddity_facts', 'mds_internal.oddity_series', '{s.vendor}', '{ts}', '{v,updated_at}', '');
+`)}}
+	if _, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{Migrations: oddities}); err != nil {
+		t.Fatal(err)
+	}
+	if got := pgtest.Ask(t, login, "SELECT count(*) FROM mds.oddities"); got != "0" {
+		t.Errorf("the login reads %s", got)
+	}
+	for what, f := range examine(t, postgres.DoctorConfig{Owner: d.Owner, Logins: []string{login}}) {
+		if f.Verdict == postgres.VerdictOpen {
+			t.Errorf("%s: %s", what, f.Detail)
+		}
 	}
 }
