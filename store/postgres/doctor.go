@@ -82,6 +82,7 @@ type sealedView struct {
 	keys     []string // of facts
 	facts    []string // tables of facts that it reads, qualified
 	updated  bool     // it has updated_at
+	texts    []string // its columns that are text
 }
 
 func (d *doctor) add(what string, verdict Verdict, format string, args ...any) {
@@ -229,13 +230,14 @@ func (d *doctor) learnViews(ctx context.Context) error {
 			(SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 				WHERE i.indisprimary AND i.indrelid = (SELECT min(f.read) FROM tables f WHERE f.view = v.oid AND NOT f.series) AND a.attname <> 'series_id'),
 			(SELECT array_agg(f.read::regclass::text ORDER BY 1) FROM tables f WHERE f.view = v.oid AND NOT f.series),
-			EXISTS (SELECT FROM pg_attribute WHERE attrelid = v.oid AND attname = 'updated_at')
+			EXISTS (SELECT FROM pg_attribute WHERE attrelid = v.oid AND attname = 'updated_at'),
+			(SELECT coalesce(array_agg(attname::text), '{}') FROM pg_attribute WHERE attrelid = v.oid AND attnum > 0 AND atttypid = 'text'::regtype)
 		FROM pg_class v JOIN tables s ON s.view = v.oid AND s.series ORDER BY 1`)
 	if err != nil {
 		return err
 	}
 	d.views, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (v sealedView, err error) {
-		return v, row.Scan(&v.name, &v.series, &v.identity, &v.keys, &v.facts, &v.updated)
+		return v, row.Scan(&v.name, &v.series, &v.identity, &v.keys, &v.facts, &v.updated, &v.texts)
 	})
 	return err
 }

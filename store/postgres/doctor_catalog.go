@@ -60,6 +60,16 @@ func (d *doctor) catalogue(ctx context.Context) error {
 			`SELECT c.oid::regclass::text || CASE WHEN c.relrowsecurity THEN ' is not forced' ELSE ' is not enabled' END FROM pg_class c
 				WHERE ` + controlled + ` AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`,
 		}, {
+			"the planner knows nothing of identities and values, which EXPLAIN would tell", "CALL mds_internal.without_statistics('TABLE'), without its view",
+			`SELECT format('%s of %s', a.attname, c.oid::regclass) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p') AND (c.relname LIKE '%\_series' OR c.relname LIKE '%\_facts%') AND a.attname NOT IN ('id', 'tenant_id', 'series_id')
+				AND (coalesce(a.attstattarget, -1) <> 0 OR EXISTS (SELECT FROM pg_stats t WHERE t.schemaname = 'mds_internal' AND t.tablename = c.relname AND t.attname = a.attname))`,
+		}, {
+			"no index of facts is by anything but their series first", "DROP INDEX it, or make it with WHERE series_id > -1",
+			`SELECT i.indexrelid::regclass::text || ' of ' || c.oid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relname LIKE '%\_facts%' AND i.indpred IS NULL
+				AND i.indkey[0] <> (SELECT attnum FROM pg_attribute WHERE attrelid = c.oid AND attname = 'series_id')`,
+		}, {
 			"views are barriers, with their owner's rights", "ALTER VIEW … SET (security_barrier = true), RESET (security_invoker)",
 			`SELECT c.oid::regclass::text || ' has options ' || coalesce(array_to_string(c.reloptions, ', '), 'none') FROM pg_class c
 				WHERE c.relnamespace IN ('mds'::regnamespace, 'mds_internal'::regnamespace) AND c.relkind = 'v'
@@ -155,7 +165,7 @@ const (
 
 // wantedPolicies are the policies by table, of series by "", without spaces and brackets.
 var wantedPolicies = map[string]string{
-	"":               "of_tenant:tenant_id=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
+	"":               "of_tenant:tenant_id=ANYARRAY[SELECTmds_internal.current_tenantAScurrent_tenant]ORSELECTmds_internal.is_ownerASis_owner",
 	"tenants":        "of_tenant:SELECTmds_internal.is_serviceASis_serviceORid=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
 	"service_logins": "of_login:login=SESSION_USERORSELECTmds_internal.is_ownerASis_owner",
 	"tenant_logins":  "of_login:login=SESSION_USERORSELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
@@ -202,7 +212,7 @@ func (d *doctor) policies(ctx context.Context) error {
 
 // sealedText is how a view over facts ends, without brackets, casts and line ends: what
 // mds_internal.sealed_view makes.
-var sealedText = regexp.MustCompile(`^SELECT [^;]* FROM mds_internal\.\w+_series s CROSS JOIN LATERAL SELECT [^;]* FROM mds_internal\."?\w+"? f_1 WHERE f_1\.series_id = s\.id f WHERE (s\.timeframe = '\w+' AND )?s\.tenant_id = mds_internal\.current_tenant;$`)
+var sealedText = regexp.MustCompile(`^SELECT [^;]* FROM mds_internal\.\w+_series s CROSS JOIN LATERAL SELECT [^;]* FROM mds_internal\."?\w+"? f_1 WHERE f_1\.series_id = ANY ARRAY\[s\.id\] f WHERE (s\.timeframe = '\w+' AND )?s\.tenant_id = mds_internal\.current_tenant;$`)
 
 // viewTexts checks that each view that reads facts is what the migrations make: it asks for
 // the tenant, is no union, which PostgreSQL flattens in spite of a barrier, and reads facts

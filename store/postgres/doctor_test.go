@@ -90,6 +90,8 @@ const (
 	findViewsRead  = "views are for reading"
 	findDefaults   = "no default gives away tables that are made later"
 	findForced     = "series and lists of logins have forced row-level security"
+	findStatistics = "the planner knows nothing of identities and values, which EXPLAIN would tell"
+	findIndexes    = "no index of facts is by anything but their series first"
 	findBarriers   = "views are barriers, with their owner's rights"
 	findOthers     = "nothing else shows the tables to others"
 	findLent       = "no function lends others the rights of the store"
@@ -201,7 +203,7 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "using mds_internal", breaks: "GRANT USAGE ON SCHEMA mds_internal TO PUBLIC", finds: []string{findSchemas, tryCall}, detail: "PUBLIC has USAGE on schema mds_internal"},
 		{name: "reading a table", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT ON mds_internal.bar_facts_1m TO ACME", finds: []string{findTables, tryTables, tryCopy}, detail: "ACME may SELECT mds_internal.bar_facts_1m"},
 		{name: "reading a column", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT (close) ON mds_internal.bar_facts_1m TO ACME; ANALYZE mds_internal.bar_facts_1m", finds: []string{findTables}, detail: "ACME may SELECT close of mds_internal.bar_facts_1m"},
-		{name: "statistics of a column", breaks: "GRANT SELECT (close) ON mds_internal.bar_facts_1m TO ACME; ANALYZE mds_internal.bar_facts_1m", finds: []string{tryStatistics}, detail: "pg_stats has values"},
+		{name: "statistics of a column", breaks: "ALTER TABLE mds_internal.bar_facts_1m ALTER close SET STATISTICS 100; GRANT SELECT (close) ON mds_internal.bar_facts_1m TO ACME; ANALYZE mds_internal.bar_facts_1m", finds: []string{tryStatistics, findStatistics}, detail: "pg_stats has values"},
 		{name: "writing a table", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT INSERT ON mds_internal.bar_facts_1m TO ACME", finds: []string{tryWrite, tryCopy, findTables}, detail: "INSERT INTO mds_internal.bar_facts_1m"},
 		{name: "removing", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT TRUNCATE ON mds_internal.tenants TO ACME", finds: []string{tryWrite, findTables}, detail: "TRUNCATE mds_internal.tenants"},
 		{name: "a sequence", breaks: "GRANT SELECT ON SEQUENCE mds_internal.bar_series_id_seq TO ACME", finds: []string{tryStatistics, findTables}, detail: "pg_sequences has where the ids of series go"},
@@ -213,8 +215,12 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "no force", breaks: "ALTER TABLE mds_internal.bar_series NO FORCE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.bar_series is not forced"},
 		{name: "no policies", breaks: "ALTER TABLE mds_internal.news_item_series DISABLE ROW LEVEL SECURITY", finds: []string{findForced, findUnset}, detail: "mds_internal.news_item_series is not enabled"},
 		{name: "no barrier", breaks: "ALTER VIEW mds_internal.sealed_bars_1m RESET (security_barrier)", finds: []string{findBarriers}, detail: "mds_internal.sealed_bars_1m has options none"},
-		{name: "facts joined, not read by series", breaks: "CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier) AS " + joinedBars, finds: []string{tryExplain, findTexts}, detail: "it learns which values the tenant rival has in mds.bars"},
+		{name: "facts joined, not read by series", breaks: "CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier) AS " + joinedBars, finds: []string{tryExplain, findTexts}, detail: "it learns that another tenant (rival) has a"},
 		{name: "the same, without a barrier", breaks: "ALTER ROLE ACME SET timezone = 'Asia/Kolkata'; CREATE OR REPLACE VIEW mds_internal.sealed_bars_1m WITH (security_barrier = false) AS " + joinedBars, finds: []string{tryLeak, tryExplain, findBarriers, findTexts}, detail: "a function was shown a record of the tenant rival in mds.bars"},
+		{name: "a policy that costs more than a guess", breaks: "ALTER POLICY of_tenant ON mds_internal.bar_series USING (tenant_id = (SELECT mds_internal.current_tenant()) OR (SELECT mds_internal.is_owner()))", finds: []string{tryExplain, findPolicies}, detail: "it learns that another tenant (rival) has a symbol in mds.bars"},
+		{name: "a view that costs more than a guess", breaks: "CREATE OR REPLACE VIEW mds.news WITH (security_barrier) AS SELECT s.vendor, f.id, f.published_at, f.title, f.symbols, f.url, f.summary, f.sentiment_score, f.updated_at FROM mds_internal.news_item_series s CROSS JOIN LATERAL (SELECT f.id, f.published_at, mds_internal.own(f.title) AS title, mds_internal.own(f.symbols) AS symbols, mds_internal.own(f.url) AS url, mds_internal.own(f.summary) AS summary, mds_internal.own(f.sentiment_score) AS sentiment_score, mds_internal.own(f.updated_at) AS updated_at FROM mds_internal.news_item_facts f WHERE f.series_id = s.id) f WHERE s.tenant_id = mds_internal.current_tenant()", finds: []string{tryExplain, findTexts}, detail: "it learns that another tenant (rival) has a id in mds.news"},
+		{name: "an index by time", breaks: "CREATE INDEX by_time ON mds_internal.bar_facts_1m USING brin (ts)", finds: []string{findIndexes}, detail: "mds_internal.by_time of mds_internal.bar_facts_1m"},
+		{name: "statistics of identities", breaks: "ALTER TABLE mds_internal.bar_series ALTER symbol SET STATISTICS 100; INSERT INTO mds_internal.bar_series (tenant_id, vendor, symbol, timeframe) SELECT 'RIVAL-ID', 'w', 'RIVAL', tf FROM unnest(ARRAY['1s', '5s', '10s', '15s', '30s', '2m', '3m', '5m', '1h', '2h', '3h', '4h', '6h', '8h', '12h', '1d', '1w', '1mo']) tf; INSERT INTO mds_internal.bar_series (tenant_id, vendor, symbol, timeframe) SELECT 'ACME-ID', 'w' || n, 'OWN' || n, '1m' FROM generate_series(1, 300) n; ANALYZE mds_internal.bar_series", finds: []string{findStatistics}, detail: "symbol of mds_internal.bar_series"},
 		{name: "a language that is not theirs", breaks: "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC", finds: []string{}, untried: tryLeak, detail: "it may make no function to try it with"},
 		{name: "another login that may", breaks: "CREATE ROLE NAME_dba LOGIN; GRANT service TO NAME_dba", trusted: "other logins may become the owner or the service, and see all", detail: "NAME_dba may become service"},
 		{name: "a function of a superuser", breaks: "CREATE FUNCTION public.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM mds_internal.bar_facts_1m'", untried: "functions that run as a superuser show nothing of the store", detail: "public.peek() runs as admin"},
@@ -257,7 +263,7 @@ func TestDoctorFinds(t *testing.T) {
 			t.Parallel()
 			d := twoTenants(t)
 			viewless := "SELECT s.vendor, f.id, f.published_at, f.title, f.symbols, f.url, f.summary, f.sentiment_score, f.updated_at FROM mds_internal.news_item_facts f JOIN mds_internal.news_item_series s ON s.id = f.series_id"
-			named := strings.NewReplacer("ACME", d.Name+"_acme", "RIVALS", d.Name+"_rival", "RIVAL-ID", d.rival.ID, "IN DATABASE DATABASE", "IN DATABASE "+d.Name, "VIEW OR", viewless+" WHERE false OR", "VIEW;", viewless+";", "NAME", d.Name)
+			named := strings.NewReplacer("ACME-ID", d.acme.ID, "ACME", d.Name+"_acme", "RIVALS", d.Name+"_rival", "RIVAL-ID", d.rival.ID, "IN DATABASE DATABASE", "IN DATABASE "+d.Name, "VIEW OR", viewless+" WHERE false OR", "VIEW;", viewless+";", "NAME", d.Name)
 			if c.breaks != "" {
 				pgtest.Exec(t, d.Admin, named.Replace(c.breaks))
 			}

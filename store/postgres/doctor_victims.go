@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,8 +23,12 @@ type victim struct {
 	// By the columns of series, if its own tenant has no such series, and of facts: an
 	// expression, which has the value of this record only.
 	marks []mark
-	// bound is a condition on the key of facts that few records meet.
-	bound string
+	// bound is a condition on the key of facts that few records meet, and within that on the
+	// timeframe, which picks a table.
+	bound, timeframe string
+	// lacks are columns, and their values of the victim, that the own tenant's records do not
+	// have: of its series, and of its facts.
+	lacks []mark
 }
 
 // mark is an expression and the value that it has of a victim.
@@ -128,8 +131,7 @@ func (d *doctor) findVictim(ctx context.Context, view sealedView, tenant, own md
 	if view.updated {
 		marked = append(marked, "updated_at")
 	}
-	v := &victim{view: view, tenant: tenant}
-	bySeries, byFacts := mark{expression: together(viewed(view.identity))}, mark{expression: together(viewed(marked))}
+	bySeries, byFacts := together(viewed(view.identity)), together(viewed(marked))
 	timeframe := slices.Contains(view.identity, "timeframe")
 	for _, others := range [][]string{identities, nil} {
 		for _, facts := range view.facts {
@@ -144,28 +146,54 @@ func (d *doctor) findVictim(ctx context.Context, view sealedView, tenant, own md
 			}
 			columns := slices.Concat(view.identity, view.keys)
 			values := slices.Concat(ofSeries(view.identity), ofFacts(view.keys))
-			var seriesKey, factsKey string
-			err := d.conn.QueryRow(ctx, fmt.Sprintf(`SELECT %s, %s, %s, %s, %s, %s
+			rows, err := d.conn.Query(ctx, fmt.Sprintf(`SELECT %s, %s, %s, %s, %s, %s, %s
 				FROM (SELECT * FROM %s v WHERE v.tenant_id = '%s' AND %s AND (%s = ANY ($1)) IS NOT TRUE LIMIT 20) v
-				CROSS JOIN LATERAL (SELECT * FROM %s f WHERE f.series_id = v.id LIMIT 1) f LIMIT 1`,
+				CROSS JOIN LATERAL (SELECT * FROM %s f WHERE f.series_id = v.id LIMIT 3) f LIMIT 5`,
 				conditions(viewed(columns), values), conditions(viewed(bound), boundValues), identity, together(ofFacts(marked)),
 				conditions(viewed(view.identity), viewed(view.identity)), conditions(ofFacts(view.keys), ofFacts(view.keys)),
-				view.series, tenant.ID, which, identity, facts), others).
-				Scan(&v.where, &v.bound, &bySeries.value, &byFacts.value, &seriesKey, &factsKey)
-			if errors.Is(err, pgx.ErrNoRows) {
-				continue
-			}
+				"ARRAY["+each(slices.Concat(values, ofFacts(marked[len(view.keys):])), "%s::text", ", ")+"]",
+				view.series, tenant.ID, which, identity, facts), others)
 			if err != nil {
 				return nil, err
 			}
-			if len(identities) < most && !slices.Contains(identities, bySeries.value) {
-				v.marks = append(v.marks, bySeries)
+			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c candidate, err error) {
+				return c, row.Scan(&c.where, &c.bound, &c.series, &c.facts, &c.seriesKey, &c.factsKey, &c.fields)
+			})
+			if err != nil {
+				return nil, err
 			}
-			v.marks = append(v.marks, byFacts)
-			return v, d.findOwn(ctx, v, own, facts, seriesKey, factsKey)
+			var best *victim
+			for _, c := range found { // the one that tells the most
+				v := &victim{view: view, tenant: tenant, where: c.where, bound: c.bound, timeframe: "true"}
+				if len(identities) < most && !slices.Contains(identities, c.series) {
+					v.marks = append(v.marks, mark{bySeries, c.series})
+				}
+				v.marks = append(v.marks, mark{byFacts, c.facts})
+				if timeframe {
+					v.timeframe, _, _ = strings.Cut(v.bound, " AND ")
+				}
+				if err := d.findOwn(ctx, v, own, facts, c.seriesKey, c.factsKey); err != nil {
+					return nil, err
+				}
+				if err := d.findLacks(ctx, v, own, facts, slices.Concat(columns, marked[len(view.keys):]), c.fields); err != nil {
+					return nil, err
+				}
+				if best == nil || len(v.lacks) > len(best.lacks) {
+					best = v
+				}
+			}
+			if best != nil {
+				return best, nil
+			}
 		}
 	}
 	return nil, nil
+}
+
+// candidate is a record that may be a victim.
+type candidate struct {
+	where, bound, series, facts, seriesKey, factsKey string
+	fields                                           []string
 }
 
 // findOwn finds what the own tenant has under the victim's key, by the tables too.
@@ -180,6 +208,35 @@ func (d *doctor) findOwn(ctx context.Context, v *victim, own mds.Tenant, facts, 
 	}
 	v.own, err = d.strings(ctx, fmt.Sprintf("SELECT v::text FROM %s v WHERE %s LIMIT 1", v.view.name, v.where))
 	return err
+}
+
+// findLacks finds the columns by whose value a record of the own tenant's could not be
+// meant. Of a tenant with many series that is not asked.
+func (d *doctor) findLacks(ctx context.Context, v *victim, own mds.Tenant, facts string, columns, values []string) error {
+	const most = 1000
+	var series int
+	if err := d.conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s WHERE tenant_id = '%s' LIMIT %d) s", v.view.series, orNone(own), most)).Scan(&series); err != nil || series == most {
+		return err
+	}
+	for i, c := range columns {
+		// By the types of the columns, so that an index is asked.
+		text := fmt.Sprintf("SELECT EXISTS (SELECT FROM %s v CROSS JOIN LATERAL (SELECT FROM %s f WHERE f.series_id = v.id AND f.%s = %s LIMIT 1) f WHERE v.tenant_id = '%s')", v.view.series, facts, quote(c), quoteText(values[i]), orNone(own))
+		if slices.Contains(v.view.identity, c) {
+			text = fmt.Sprintf("SELECT EXISTS (SELECT FROM %s v WHERE v.tenant_id = '%s' AND %s::text = %s)", v.view.series, orNone(own), ofSeries([]string{c})[0], quoteText(values[i]))
+		}
+		var has bool
+		if err := d.conn.QueryRow(ctx, text).Scan(&has); err != nil {
+			return err
+		}
+		if !has {
+			v.lacks = append(v.lacks, mark{c, values[i]})
+		}
+	}
+	// What own records have, too, tells nothing.
+	if len(v.marks) > 0 && !slices.ContainsFunc(v.lacks, func(m mark) bool { return !slices.Contains(v.view.identity, m.expression) }) {
+		v.marks = v.marks[:len(v.marks)-1]
+	}
+	return nil
 }
 
 // orNone is the id of a tenant, or one that is no tenant's.

@@ -231,7 +231,8 @@ func (t *Table[R]) where(s *selected[R], p *part) string {
 	if !s.sel.End.IsZero() {
 		conditions = append(conditions, "f."+t.timeName+" < "+bound(s.sel.End))
 	}
-	return strings.Join(append(conditions, "true"), " AND ")
+	// The indexes by time and by symbols are for those who say so (migration 2).
+	return strings.Join(append(conditions, "f.series_id > -1"), " AND ")
 }
 
 // union selects columns of series and facts from all tables that a selection needs.

@@ -7,10 +7,55 @@
 --
 -- Conditions with leakproof operators (=, <, starts_with …) go through a barrier, to the
 -- scan of the facts, which have no tenant: EXPLAIN ANALYZE told how many rows of all
--- tenants met them, and EXPLAIN estimated it. So facts are read series by series, in a
--- subquery that is not pulled up because its columns are volatile, and with no other
--- condition than on what is plain: keys and the time, which go into the scan beside the
--- series.
+-- tenants met them. So facts are read series by series, in a subquery that is not pulled
+-- up because its columns are volatile, and with no other condition than on what is plain:
+-- keys and the time, which go into the scan beside the series.
+--
+-- Where a scan is not by index its conditions are asked in the order of their costs, and a
+-- subquery within one tells whether it was asked: a condition of half an operator, = ANY
+-- of an array of one, came before the tenant's and the series', and was asked of other
+-- tenants' rows. So these are arrays of one themselves, and come first (equal ones stay in
+-- order; doctor tries it).
+--
+-- EXPLAIN estimates by the statistics of all tenants: there are none but of series_id.
+--
+-- An index by time alone is read for all tenants, and EXPLAIN ANALYZE tells how many rows
+-- were not the own series': the ones by time are for those who say that a series' id is
+-- no less than 0, which the views do not.
+DROP VIEW mds.bars, mds.options, mds.fundamentals, mds.news;
+
+-- +goose StatementBegin
+CREATE PROCEDURE mds_internal.without_statistics(relation regclass)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+BEGIN
+    FOR c IN SELECT attname, format_type(atttypid, atttypmod) AS type, (SELECT format(' COLLATE pg_catalog.%I', collname) FROM pg_collation l WHERE l.oid = attcollation AND l.collname <> 'default') AS coll
+            FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'tenant_id', 'series_id') LOOP
+        -- Its own type again takes away what statistics there are, and rewrites nothing.
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s%s', relation, c.attname, c.type, coalesce(c.coll, ''));
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', relation, c.attname);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE PROCEDURE mds_internal.seal(series regclass)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', series);
+    EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', series);
+    EXECUTE format('DROP POLICY IF EXISTS of_tenant ON %s', series);
+    EXECUTE format('CREATE POLICY of_tenant ON %s USING (tenant_id = ANY (ARRAY[(SELECT mds_internal.current_tenant())]) OR (SELECT mds_internal.is_owner()))', series);
+    EXECUTE format('CREATE OR REPLACE TRIGGER new_epoch AFTER UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION mds_internal.new_epoch()', series);
+    CALL mds_internal.without_statistics(series);
+END
+$$;
+-- +goose StatementEnd
+
 CREATE FUNCTION mds_internal.own(anyelement) RETURNS anyelement LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT $1';
 
 -- The sealed view of facts: columns of series, plain columns of facts, others.
@@ -20,7 +65,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    EXECUTE format('CREATE OR REPLACE VIEW %I.%I WITH (security_barrier) AS SELECT %s, %s, %s FROM %s s CROSS JOIN LATERAL (SELECT %s, %s FROM %s f WHERE f.series_id = s.id) f WHERE %s s.tenant_id = mds_internal.current_tenant()',
+    CALL mds_internal.without_statistics(facts);
+    EXECUTE format('CREATE VIEW %I.%I WITH (security_barrier) AS SELECT %s, %s, %s FROM %s s CROSS JOIN LATERAL (SELECT %s, %s FROM %s f WHERE f.series_id = ANY (ARRAY[s.id])) f WHERE %s s.tenant_id = mds_internal.current_tenant()',
         view_schema, view_name,
         array_to_string(of_series, ', '),
         (SELECT string_agg(format('f.%I', c), ', ' ORDER BY n) FROM unnest(plain) WITH ORDINALITY p (c, n)),
@@ -32,6 +78,11 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+
+CALL mds_internal.seal('mds_internal.bar_series');
+CALL mds_internal.seal('mds_internal.option_series');
+CALL mds_internal.seal('mds_internal.fundamental_series');
+CALL mds_internal.seal('mds_internal.news_item_series');
 
 -- +goose StatementBegin
 DO $$
@@ -45,7 +96,7 @@ BEGIN
             '{s.vendor,s.symbol,s.timeframe}', '{ts}', '{open,high,low,close,volume,vwap,trade_count,updated_at}', format('s.timeframe = %L AND', tf));
         parts := parts || format('SELECT * FROM mds_internal.%I', 'sealed_bars_' || tf);
     END LOOP;
-    EXECUTE 'CREATE OR REPLACE VIEW mds.bars WITH (security_barrier) AS ' || array_to_string(parts, ' UNION ALL ');
+    EXECUTE 'CREATE VIEW mds.bars WITH (security_barrier) AS ' || array_to_string(parts, ' UNION ALL ');
     CALL mds_internal.sealed_view('mds', 'options', 'mds_internal.option_facts', 'mds_internal.option_series',
         ARRAY['s.vendor', 's.symbol', 's.expiry', 's.option_type', '(s.strike * 0.000000001)::numeric(18,9) AS strike'], '{ts}', '{bid,ask,last,iv,delta,gamma,theta,vega,rho,open_interest,volume,spot,updated_at}', '');
     CALL mds_internal.sealed_view('mds', 'fundamentals', 'mds_internal.fundamental_facts', 'mds_internal.fundamental_series',
@@ -55,24 +106,23 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- An index by time alone would be read for all tenants, and EXPLAIN ANALYZE tell how many
--- rows were not the own series'.
-DROP INDEX mds_internal.news_item_facts_published_at_idx;
-CREATE INDEX ON mds_internal.news_item_facts (series_id, published_at);
-
--- What the planner knows of identities it knows of all tenants': EXPLAIN would tell. Series
--- are looked up by one index whatever it knows.
 -- +goose StatementBegin
 DO $$
 DECLARE
-    c record;
+    i record;
 BEGIN
-    FOR c IN SELECT attrelid::regclass AS series, attname FROM pg_attribute WHERE attrelid = ANY (ARRAY['mds_internal.bar_series', 'mds_internal.option_series', 'mds_internal.fundamental_series', 'mds_internal.news_item_series']::regclass[])
-            AND attnum > 0 AND attname NOT IN ('id', 'tenant_id') LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', c.series, c.attname);
+    FOR i IN SELECT c.relname AS name, x.indrelid::regclass AS relation FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam
+            WHERE c.relnamespace = 'mds_internal'::regnamespace AND a.amname = 'brin' LOOP
+        EXECUTE format('DROP INDEX mds_internal.%I', i.name);
+        EXECUTE format('CREATE INDEX %I ON %s USING brin (ts) WHERE series_id > -1', i.name, i.relation);
     END LOOP;
 END $$;
 -- +goose StatementEnd
+DROP INDEX mds_internal.news_item_facts_published_at_idx;
+CREATE INDEX news_item_facts_published_at_idx ON mds_internal.news_item_facts (published_at) WHERE series_id > -1;
+DROP INDEX mds_internal.news_item_facts_symbols_idx;
+CREATE INDEX news_item_facts_symbols_idx ON mds_internal.news_item_facts USING gin (symbols) WHERE series_id > -1;
+CREATE INDEX ON mds_internal.news_item_facts (series_id, published_at);
 
 -- Who writes for a tenant holds its row, and who removes it takes the row away. The
 -- advisory lock that did this could be taken by any login of the database, which stopped
@@ -102,7 +152,7 @@ $$;
 
 -- Only those who have rights on the tables have a use for these.
 REVOKE EXECUTE ON FUNCTION mds_internal.enter, mds_internal.new_epoch FROM PUBLIC;
-REVOKE EXECUTE ON PROCEDURE mds_internal.seal, mds_internal.sealed_view FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE mds_internal.seal, mds_internal.sealed_view, mds_internal.without_statistics FROM PUBLIC;
 
 COMMENT ON SCHEMA mds IS 'Market data, for reading: each login sees the records of its tenant.';
 COMMENT ON VIEW mds.bars IS 'Bars of a tenant. Name the timeframe (such as 1m or 1d): each has a table of its own. Times are the starts of the bars, UTC.';
