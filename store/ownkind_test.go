@@ -85,7 +85,7 @@ CREATE TABLE mds_internal.trade_facts (
     price numeric(18,9) NOT NULL, size double precision, conditions text[] COLLATE "C" NOT NULL, updated_at timestamptz NOT NULL,
     PRIMARY KEY (series_id, id, ts));
 CALL mds_internal.sealed_view('mds', 'trades', 'mds_internal.trade_facts', 'mds_internal.trade_series',
-    '{s.vendor,s.symbol}', '{id,ts}', '{price,size,conditions,updated_at}', '');
+    ARRAY['greatest(s.vendor, '''') AS vendor', 'greatest(s.symbol, '''') AS symbol'], '{ts}', '{id,price,size,conditions,updated_at}', '');
 `)},
 }
 

@@ -350,13 +350,19 @@ func (a *attacker) explain(ctx context.Context) (open []string, unclear string, 
 		}
 		for _, column := range v.lacks {
 			name, nobodys := "v."+quote(column.expression), "1999-12-31 23:59:59.999999+00"
-			conditions := []string{name + " = %s"}
+			asks := func(format string) func(string) string {
+				return func(value string) string { return fmt.Sprintf(format, quoteText(value)) }
+			}
+			conditions := []func(string) string{asks(name + " = %s")}
 			switch {
 			case slices.Contains(v.view.texts, column.expression):
 				nobodys = "MDS-NOBODY"
 				// What costs less than the seal's own conditions would be asked first, and the
-				// subquery tells whether it was.
-				conditions = append(conditions, name+" = ANY (ARRAY[%s])", "CASE WHEN "+name+" = ANY (ARRAY[%s]) THEN (SELECT true) ELSE true END")
+				// subquery tells whether it was: a subscript costs nothing.
+				conditions = append(conditions, asks(name+" = ANY (ARRAY[%s])"), asks("CASE WHEN "+name+" = ANY (ARRAY[%s]) THEN (SELECT true) ELSE true END"), func(value string) string {
+					key, _ := json.Marshal(map[string]int{value: 1}) // of a text and a number
+					return "CASE WHEN (" + quoteText(string(key)) + "::jsonb)[" + name + "] IS NULL THEN true ELSE (SELECT true FROM pg_catalog.pg_class LIMIT 1) END"
+				})
 			case len(column.value) == len("2006-01-02"):
 				nobodys = nobodys[:len("2006-01-02")]
 			case len(column.value) < len("2006-01-02 15:04:05+00"):
@@ -380,14 +386,14 @@ func (a *attacker) explain(ctx context.Context) (open []string, unclear string, 
 
 // differ tells whether plans differ by which of two values is asked for. Those that
 // differ are made once more, since tables grow meanwhile.
-func (a *attacker) differ(ctx context.Context, v victim, condition, theirs, nobodys string) (differ bool, unclear string, err error) {
+func (a *attacker) differ(ctx context.Context, v victim, condition func(string) string, theirs, nobodys string) (differ bool, unclear string, err error) {
 	for _, plan := range append(slices.Clip(plans), byTime) {
 		var told [2]string
 		for try := range 3 {
 			before := told
 			for i, value := range []string{theirs, nobodys} {
 				var refused *pgconn.PgError
-				if told[i], refused, err = a.planOf(ctx, plan, fmt.Sprintf("SELECT * FROM %s v WHERE %s AND "+condition, v.view.name, v.timeframe, quoteText(value)), value); err != nil {
+				if told[i], refused, err = a.planOf(ctx, plan, fmt.Sprintf("SELECT * FROM %s v WHERE %s AND %s", v.view.name, v.timeframe, condition(value)), value); err != nil {
 					return false, "", err
 				}
 				if refused != nil && refused.Code != "42501" { // it may not even read the view

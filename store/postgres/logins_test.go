@@ -232,7 +232,7 @@ func TestNewViewsAreGranted(t *testing.T) {
 CREATE TABLE mds_internal.oddity_series (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES mds_internal.tenants, vendor text COLLATE "C" NOT NULL, UNIQUE (tenant_id, vendor));
 CALL mds_internal.seal('mds_internal.oddity_series');
 CREATE TABLE mds_internal.oddity_facts (series_id bigint NOT NULL, ts timestamptz NOT NULL, v double precision, updated_at timestamptz NOT NULL, PRIMARY KEY (series_id, ts));
-CALL mds_internal.sealed_view('mds', 'oddities', 'mds_internal.oddity_facts', 'mds_internal.oddity_series', '{s.vendor}', '{ts}', '{v,updated_at}', '');
+CALL mds_internal.sealed_view('mds', 'oddities', 'mds_internal.oddity_facts', 'mds_internal.oddity_series', ARRAY['greatest(s.vendor, '''') AS vendor'], '{ts}', '{v,updated_at}', '');
 `)}}
 	if _, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{Migrations: oddities}); err != nil {
 		t.Fatal(err)
