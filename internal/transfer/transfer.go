@@ -179,15 +179,22 @@ func (t *transfer[R]) list(ctx context.Context) error {
 
 // copyAll reads all of From, and writes what To may lack.
 func (t *transfer[R]) copyAll(ctx context.Context) error {
+	return t.copy(ctx, t.Selection, true, func(i int, sum Sum) (wanted bool) {
+		if i < 0 {
+			return false // a series that came after the list was made: it is for the next time
+		}
+		t.result.Series[i].From = t.result.Series[i].From.plus(sum)
+		return t.Write != nil && !t.skip[i]
+	})
+}
+
+// copy reads records of From, and writes those that are wanted.
+func (t *transfer[R]) copy(ctx context.Context, sel mds.Selection, unordered bool, wanted func(i int, sum Sum) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := t.writers(ctx, cancel)
-	err := t.read(ctx, t.From, t.Selection, true, func(i int, sum Sum, r *R) error {
-		if i < 0 {
-			return nil // a series that came after the list was made: it is for the next time
-		}
-		t.result.Series[i].From = t.result.Series[i].From.plus(sum)
-		if t.Write == nil || t.skip[i] {
+	err := t.read(ctx, t.From, sel, unordered, func(i int, sum Sum, r *R) error {
+		if !wanted(i, sum) {
 			return nil
 		}
 		return w.add(r)
@@ -257,7 +264,7 @@ func (t *transfer[R]) compareAll(ctx context.Context) error {
 		}
 		if t.skip[i] && t.Write != nil { // it only looked the same
 			t.skip[i] = false
-			if err := t.copySeries(ctx, i); err != nil {
+			if err := t.copy(ctx, t.one(i), false, func(int, Sum) bool { return true }); err != nil {
 				return err
 			}
 		}
@@ -282,23 +289,6 @@ func (t *transfer[R]) one(i int) mds.Selection {
 		sel.Where[c.Name] = []string{string(c.AppendText(nil, &t.result.Series[i].Identity))}
 	}
 	return sel
-}
-
-// copySeries copies one series.
-func (t *transfer[R]) copySeries(ctx context.Context, i int) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := t.writers(ctx, cancel)
-	err := t.read(ctx, t.From, t.one(i), false, func(_ int, _ Sum, r *R) error { return w.add(r) })
-	receipt, written := w.end(err == nil)
-	t.result.Receipt = t.result.Receipt.Add(receipt)
-	if written != nil {
-		return written
-	}
-	if err != nil {
-		return fmt.Errorf("reading from: %w", err)
-	}
-	return nil
 }
 
 // compareSeries finds which records of a series differ, as both have it now: the sums are

@@ -31,8 +31,8 @@ func (e *GrantError) Script() string {
 
 // GrantService gives the login of the service's DSN what the store needs of the database
 // of the owner's, and returns its name. It makes the login where there is none, with the
-// password that stands in the DSN. Where the owner may not, the error is a [*GrantError]. The owner
-// itself needs nothing.
+// password that stands in the DSN. Where the owner may not, the error is a
+// [*GrantError]. The owner itself needs nothing.
 func GrantService(ctx context.Context, owner, dsn string) (login string, err error) {
 	config, err := connConfig(dsn)
 	if err != nil {
@@ -128,8 +128,9 @@ func GrantLogin(ctx context.Context, owner string, tenant mds.Tenant, login stri
 	return made && err == nil, wrap(ctx, "grant", err)
 }
 
-// RevokeLogin takes the rights that [GrantLogin] gave a login, at once: its sessions see
-// nothing from their next statement on. The login itself stays.
+// RevokeLogin takes the rights that [GrantLogin] gave a login: its sessions see nothing
+// from their next statement on, but go on with a query or a cursor under way, or in a
+// transaction with a snapshot of its own. The login itself stays.
 func RevokeLogin(ctx context.Context, owner string, tenant mds.Tenant, login string) error {
 	return wrap(ctx, "revoke", asOwner(ctx, owner, func(tx pgx.Tx, database string) error {
 		if err := requireOwner(ctx, tx); err != nil {
@@ -267,7 +268,7 @@ func requireTenant(ctx context.Context, tx pgx.Tx, tenant mds.Tenant) error {
 }
 
 // powers are the attributes and memberships with which a role sees past every policy and
-// grant, as a query of the role's name for why it does; NULL where it has none.
+// grant, as a query of the role's name for why it does; empty where it has none.
 const powers = `SELECT concat_ws(' and ',
 	CASE WHEN r.rolsuper THEN 'is a superuser' END,
 	CASE WHEN r.rolbypassrls THEN 'has BYPASSRLS' END,
