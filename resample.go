@@ -30,7 +30,7 @@ func Resample(bars iter.Seq2[Bar, error], to Timeframe, zone *time.Location) ite
 		zone = time.UTC
 	}
 	return func(yield func(Bar, error) bool) {
-		r := &resampler{to: to, zone: zone, open: make(map[seriesName]*span)}
+		r := &resampler{span: span{to: to, zone: zone}, open: make(map[seriesName]*madeBar)}
 		for bar, err := range bars {
 			if err == nil {
 				err = r.check(&bar)
@@ -39,11 +39,11 @@ func Resample(bars iter.Seq2[Bar, error], to Timeframe, zone *time.Location) ite
 				yield(Bar{}, err)
 				return
 			}
-			if at := r.begin(&bar); !at.Equal(r.at) {
+			if !r.holds(&bar) {
 				if !r.flush(yield) {
 					return
 				}
-				r.at = at
+				r.begin(&bar)
 			}
 			if err := r.add(&bar); err != nil {
 				yield(Bar{}, err)
@@ -56,75 +56,97 @@ func Resample(bars iter.Seq2[Bar, error], to Timeframe, zone *time.Location) ite
 
 type seriesName struct{ vendor, symbol string }
 
-// span is a bar that is being made.
-type span struct {
+// madeBar is a bar that is being made.
+type madeBar struct {
 	bar            Bar
 	from           Timeframe
 	volume, priced float64 // volume of the bars that have a VWAP, and their prices by volume
 }
 
-// resampler makes the bars of one span at a time.
-type resampler struct {
-	to   Timeframe
-	zone *time.Location
-	at   time.Time // when the span begins
-	open map[seriesName]*span
+// span is what the bars that are being made have in common.
+type span struct {
+	to         Timeframe
+	zone       *time.Location
+	label      time.Time
+	start, end time.Time // instants, of which the end is not within
 }
 
-// fits reports whether bars of a timeframe make up one of another.
-func fits(from, to Timeframe) bool {
-	switch {
-	case from == to || !from.Valid() || !to.Valid():
-		return false
-	case !from.Calendar() && !to.Calendar():
-		return to.Duration() > from.Duration() && to.Duration()%from.Duration() == 0
-	case !from.Calendar():
-		return true
+// holds reports whether a bar belongs to the span.
+func (s *span) holds(bar *Bar) bool { return !bar.TS.Before(s.start) && bar.TS.Before(s.end) }
+
+// begin begins the span that a bar belongs to.
+func (s *span) begin(bar *Bar) {
+	zone := s.zone
+	if bar.Timeframe.Calendar() { // which are of dates, whatever the zone
+		zone = time.UTC
 	}
-	return from == Day && (to == Week || to == Month)
+	s.start, s.end = s.to.Span(bar.TS, zone)
+	s.label = s.to.Truncate(s.start.In(zone))
+}
+
+// resampler makes the bars of one span at a time.
+type resampler struct {
+	span
+	open map[seriesName]*madeBar
 }
 
 func (r *resampler) check(bar *Bar) error {
-	if !fits(bar.Timeframe, r.to) {
+	if !bar.Timeframe.Fits(r.to) {
 		return fmt.Errorf("%w: bars of %s do not make up bars of %s", ErrResample, bar.Timeframe, r.to)
 	}
 	return nil
 }
 
-// begin is when the span begins that a bar belongs to.
-func (r *resampler) begin(bar *Bar) time.Time {
-	if r.to.Calendar() && !bar.Timeframe.Calendar() {
-		return r.to.Truncate(bar.TS.In(r.zone))
-	}
-	return r.to.Truncate(bar.TS.UTC())
-}
-
 func (r *resampler) add(bar *Bar) error {
 	name := seriesName{bar.Vendor, bar.Symbol}
-	s := r.open[name]
-	if s == nil {
-		s = &span{bar: *bar, from: bar.Timeframe}
-		s.bar.Timeframe, s.bar.TS, s.bar.VWAP = r.to, r.at, None[float64]()
-		r.open[name] = s
-	} else {
-		if s.from != bar.Timeframe {
-			return fmt.Errorf("%w: %s of %s has bars of %s and of %s: pick one timeframe", ErrResample, bar.Symbol, bar.Vendor, s.from, bar.Timeframe)
-		}
-		if _, ok := s.bar.Open.Value(); !ok {
-			s.bar.Open = bar.Open
-		}
-		s.bar.High = join(s.bar.High, bar.High, func(a, b float64) float64 { return max(a, b) })
-		s.bar.Low = join(s.bar.Low, bar.Low, func(a, b float64) float64 { return min(a, b) })
-		s.bar.Close = bar.Close
-		s.bar.Volume = join(s.bar.Volume, bar.Volume, func(a, b float64) float64 { return a + b })
-		s.bar.TradeCount = join(s.bar.TradeCount, bar.TradeCount, func(a, b int64) int64 { return a + b })
+	m := r.open[name]
+	if m == nil {
+		m = &madeBar{}
+		m.first(bar, &r.span)
+		r.open[name] = m
+		return nil
 	}
+	if m.from != bar.Timeframe {
+		return fmt.Errorf("%w: %s of %s has bars of %s and of %s: pick one timeframe", ErrResample, bar.Symbol, bar.Vendor, m.from, bar.Timeframe)
+	}
+	m.add(bar)
+	return nil
+}
+
+// first begins with the first bar of a span.
+func (m *madeBar) first(bar *Bar, s *span) {
+	*m = madeBar{bar: *bar, from: bar.Timeframe}
+	m.bar.Timeframe, m.bar.TS, m.bar.VWAP = s.to, s.label, None[float64]()
+	m.price(bar)
+}
+
+// add adds a bar that comes later.
+func (m *madeBar) add(bar *Bar) {
+	if _, ok := m.bar.Open.Value(); !ok {
+		m.bar.Open = bar.Open
+	}
+	m.bar.High = join(m.bar.High, bar.High, func(a, b float64) float64 { return max(a, b) })
+	m.bar.Low = join(m.bar.Low, bar.Low, func(a, b float64) float64 { return min(a, b) })
+	m.bar.Close = bar.Close
+	m.bar.Volume = join(m.bar.Volume, bar.Volume, func(a, b float64) float64 { return a + b })
+	m.bar.TradeCount = join(m.bar.TradeCount, bar.TradeCount, func(a, b int64) int64 { return a + b })
+	m.price(bar)
+}
+
+func (m *madeBar) price(bar *Bar) {
 	price, ok := bar.VWAP.Value()
 	if volume, has := bar.Volume.Value(); ok && has {
-		s.volume += volume
-		s.priced += price * volume
+		m.volume += volume
+		m.priced += price * volume
 	}
-	return nil
+}
+
+// made is the bar.
+func (m *madeBar) made() Bar {
+	if m.volume != 0 {
+		m.bar.VWAP = Some(m.priced / m.volume)
+	}
+	return m.bar
 }
 
 // join joins two values, of which either may be missing.
@@ -142,11 +164,8 @@ func join[T comparable](a, b Opt[T], both func(T, T) T) Opt[T] {
 // flush hands on the bars of the span, in order of identity.
 func (r *resampler) flush(yield func(Bar, error) bool) bool {
 	bars := make([]Bar, 0, len(r.open))
-	for _, s := range r.open {
-		if s.volume != 0 {
-			s.bar.VWAP = Some(s.priced / s.volume)
-		}
-		bars = append(bars, s.bar)
+	for _, m := range r.open {
+		bars = append(bars, m.made())
 	}
 	clear(r.open)
 	schema := SchemaOf[Bar]()
@@ -158,4 +177,107 @@ func (r *resampler) flush(yield func(Bar, error) bool) bool {
 		}
 	}
 	return true
+}
+
+// Resampler makes longer bars of those of one series, which are added one by one in order
+// of time: the same as [Resample].
+type Resampler struct {
+	span
+	made madeBar
+	open bool
+}
+
+// NewResampler returns one that makes bars of a timeframe, into which that of the bars
+// that are added must fit (see [Timeframe.Fits]); days, weeks and months are those of
+// zone, of UTC where it is nil.
+func NewResampler(to Timeframe, zone *time.Location) *Resampler {
+	if zone == nil {
+		zone = time.UTC
+	}
+	return &Resampler{span: span{to: to, zone: zone}}
+}
+
+// Add adds a bar. Where it begins another span it returns the bar of the one before.
+func (r *Resampler) Add(bar *Bar) (before Bar, ok bool) {
+	if r.open && r.holds(bar) {
+		r.made.add(bar)
+		return Bar{}, false
+	}
+	before, ok = r.Flush()
+	r.begin(bar)
+	r.made.first(bar, &r.span)
+	r.open = true
+	return before, ok
+}
+
+// Flush returns the last bar, if any, after which another series may be added.
+func (r *Resampler) Flush() (last Bar, ok bool) {
+	if !r.open {
+		return Bar{}, false
+	}
+	r.open = false
+	return r.made.made(), true
+}
+
+// ResampleQuery asks a store for longer bars than it was given.
+type ResampleQuery struct {
+	// Selection picks the bars that they are made of, by one timeframe.
+	Selection
+	// Every is the timeframe of the bars that are made.
+	Every Timeframe
+	// Zone is that of days, weeks and months. Nil is UTC.
+	Zone *time.Location
+	// AsRefreshed takes rollups as they were made last, where there are any, without a look
+	// at what changed since.
+	AsRefreshed bool
+	// Limit is the most bars to return; 0 or less means all.
+	Limit int
+	// Freshness, where it is set, is told once, before the first bar, what they are read
+	// from.
+	Freshness func(Freshness)
+}
+
+// Freshness says what the answer to a [ResampleQuery] is made from.
+type Freshness struct {
+	// Rollup tells that rollups are read, as far as they are good.
+	Rollup bool
+	// Stale are the changes of the bars asked for that are not in their rollups yet; the
+	// oldest is of Since. Where they are asked for exactly, bars are read there.
+	Stale int64
+	Since time.Time
+	// KeptFrom is the time before which there are rollups only, since bars were dropped;
+	// zero where none were.
+	KeptFrom time.Time
+}
+
+// PolicyStatus is a policy and what became of it.
+type PolicyStatus struct {
+	Policy
+	// KeptFrom is the time before which records were dropped; zero where none were.
+	KeptFrom time.Time `json:"kept_from,omitzero"`
+	// RefreshedAt is when rollups were made last; zero for never.
+	RefreshedAt time.Time `json:"refreshed_at,omitzero"`
+	// Stale are the changes of a tenant's bars that are not in their rollups yet; the oldest
+	// is of StaleSince.
+	Stale      int64     `json:"stale"`
+	StaleSince time.Time `json:"stale_since,omitzero"`
+}
+
+// Refreshed says what a refresh of rollups did.
+type Refreshed struct {
+	// Spans of series that had changed are in the rollups now.
+	Spans int64 `json:"spans"`
+	// Bars were read for it, some several times.
+	Bars int64 `json:"bars"`
+	// Written are the rollups that are new or others than before; Removed those of which no
+	// bars are left.
+	Written int64 `json:"written"`
+	Removed int64 `json:"removed"`
+	// Late spans are older than what was dropped: their rollups stay as they are.
+	Late int64 `json:"late"`
+}
+
+// Add returns the sum of two.
+func (r Refreshed) Add(o Refreshed) Refreshed {
+	return Refreshed{r.Spans + o.Spans, r.Bars + o.Bars, r.Written + o.Written, r.Removed + o.Removed, r.Late + o.Late}
 }

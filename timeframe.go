@@ -50,8 +50,9 @@ func ParseTimeframe(s string) (Timeframe, error) {
 	return "", fmt.Errorf("%w: %q (use one of %s)", ErrTimeframe, s, timeframeList())
 }
 
-func timeframeList() string {
-	all := Timeframes()
+func timeframeList() string { return joinTimeframes(Timeframes()) }
+
+func joinTimeframes(all []Timeframe) string {
 	names := make([]string, len(all))
 	for i, tf := range all {
 		names[i] = string(tf)
@@ -195,4 +196,51 @@ func (tf Timeframe) Truncate(t time.Time) time.Time {
 		day = 1
 	}
 	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
+// Span returns the instants at which the bar begins and ends that holds t. Days, weeks and
+// months are those of zone.
+func (tf Timeframe) Span(t time.Time, zone *time.Location) (start, end time.Time) {
+	if !tf.Calendar() {
+		start = tf.Truncate(t)
+		return start, start.Add(tf.Duration())
+	}
+	label := tf.Truncate(t.In(zone))
+	return midnight(label, zone), midnight(tf.next(label), zone)
+}
+
+// next is the label of the calendar bar after that of a label.
+func (tf Timeframe) next(label time.Time) time.Time {
+	switch tf {
+	case Week:
+		return label.AddDate(0, 0, 7)
+	case Month:
+		return label.AddDate(0, 1, 0)
+	}
+	return label.AddDate(0, 0, 1)
+}
+
+// midnight is when the date of a label begins in a zone: where clocks are put forward at
+// midnight, an hour later than there.
+func midnight(label time.Time, zone *time.Location) time.Time {
+	year, month, day := label.Date()
+	at := time.Date(year, month, day, 0, 0, 0, 0, zone)
+	for Day.Truncate(at).Before(label) {
+		at = at.Add(30 * time.Minute)
+	}
+	return at
+}
+
+// Fits reports whether bars of this timeframe make up one of another: 1m into 1h, and 1d
+// into 1w, but not 2m into 3m, nor 1w into 1mo.
+func (tf Timeframe) Fits(to Timeframe) bool {
+	switch {
+	case tf == to || !tf.Valid() || !to.Valid():
+		return false
+	case !tf.Calendar() && !to.Calendar():
+		return to.Duration() > tf.Duration() && to.Duration()%tf.Duration() == 0
+	case !tf.Calendar():
+		return true
+	}
+	return tf == Day && (to == Week || to == Month)
 }

@@ -42,6 +42,17 @@ type Backend interface {
 	SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error)
 	// Info describes where and what the store is.
 	Info(ctx context.Context, tenant mds.Tenant) (mds.StoreInfo, error)
+	// Policies are those in force, with what changed of a tenant's bars since rollups were
+	// made of them.
+	Policies(ctx context.Context, tenant mds.Tenant) ([]mds.PolicyStatus, error)
+	// Refresh makes the rollups anew of what changed in a tenant's bars, the newest first,
+	// of so many bars at most, roughly; 0 is no limit. Wherever it ends, what is left is
+	// known.
+	Refresh(ctx context.Context, tenant mds.Tenant, bars int64) (mds.Refreshed, error)
+	// Resample reads longer bars than are stored, in one snapshot, in order of time, then
+	// of identity: from rollups, where there are any that answer exactly, and otherwise
+	// from the bars. The sequence ends after its first error.
+	Resample(ctx context.Context, tenant mds.Tenant, query mds.ResampleQuery) iter.Seq2[mds.Bar, error]
 	// Close ends the store after the writes under way. It is idempotent.
 	Close() error
 }

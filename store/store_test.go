@@ -27,6 +27,12 @@ func TestDuckDB(t *testing.T) {
 	})
 }
 
+func TestDuckDBRollups(t *testing.T) {
+	storetest.RunRollups(t, func(t testing.TB) (dsn, owner string) {
+		return "duckdb://" + filepath.Join(t.TempDir(), "store"), ""
+	})
+}
+
 func TestOpenRefusesUnknownSchemes(t *testing.T) {
 	for _, dsn := range []string{"", "store", "sqlite://x", "mysql://user:secret@host/db"} {
 		_, err := store.Open(context.Background(), dsn, store.Config{})

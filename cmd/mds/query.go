@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -25,6 +24,7 @@ func queryKind[R mds.Record[R]](a *app) *cobra.Command {
 	f := newSelectionFlags[R]()
 	var order, every string
 	var limit int
+	var asRefreshed bool
 	cmd := &cobra.Command{
 		Use:   schema.Kind,
 		Short: "Read a window of " + schema.Kind,
@@ -51,12 +51,15 @@ when it cut; csv, ndjson and json give all.`,
 				limit = tableLimit
 			}
 			query := mds.Query{Selection: sel, Descending: order == "desc", Limit: limit}
-			resample, err := resampling[R](cmd, every, f.tz, query.Descending)
+			resample, err := resampling[R](cmd, every, f.tz, asRefreshed, query)
 			if err != nil {
 				return err
 			}
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
-				return runQuery(cmd.Context(), a, s, query, f.format, resample)
+				if resample != nil {
+					return runResample(cmd.Context(), a, s, *resample, f.format)
+				}
+				return runQuery[R](cmd.Context(), a, s, query, f.format)
 			})
 		},
 	}
@@ -67,58 +70,76 @@ when it cut; csv, ndjson and json give all.`,
 	if schema.Timeframe != nil {
 		cmd.Flags().StringVar(&every, "every", "", "make bars of this timeframe of shorter ones, such as 1h or 1d; days are those of --tz")
 		offer(cmd, "every", timeframes()...)
+		cmd.Flags().BoolVar(&asRefreshed, "as-refreshed", false, "with --every: read rollups as they were made last, whatever changed since")
 	}
 	f.registerFormat(cmd)
 	offer(cmd, "order", "asc", "desc")
 	return cmd
 }
 
-// resampling is what makes longer bars of those of a query, nil where they are wanted as
-// they are.
-func resampling[R mds.Record[R]](cmd *cobra.Command, every, tz string, descending bool) (func(iter.Seq2[R, error]) iter.Seq2[R, error], error) {
+// resampling is what longer bars are asked for, nil where bars are wanted as they are.
+func resampling[R mds.Record[R]](cmd *cobra.Command, every, tz string, asRefreshed bool, query mds.Query) (*mds.ResampleQuery, error) {
 	if every == "" {
-		return nil, nil
+		if asRefreshed {
+			return nil, usagef("--as-refreshed is about what is made with --every")
+		}
+		return nil, nil //nolint:nilnil // there is none, and that is no error
 	}
 	to, err := mds.ParseTimeframe(every)
 	if err != nil {
 		return nil, usagef("--every: %w", err)
 	}
-	if descending {
+	if query.Descending {
 		return nil, usagef("--every makes bars oldest first: leave --order desc out")
 	}
 	zone, err := loadZone(tz)
 	if err != nil {
 		return nil, err
 	}
-	of, ok := any(func(bars iter.Seq2[mds.Bar, error]) iter.Seq2[mds.Bar, error] { return mds.Resample(bars, to, zone) }).(func(iter.Seq2[R, error]) iter.Seq2[R, error])
-	if !ok {
+	if mds.SchemaOf[R]().Kind != "bars" {
 		return nil, usagef("%s has no --every", cmd.CommandPath())
 	}
-	return of, nil
+	return &mds.ResampleQuery{Selection: query.Selection, Every: to, Zone: zone, AsRefreshed: asRefreshed, Limit: query.Limit}, nil
 }
 
-func runQuery[R mds.Record[R]](ctx context.Context, a *app, s *session, query mds.Query, format string, resample func(iter.Seq2[R, error]) iter.Seq2[R, error]) error {
-	records := store.TableOf[R](s.Store)
-	limit := query.Limit
-	if resample != nil {
-		query.Limit = 0
-	}
-	found := records.Query(ctx, s.tenant, query)
-	if resample != nil {
-		found = mds.Limited(resample(found), limit)
-	}
-	n, err := writeRecords(a.stdout, format, found)
+// runResample prints longer bars, and says where they are not those of the bars as they are.
+func runResample(ctx context.Context, a *app, s *session, query mds.ResampleQuery, format string) error {
+	var fresh mds.Freshness
+	query.Freshness = func(f mds.Freshness) { fresh = f }
+	n, err := writeRecords(a.stdout, format, s.Resample(ctx, s.tenant, query))
 	if errors.Is(err, mds.ErrResample) {
 		return usageError{fmt.Errorf("--every: %w; --timeframe picks those that it is made of", err)}
 	}
 	if err != nil {
 		return err
 	}
-	if resample != nil && n > 0 {
-		if limit > 0 && n == int64(limit) {
-			fmt.Fprintf(a.stderr, "%s rows, and there may be more; --limit 0 gives all, --start and --end narrow the window\n", count(n))
+	switch {
+	case query.AsRefreshed && !fresh.Rollup:
+		fmt.Fprintf(a.stderr, "there are no rollups that answer this: it is made of the bars, and exact\n")
+	case query.AsRefreshed && fresh.Stale > 0:
+		verb := "are"
+		if fresh.Stale == 1 {
+			verb = "is"
 		}
-		return nil
+		fmt.Fprintf(a.stderr, "%s since %s %s not in these rollups yet; leave --as-refreshed out to have all\n", plural(fresh.Stale, "change"), instantText(fresh.Since), verb)
+	}
+	if !fresh.KeptFrom.IsZero() && (query.Start.IsZero() || query.Start.Before(fresh.KeptFrom)) {
+		fmt.Fprintf(a.stderr, "bars before %s are dropped: those are of rollups alone\n", date(fresh.KeptFrom))
+	}
+	switch {
+	case n == 0:
+		fmt.Fprintf(a.stderr, "no bars match; %s lists what there is\n", listing("bars"))
+	case query.Limit > 0 && n == int64(query.Limit):
+		fmt.Fprintf(a.stderr, "%s rows, and there may be more; --limit 0 gives all, --start and --end narrow the window\n", count(n))
+	}
+	return nil
+}
+
+func runQuery[R mds.Record[R]](ctx context.Context, a *app, s *session, query mds.Query, format string) error {
+	records := store.TableOf[R](s.Store)
+	n, err := writeRecords(a.stdout, format, records.Query(ctx, s.tenant, query))
+	if err != nil {
+		return err
 	}
 	kind := mds.SchemaOf[R]().Kind
 	if n == 0 {

@@ -280,6 +280,8 @@ func TestOlderSchemaIsRead(t *testing.T) {
 		DROP VIEW options; DROP TABLE option_facts; DROP TABLE option_series;
 		DROP VIEW fundamentals; DROP TABLE fundamental_facts; DROP TABLE fundamental_series;
 		DROP VIEW news; DROP TABLE news_item_facts; DROP TABLE news_item_series;
+		DROP VIEW rollups; DROP TABLE bar_rollup_facts; DROP TABLE bar_rollup_series;
+		DROP TABLE policies; DROP TABLE touched; DROP SEQUENCE touched_id; DROP TABLE audit;
 		DELETE FROM mds_migrations WHERE version > 1`).Close()
 	if err != nil {
 		t.Fatal(err)
@@ -302,6 +304,17 @@ func TestOlderSchemaIsRead(t *testing.T) {
 	}
 	for _, err := range news.Query(ctx, mds.DefaultTenant(), mds.Query{}) {
 		t.Errorf("query: %v", err)
+	}
+	if list, err := reader.Policies(ctx, mds.DefaultTenant()); err != nil || len(list) != 0 {
+		t.Errorf("policies %v, %v", list, err)
+	}
+	for _, err := range reader.Resample(ctx, mds.DefaultTenant(), mds.ResampleQuery{Every: mds.Hour}) {
+		if err != nil {
+			t.Errorf("resample: %v", err)
+		}
+	}
+	if _, err := OpenKeeper(reader).Changes(ctx, mds.DefaultPolicies()); err == nil || !strings.Contains(err.Error(), "has schema version 1, which has no policies") {
+		t.Errorf("changes of policies: %v", err)
 	}
 	if version, err := reader.SchemaVersion(ctx, mds.DefaultTenant()); err != nil || version != 1 {
 		t.Errorf("schema version %d, %v", version, err)

@@ -55,7 +55,10 @@ type file struct {
 	queues sync.Map
 	latest sync.Map // the newest records by kind: *latest[R]
 	// moved rows were written anew by compaction since the file was last written out.
-	moved  atomic.Int64
+	moved atomic.Int64
+	// rolled are the timeframes of bars of which there are rollups; nil where they have to
+	// be read. The writer's.
+	rolled map[mds.Timeframe]bool
 	texts  bool  // rows with texts were written since then; the writer's
 	memory int64 // DuckDB's, in bytes
 	// tryAgain is the size of the log from which on it is written out.
@@ -157,6 +160,7 @@ func (f *file) connect(ctx context.Context) (err error) {
 		return err
 	}
 	f.texts = fileExists(f.path + ".wal") // which may have some
+	f.rolled = nil
 	f.conn, f.series, f.functions = conn, make(map[string]*seriesIDs), make(map[string]bool)
 	f.pool.Store(pool)
 	return nil

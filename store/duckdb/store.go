@@ -292,7 +292,30 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if err := s.openSlot(ctx, slot, tenant); err != nil {
 		return mds.Tenant{}, err
 	}
-	return tenant, nil
+	return tenant, wrap(ctx, "create tenant", s.inherit(ctx, slot.file))
+}
+
+// inherit gives the file of a new tenant the policies of the default tenant's. Where that
+// is another process's they come when policies are applied the next time.
+func (s *Store) inherit(ctx context.Context, f *file) error {
+	if !fileExists(s.path(mds.DefaultTenant())) {
+		return nil
+	}
+	list, err := s.Policies(ctx, mds.DefaultTenant())
+	if err != nil {
+		s.cfg.Logger.WarnContext(ctx, "a new tenant has no policies until they are applied again", "tenant", f.tenant.Slug, "error", firstLineError{err})
+		return nil //nolint:nilerr // it is told
+	}
+	for i := range list {
+		err := f.taking(ctx, func() error {
+			_, err := f.keep(ctx, &list[i].Policy)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveTenant removes a tenant and all that it has, after the write under way. It

@@ -67,13 +67,28 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if !sel.KnownAt.IsZero() {
 		return 0, &Error{Op: op, Err: errors.New("what was known at a time is joined from several records; pick these by their own columns")}
 	}
-	s, err := t.selectSeries(ctx, f.writerReads(), sel)
+	deleted, err := t.deleteWithin(ctx, f, sel, true)
 	if err != nil {
 		f.noteWrite(err)
 		return 0, wrap(ctx, op, err)
 	}
-	var deleted int64
+	f.checkpoint(ctx)
+	return deleted, nil
+}
+
+// deleteWithin removes what a selection picks, and may note that rollups are to be made
+// anew. The caller holds the writer's token.
+func (t *Table[R]) deleteWithin(ctx context.Context, f *file, sel mds.Selection, note bool) (deleted int64, err error) {
+	s, err := t.selectSeries(ctx, f.writerReads(), sel)
+	if err != nil {
+		return 0, err
+	}
 	err = f.inTransaction(ctx, false, func() error {
+		if note {
+			if err := t.touchGone(ctx, f, s.where, s.args); err != nil {
+				return err
+			}
+		}
 		result, err := f.conn.ExecContext(ctx, "DELETE FROM "+t.sql.facts+" WHERE "+s.where, s.args...)
 		if err != nil {
 			return err
@@ -87,10 +102,5 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 	if deleted > 0 || err != nil {
 		latestOf[R](f, t.sql.kind).forget()
 	}
-	if err != nil {
-		f.noteWrite(err)
-		return 0, wrap(ctx, op, err)
-	}
-	f.checkpoint(ctx)
-	return deleted, nil
+	return deleted, err
 }

@@ -117,7 +117,13 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		if err := t.insert(ctx, f, w, appended); err != nil {
 			return err
 		}
-		return t.merge(ctx, f, w, merged, receipts, of)
+		if err := t.merge(ctx, f, w, merged, receipts, of); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(receipts, func(r mds.Receipt) bool { return r.Written > 0 }) {
+			return nil
+		}
+		return t.touch(ctx, f, records, rows)
 	})
 	if err != nil {
 		return nil, err

@@ -16,26 +16,13 @@ import (
 // of records.
 func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error] {
 	records := func(yield func(R, error) bool) {
-		goOn := true
+		ended := false
 		err := t.reading(ctx, "query", tenant, query.Selection, func(w *work, s *selected[R]) error {
-			if len(s.from) == 0 {
-				return nil
-			}
-			s.unordered = query.Unordered && !s.known
-			s.limitEach(query)
-			text := t.union(s, t.row(s))
-			if !s.unordered {
-				text = fmt.Sprintf("SELECT * FROM (%s) r ORDER BY %s", text, t.order(s, query.ByIdentity, query.Descending))
-			}
-			if query.Limit > 0 && !s.known {
-				text += fmt.Sprintf(" LIMIT %d", query.Limit)
-			}
-			return t.eachRecord(ctx, w, s, text, func(r R) bool {
-				goOn = yield(r, nil)
-				return goOn
-			})
+			goOn, err := t.queryWithin(ctx, w, s, query, yield)
+			ended = !goOn
+			return err
 		})
-		if err != nil && goOn {
+		if err != nil && !ended {
 			var none R
 			yield(none, err)
 		}
@@ -44,6 +31,29 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 		return records
 	}
 	return mds.Limited(mds.AsKnown(records, query.Descending), query.Limit)
+}
+
+// queryWithin hands on the records of a query within a snapshot, and tells whether more
+// are wanted.
+func (t *Table[R]) queryWithin(ctx context.Context, w *work, s *selected[R], query mds.Query, yield func(R, error) bool) (goOn bool, err error) {
+	if len(s.from) == 0 {
+		return true, nil
+	}
+	s.unordered = query.Unordered && !s.known
+	s.limitEach(query)
+	text := t.union(s, t.row(s))
+	if !s.unordered {
+		text = fmt.Sprintf("SELECT * FROM (%s) r ORDER BY %s", text, t.order(s, query.ByIdentity, query.Descending))
+	}
+	if query.Limit > 0 && !s.known {
+		text += fmt.Sprintf(" LIMIT %d", query.Limit)
+	}
+	goOn = true
+	err = t.eachRecord(ctx, w, s, text, func(r R) bool {
+		goOn = yield(r, nil)
+		return goOn
+	})
+	return goOn, err
 }
 
 // errEnough ends the reading of rows of which no more are wanted.
@@ -267,15 +277,12 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 			for i := range s.from {
 				p := &s.from[i]
 				before := len(s.args)
-				// Locked in the order in which writers do, so that they do not wait for each other.
-				text := fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
-					DELETE FROM %[1]s f USING picked WHERE %[5]s`, p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "), each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
-				done, err := w.Exec(ctx, text, s.args...)
+				n, err := t.deletePart(ctx, w, s, p)
 				if err != nil {
 					return err
 				}
 				s.args = s.args[:before]
-				deleted += done.RowsAffected()
+				deleted += n
 			}
 			return nil
 		}))
@@ -284,4 +291,21 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		return 0, err
 	}
 	return deleted, nil
+}
+
+// deletePart removes what a selection picks of one table.
+func (t *Table[R]) deletePart(ctx context.Context, w *work, s *selected[R], p *part) (deleted int64, err error) {
+	// Locked in the order in which writers do, so that they do not wait for each other.
+	text := fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
+		DELETE FROM %[1]s f USING picked WHERE %[5]s`, p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "), each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
+	if !w.rolls(p.tables) {
+		done, err := w.Exec(ctx, text, s.args...)
+		return done.RowsAffected(), err
+	}
+	// "picked" is WITH's, in which one may change rows, too.
+	text = strings.Replace(text, "DELETE FROM", ", gone AS (DELETE FROM", 1) + fmt.Sprintf(` RETURNING f.series_id, f.%[1]s AS at),
+		noted AS (INSERT INTO mds_internal.touched (facts, series_id, first, last, gone) SELECT %[2]s, series_id, min(at), max(at), true FROM gone GROUP BY series_id, date_trunc('month', at))
+		SELECT count(*) FROM gone`, t.timeName, s.arg(p.facts()))
+	err = w.QueryRow(ctx, text, s.args...).Scan(&deleted)
+	return deleted, err
 }

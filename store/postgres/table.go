@@ -97,9 +97,10 @@ func newTable[R mds.Record[R]](s *Store, schema mds.Schema[R]) *Table[R] {
 
 // tables are where the facts of some series lie.
 type tables struct {
-	name     string
-	calendar bool // its times are dates
-	where    string
+	name      string
+	timeframe mds.Timeframe // of bars
+	calendar  bool          // its times are dates
+	where     string
 
 	// The statements that write it.
 	probe, copy, stage, merge, unnest, upsert, upsertUnnest string
@@ -113,11 +114,16 @@ func (t *Table[R]) makeTables() {
 		t.tableOf = make(map[mds.Timeframe]int32)
 		for _, tf := range mds.Timeframes() {
 			t.tableOf[tf] = int32(len(t.tables))
-			t.tables = append(t.tables, tables{
-				name:     "mds_internal." + t.noun + "_facts_" + string(tf),
-				calendar: tf.Calendar(),
-				where:    fmt.Sprintf("s.timeframe = '%s'", tf),
-			})
+			table := tables{
+				name:      "mds_internal." + t.noun + "_facts_" + string(tf),
+				timeframe: tf,
+				calendar:  tf.Calendar(),
+				where:     fmt.Sprintf("s.timeframe = '%s'", tf),
+			}
+			if t.schema.Kind == "rollups" { // which are few: they are in one
+				table.name = "mds_internal." + t.noun + "_facts"
+			}
+			t.tables = append(t.tables, table)
 		}
 	}
 	t.replayed = make([]atomic.Bool, len(t.tables))

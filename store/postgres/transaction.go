@@ -72,6 +72,7 @@ type work struct {
 	tenant    mds.Tenant
 	now       time.Time // of the transaction
 	token     string    // what the ids of series are good for
+	rolled    []string  // tables of facts of which there are rollups, for those who write
 	committed []func()  // called after the commit
 }
 
@@ -159,7 +160,7 @@ func (w *work) begin(ctx context.Context, how access) error {
 		if how.series == "" {
 			series = nil
 		}
-		batch.ExecParams("SELECT began, known, token FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
+		batch.ExecParams("SELECT began, known, token, rolled FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
 			[][]byte{[]byte(w.tenant.ID), []byte(how.way), series}, nil, nil, []int16{1})
 	}
 	results := w.PgConn().ExecBatch(ctx, batch)
@@ -170,6 +171,9 @@ func (w *work) begin(ctx context.Context, how access) error {
 			if fields := result.Values(); n == 2 { // of the third statement
 				w.now, w.token = instant(microsOf(fields[0])), string(fields[2])
 				found = fields[1][0] != 0
+				if len(fields[3]) > 0 {
+					w.rolled = strings.Split(string(fields[3]), ",")
+				}
 			}
 		}
 	}

@@ -78,30 +78,41 @@ var mergeAttempts = 2
 // write writes a batch in one transaction.
 func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, attempt int) (receipt mds.Receipt, err error) {
 	err = t.store.inTransaction(ctx, tenant, t.access, func(w *work) error {
-		a := t.arrangers.take()
-		defer t.arrangers.give(a)
-		a.begin(len(records), len(t.keys) > 0, len(t.tables))
-		if err := t.resolve(ctx, w, a, records); err != nil {
-			return err
-		}
-		rows := a.arrange(t.schema.TimeIsValue)
-		receipt = mds.Receipt{Superseded: int64(len(records) - len(rows))}
-		b := &batchWrite[R]{work: w, arranger: a, records: records, attempt: attempt}
-		for table, part := range byTable(rows) { // in one order, so that two writers do not wait for each other
-			mode, written, err := t.writeRows(ctx, b, int(table), part)
-			if err != nil {
-				return err
-			}
-			t.replayed[table].Store(mode == mds.WroteMerge && written < int64(len(part))/2)
-			receipt.Modes |= mode
-			receipt.Written += written
-			receipt.Unchanged += int64(len(part)) - written
-			b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && attempt == 1 && written == int64(len(part)))
-		}
-		return nil
+		receipt, err = t.writeWithin(ctx, w, records, attempt)
+		return err
 	})
 	if err != nil {
 		return mds.Receipt{}, err
+	}
+	return receipt, nil
+}
+
+// writeWithin writes a batch in a transaction that was begun as the table's access says.
+func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, attempt int) (receipt mds.Receipt, err error) {
+	a := t.arrangers.take()
+	defer t.arrangers.give(a)
+	a.begin(len(records), len(t.keys) > 0, len(t.tables))
+	if err := t.resolve(ctx, w, a, records); err != nil {
+		return receipt, err
+	}
+	rows := a.arrange(t.schema.TimeIsValue)
+	receipt = mds.Receipt{Superseded: int64(len(records) - len(rows))}
+	b := &batchWrite[R]{work: w, arranger: a, records: records, attempt: attempt}
+	for table, part := range byTable(rows) { // in one order, so that two writers do not wait for each other
+		mode, written, err := t.writeRows(ctx, b, int(table), part)
+		if err != nil {
+			return receipt, err
+		}
+		if written > 0 {
+			if err := w.touch(ctx, &t.tables[table], part); err != nil {
+				return receipt, err
+			}
+		}
+		t.replayed[table].Store(mode == mds.WroteMerge && written < int64(len(part))/2)
+		receipt.Modes |= mode
+		receipt.Written += written
+		receipt.Unchanged += int64(len(part)) - written
+		b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && attempt == 1 && written == int64(len(part)))
 	}
 	return receipt, nil
 }

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store/duckdb"
+	"github.com/marketdatastore/mds/store/postgres"
+)
+
+// Keeper carries out policies, for all tenants of a store.
+type Keeper interface {
+	// Policies are those in force, with what changed of all tenants' bars since rollups
+	// were made of them.
+	Policies(ctx context.Context) ([]mds.PolicyStatus, error)
+	// Changes are the steps that putting policies in force takes.
+	Changes(ctx context.Context, policies []mds.Policy) ([]mds.Step, error)
+	// Keep puts a policy in force, and returns the steps that it took: none where it was.
+	// Rollups that are begun are made by [Backend.Refresh].
+	Keep(ctx context.Context, policy mds.Policy) ([]mds.Step, error)
+	// Due are the steps that policies ask for at a time.
+	Due(ctx context.Context, policies []mds.Policy, now time.Time) ([]mds.Step, error)
+	// Drop removes what a step of Due is about, and returns it with the rows that it
+	// removed. The error wraps [mds.ErrNotRefreshed] where rollups are not made of it yet.
+	// What comes later of that time is dropped the next time; rollups stay as they are.
+	Drop(ctx context.Context, step mds.Step) (mds.Step, error)
+	// Audit are the newest lines of the audit, so many at most.
+	Audit(ctx context.Context, limit int) ([]mds.AuditLine, error)
+	// Close ends the connection that it has, if any.
+	Close(ctx context.Context) error
+}
+
+// OpenKeeper returns the keeper of a store: on a server with the login of the owner of the
+// database, whose DSN is given. Close it when done.
+func OpenKeeper(ctx context.Context, s *Store, owner string) (Keeper, error) {
+	switch b := s.Backend.(type) {
+	case *duckdb.Store:
+		return duckdb.OpenKeeper(b), nil
+	case *postgres.Store:
+		return postgres.OpenKeeper(ctx, owner)
+	default:
+		return nil, fmt.Errorf("no policies for backend %T", b)
+	}
+}
+
+// Apply puts policies in force and does what they ask for at a time: rollups are made of
+// what changed, and what is too old is dropped then. It tells each step before it begins
+// (done is false), and what it did. One that is interrupted goes on where it is called
+// again; where nothing is due it changes nothing.
+func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now time.Time, tell func(step mds.Step, done bool)) error {
+	for _, p := range policies {
+		steps, err := k.Keep(ctx, p)
+		if err != nil {
+			return err
+		}
+		for _, step := range steps {
+			tell(step, true)
+		}
+	}
+	if err := RefreshAll(ctx, s, tell); err != nil {
+		return err
+	}
+	due, err := k.Due(ctx, policies, now)
+	if err != nil {
+		return err
+	}
+	for _, step := range due {
+		tell(step, false)
+		const attempts = 10 // writers may go on changing what is to be dropped
+		for attempt := 1; ; attempt++ {
+			done, err := k.Drop(ctx, step)
+			if err == nil {
+				tell(done, true)
+				break
+			}
+			if !errors.Is(err, mds.ErrNotRefreshed) || attempt == attempts {
+				return err
+			}
+			if err := RefreshAll(ctx, s, tell); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// RefreshAll makes the rollups anew of what changed in all tenants' bars, and tells what it
+// did for each tenant that something was done for.
+func RefreshAll(ctx context.Context, s *Store, tell func(step mds.Step, done bool)) error {
+	tenants, err := s.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tenant := range tenants {
+		done, err := s.Refresh(ctx, tenant, 0)
+		if errors.Is(err, mds.ErrNoStore) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if done.Spans > 0 {
+			step := mds.Step{Action: mds.StepRefresh, Tenant: tenant.Slug, Rows: done.Bars, Note: fmt.Sprintf("%d rollups written, %d removed", done.Written, done.Removed)}
+			if done.Late > 0 {
+				step.Note += fmt.Sprintf("; %d changes are older than what was dropped, and their rollups stay as they are", done.Late)
+			}
+			tell(step, true)
+		}
+	}
+	return nil
+}

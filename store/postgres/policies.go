@@ -1,0 +1,305 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Keeper carries out policies in a database, with its owner's login.
+type Keeper struct {
+	conn *pgx.Conn
+}
+
+// OpenKeeper connects with the DSN of the owner of a database that was migrated. Close it
+// when done.
+func OpenKeeper(ctx context.Context, owner string) (*Keeper, error) {
+	conn, err := connectPlainly(ctx, owner, nil)
+	if err != nil {
+		return nil, ownersHint(wrap(ctx, "connect", err))
+	}
+	k := &Keeper{conn}
+	err = k.transaction(ctx, "open", func(tx pgx.Tx) error {
+		if err := requireSetUp(ctx, tx); err != nil {
+			return err
+		}
+		var there bool
+		if err := tx.QueryRow(ctx, "SELECT to_regclass('mds_internal.policies') IS NOT NULL").Scan(&there); err != nil || there {
+			return cmp.Or(err, requireOwner(ctx, tx))
+		}
+		return &Error{Op: "open", Class: Other, Err: errors.New("the database has no policies yet"), Hint: "let the owner run mds migrate"}
+	})
+	if err != nil {
+		_ = k.Close(ctx)
+		return nil, err
+	}
+	return k, nil
+}
+
+// Close ends the connection.
+func (k *Keeper) Close(ctx context.Context) error { return k.conn.Close(context.WithoutCancel(ctx)) }
+
+// transaction runs fn in a transaction of the owner's.
+func (k *Keeper) transaction(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, k.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('jit', 'off', true)"); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	return ownersHint(wrap(ctx, op, err))
+}
+
+// quietly runs fn in a transaction while nobody writes: writers hold the row of their
+// tenant, and this the table. Where some do not end in time it tries again, so that those
+// behind it do not wait for long.
+func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
+	const attempts = 20
+	for attempt := 1; ; attempt++ {
+		err := k.transaction(ctx, op, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '2s'; LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE; SET LOCAL lock_timeout = DEFAULT"); err != nil {
+				return err
+			}
+			return fn(tx)
+		})
+		var e *Error
+		if attempt == attempts || !errors.As(err, &e) || e.Code != "55P03" { // lock_not_available
+			return err
+		}
+	}
+}
+
+// factsOf is the table of facts of a policy.
+func factsOf(p *mds.Policy) string {
+	nouns := map[string]string{"bars": "bar", "options": "option", "fundamentals": "fundamental", "news": "news_item"}
+	name := nouns[p.Kind] + "_facts"
+	if p.Timeframe != "" {
+		name += "_" + string(p.Timeframe)
+	}
+	return name
+}
+
+// Policies are the policies in force, with what changed of all tenants' bars since rollups
+// were made of them.
+func (k *Keeper) Policies(ctx context.Context) (list []mds.PolicyStatus, err error) {
+	err = k.transaction(ctx, "policies", func(tx pgx.Tx) error {
+		list, err = readPolicies(ctx, tx, "true")
+		return err
+	})
+	return list, err
+}
+
+// Changes are the steps that putting policies in force takes.
+func (k *Keeper) Changes(ctx context.Context, policies []mds.Policy) (steps []mds.Step, err error) {
+	err = k.transaction(ctx, "policies", func(tx pgx.Tx) error {
+		for i := range policies {
+			changes, err := changesTo(ctx, tx, &policies[i])
+			if err != nil {
+				return err
+			}
+			steps = append(steps, changes...)
+		}
+		return nil
+	})
+	return steps, err
+}
+
+// changesTo are the steps to a policy.
+func changesTo(ctx context.Context, tx pgx.Tx, p *mds.Policy) (steps []mds.Step, err error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("policy of %s: %w", p.Name(), err)
+	}
+	list, err := readPolicies(ctx, tx, "false")
+	if err != nil {
+		return nil, err
+	}
+	now := mds.PolicyStatus{Policy: mds.Policy{Kind: p.Kind, Timeframe: p.Timeframe}}
+	for i := range list {
+		if list[i].Name() == p.Name() {
+			now = list[i]
+		}
+	}
+	if now.Equal(p) {
+		return nil, nil
+	}
+	return now.ChangesTo(p, func(to mds.Timeframe) (rows int64, err error) {
+		err = tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.bar_rollup_facts f JOIN mds_internal.bar_rollup_series s ON s.id = f.series_id WHERE s.timeframe = $1 AND s.source = $2", string(to), string(p.Timeframe)).Scan(&rows)
+		return rows, err
+	}, func() (rows int64, err error) {
+		err = tx.QueryRow(ctx, "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = ('mds_internal.' || quote_ident($1))::regclass", factsOf(p)).Scan(&rows)
+		return rows, err
+	})
+}
+
+// Keep puts a policy in force, and returns the steps that it took: none where it was.
+// Rollups that are begun are made by [Store.Refresh].
+func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err error) {
+	err = k.quietly(ctx, "policies", func(tx pgx.Tx) error {
+		if steps, err = changesTo(ctx, tx, &p); err != nil || len(steps) == 0 {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO mds_internal.policies (facts, kind, timeframe, partition, compress_after, drop_after, rollups, zone)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (facts) DO UPDATE
+			SET partition = excluded.partition, compress_after = excluded.compress_after, drop_after = excluded.drop_after, rollups = excluded.rollups, zone = excluded.zone`,
+			factsOf(&p), p.Kind, string(p.Timeframe), p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), timeframeNames(p.Rollups), p.Zone)
+		if err != nil {
+			return err
+		}
+		begun := false
+		for i := range steps {
+			switch s := &steps[i]; s.Action {
+			case mds.StepRollup:
+				begun = true
+			case mds.StepUnroll:
+				_, err := tx.Exec(ctx, `DELETE FROM mds_internal.bar_rollup_facts WHERE series_id IN (SELECT id FROM mds_internal.bar_rollup_series WHERE timeframe = $1 AND source = $2)`, string(s.Rollup), string(p.Timeframe))
+				if err := cmp.Or(err, audit(ctx, tx, s)); err != nil {
+					return err
+				}
+			}
+		}
+		if len(p.Rollups) == 0 {
+			_, err = tx.Exec(ctx, "DELETE FROM mds_internal.touched WHERE facts = $1", factsOf(&p))
+		}
+		if err != nil || !begun {
+			return err
+		}
+		return touchAll(ctx, tx, &p)
+	})
+	return steps, err
+}
+
+// touchAll notes that all there is of a table is to be made rollups of. Beside it there may
+// be some that were days of another zone.
+func touchAll(ctx context.Context, tx pgx.Tx, p *mds.Policy) error {
+	part := "month"
+	if p.Timeframe.Calendar() {
+		part = "year"
+	}
+	_, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO mds_internal.touched (facts, series_id, first, last, gone)
+		SELECT $1, s.id, m - interval '2 days', m + interval '1 %[1]s 2 days', true FROM mds_internal.bar_series s
+		CROSS JOIN LATERAL (SELECT min(f.ts) AS first, max(f.ts) AS last FROM mds_internal.%[2]s f WHERE f.series_id = s.id) r
+		CROSS JOIN LATERAL generate_series(date_trunc('%[1]s', r.first), r.last, interval '1 %[1]s') m
+		WHERE s.timeframe = $2`, part, pgx.Identifier{factsOf(p)}.Sanitize()), factsOf(p), string(p.Timeframe))
+	return err
+}
+
+// audit notes a step that cannot be undone.
+func audit(ctx context.Context, tx pgx.Tx, s *mds.Step) error {
+	_, err := tx.Exec(ctx, "INSERT INTO mds_internal.audit (action, about, detail) VALUES ($1, $2, $3)", s.Action, s.Policy.Name(), s.Detail())
+	return err
+}
+
+// Audit are the newest lines of the audit, so many at most.
+func (k *Keeper) Audit(ctx context.Context, limit int) (lines []mds.AuditLine, err error) {
+	err = k.transaction(ctx, "policies", func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT at, login, action, about, detail FROM mds_internal.audit ORDER BY id DESC LIMIT $1", limit)
+		if err != nil {
+			return err
+		}
+		lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l mds.AuditLine, err error) {
+			err = row.Scan(&l.At, &l.Login, &l.Action, &l.About, &l.Detail)
+			l.At = l.At.UTC()
+			return l, err
+		})
+		return err
+	})
+	return lines, err
+}
+
+// timeOf is the time column of a kind that has one of its own in the key.
+func timeOf(p *mds.Policy) string {
+	switch p.Kind {
+	case "fundamentals":
+		return `"asof"`
+	case "news":
+		return "published_at"
+	}
+	return "ts"
+}
+
+// old is the condition on what is before a time, an argument.
+func old(p *mds.Policy, argument string) string {
+	if p.Kind == "fundamentals" {
+		argument = "(" + argument + "::timestamptz AT TIME ZONE 'UTC')::date"
+	}
+	return fmt.Sprintf("f.%s < %s AND f.series_id > -1", timeOf(p), argument)
+}
+
+// Due are the steps that policies ask for at a time.
+func (k *Keeper) Due(ctx context.Context, policies []mds.Policy, now time.Time) (steps []mds.Step, err error) {
+	for i := range policies {
+		p := &policies[i]
+		cutoff := p.Cutoff(now)
+		if cutoff.IsZero() {
+			continue
+		}
+		err := k.transaction(ctx, "policies", func(tx pgx.Tx) error {
+			step := mds.Step{Action: mds.StepDrop, Policy: *p, Before: cutoff}
+			var late int64
+			// What was as old when it came comes again, most likely, and is dropped each time.
+			err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*), count(*) FILTER (WHERE f.%[1]s < f.updated_at - $2::interval),
+				(count(*) * pg_total_relation_size($3::text::regclass) / greatest((SELECT reltuples FROM pg_class WHERE oid = $3::text::regclass), count(*), 1))::bigint
+				FROM mds_internal.%[2]s f WHERE %[3]s`, timeOf(p), pgx.Identifier{factsOf(p)}.Sanitize(), old(p, "$1")),
+				cutoff, cutoff.Sub(p.DropAfter.Before(cutoff)), "mds_internal."+quote(factsOf(p))).Scan(&step.Rows, &late, &step.Bytes)
+			if err != nil || step.Rows == 0 {
+				return err
+			}
+			step.NoteLate(late)
+			steps = append(steps, step)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return steps, nil
+}
+
+// Drop removes what a step of [Keeper.Due] is about, and returns it with the rows that it
+// removed. What comes later of that time is dropped the next time; rollups stay as they
+// are. One that was killed did either nothing, or not all, which the next call does.
+func (k *Keeper) Drop(ctx context.Context, step mds.Step) (mds.Step, error) {
+	p := &step.Policy
+	facts := factsOf(p)
+	err := k.quietly(ctx, "drop "+p.Name(), func(tx pgx.Tx) error {
+		var stale int64
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}' AND t.last >= coalesce(p.kept_from, '-infinity')", facts, step.Before).Scan(&stale); err != nil {
+			return err
+		}
+		if stale > 0 {
+			return &Error{Op: "drop " + p.Name(), Class: Conflict, Err: fmt.Errorf("%w: %d changes", mds.ErrNotRefreshed, stale)}
+		}
+		if _, err := tx.Exec(ctx, "UPDATE mds_internal.policies SET kept_from = greatest(kept_from, $2) WHERE facts = $1", facts, step.Before); err != nil {
+			return err
+		}
+		return audit(ctx, tx, &step)
+	})
+	if err != nil {
+		return step, err
+	}
+	err = k.transaction(ctx, "drop "+p.Name(), func(tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM mds_internal.%s f WHERE %s", pgx.Identifier{facts}.Sanitize(), old(p, "$1")), step.Before)
+		if err != nil {
+			return err
+		}
+		step.Rows = done.RowsAffected()
+		ended := step
+		ended.Action = "dropped"
+		return audit(ctx, tx, &ended)
+	})
+	return step, err
+}
+
+func timeframeNames(timeframes []mds.Timeframe) []string {
+	names := make([]string, len(timeframes))
+	for i, tf := range timeframes {
+		names[i] = string(tf)
+	}
+	return names
+}
