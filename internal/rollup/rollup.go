@@ -16,7 +16,7 @@ import (
 
 // Span is a stretch of a series in which something was written or deleted.
 type Span struct {
-	// ID is what the engine knows it by.
+	// ID is what the engine knows the value by that it is kept in.
 	ID          int64
 	Series      int64
 	First, Last int64 // both within
@@ -149,22 +149,26 @@ func (r *Rule) Passes(spans []Span) []Pass {
 		return nil
 	}
 	var each []Pass
-	var apart int64
+	var all []Range
+	var apart, kept int64 = 0, Never
 	for _, to := range r.Rollups {
 		p := Pass{[]mds.Timeframe{to}, r.widen(to, spans)}
-		each, apart = append(each, p), apart+r.Bars(p.Ranges)
+		each, all, apart = append(each, p), append(all, p.Ranges...), apart+r.Bars(p.Ranges)
+		kept = max(kept, r.kept(to))
 	}
-	// One reading has whole spans of all rollups: a week is no whole number of months.
-	all := slices.Clone(each[len(each)-1].Ranges)
+	// One reading has whole spans of all rollups: a week is no whole number of months. What
+	// was dropped is whole for none.
+	whole := Rule{Source: r.Source, Rollups: r.Rollups, Zone: r.Zone, KeptFrom: Never}
+	all = join(all)
 	for grown := true; grown; {
 		grown = false
 		for _, to := range r.Rollups {
-			wide := r.widen(to, asSpans(all))
+			wide := whole.widen(to, asSpans(all))
 			grown = grown || !slices.Equal(wide, all)
 			all = wide
 		}
-		if r.Bars(all) > apart {
-			return each
+		if r.Bars(all) > apart || slices.ContainsFunc(all, func(one Range) bool { return one.From < kept }) {
+			return slices.DeleteFunc(each, func(p Pass) bool { return len(p.Ranges) == 0 })
 		}
 	}
 	return []Pass{{r.Rollups, all}}
@@ -186,18 +190,17 @@ func (r *Rule) Bars(ranges []Range) (n int64) {
 	return n
 }
 
-// Take returns the first of spans that make up so many bars at most, one at least.
-func (r *Rule) Take(spans []Span, bars int64) []Span {
-	if len(r.Rollups) == 0 {
-		return spans
-	}
+// Take sorts spans, the newest first, and returns how many of them make up so many bars at
+// most, one at least.
+func (r *Rule) Take(spans []Span, bars int64) int {
+	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(b.Last, a.Last) })
 	var n int64
 	for i, s := range spans {
 		if n += (s.Last-s.First)/length(r.Source) + length(r.Rollups[0])/length(r.Source); n > bars && i > 0 {
-			return spans[:i]
+			return i
 		}
 	}
-	return spans
+	return len(spans)
 }
 
 // Late counts the spans of which some rollup stays as it is.

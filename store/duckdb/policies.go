@@ -162,10 +162,8 @@ func (f *file) keep(ctx context.Context, p *mds.Policy) (steps []mds.Step, err e
 		}
 		// All there is of it is to be made rollups of, and beside it there may be some that
 		// were days of another zone.
-		_, err = f.conn.ExecContext(ctx, `INSERT INTO touched
-			SELECT nextval('touched_id'), ?, series_id, epoch_us(min(ts) - INTERVAL 2 DAYS), epoch_us(max(ts) + INTERVAL 2 DAYS), true, ? FROM bar_facts WHERE series_id IN (SELECT id FROM bar_series WHERE timeframe = ?) GROUP BY series_id, date_trunc('month', ts)`,
-			string(p.Timeframe), time.Now().UnixMicro(), string(p.Timeframe))
-		return err
+		return f.noteSpans(ctx, p.Timeframe, `SELECT series_id, epoch_us(min(ts) - INTERVAL 2 DAYS), epoch_us(max(ts) + INTERVAL 2 DAYS) FROM bar_facts
+			WHERE series_id IN (SELECT id FROM bar_series WHERE timeframe = ?) GROUP BY series_id, date_trunc('month', ts) ORDER BY 3 DESC`, []any{string(p.Timeframe)})
 	})
 	f.rolled = nil
 	if err != nil {
@@ -307,8 +305,8 @@ func (k *Keeper) Drop(ctx context.Context, step mds.Step) (mds.Step, error) {
 	err = f.taking(ctx, func() (err error) {
 		defer func() { f.noteWrite(err) }()
 		var stale int64
-		if err := f.writerReads().one(ctx, `SELECT count(*) FROM touched WHERE ? = 'bars' AND timeframe = ? AND first < ? AND last >= coalesce((SELECT max(kept_from) FROM policies WHERE kind = 'bars' AND timeframe = ?), first)`,
-			[]any{p.Kind, string(p.Timeframe), step.Before.UnixMicro(), string(p.Timeframe)}, &stale); err != nil {
+		if err := f.writerReads().one(ctx, `SELECT coalesce(sum(n), 0)::BIGINT FROM touched WHERE ? = 'bars' AND timeframe = ? AND first < ?`,
+			[]any{p.Kind, string(p.Timeframe), step.Before.UnixMicro()}, &stale); err != nil {
 			return err
 		}
 		if stale > 0 {

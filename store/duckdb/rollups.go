@@ -72,10 +72,12 @@ func refresh(ctx context.Context, f *file, bt *Table[mds.Bar], rt *Table[mds.Rol
 	if err != nil {
 		return done, err
 	}
-	spans = rule.Take(spans, min(refreshBars, f.memory/2048))
-	if len(spans) == 0 {
+	taken := rule.Take(spans, min(refreshBars, f.memory/2048))
+	if taken == 0 {
 		return done, nil
 	}
+	rest := rollup.Rest(spans, taken)
+	spans = spans[:taken]
 	done.Spans, done.Late = int64(len(spans)), rule.Late(spans)
 	identities := make(map[int64]*mds.Bar)
 	series := make([]int64, len(spans))
@@ -107,15 +109,11 @@ func refresh(ctx context.Context, f *file, bt *Table[mds.Bar], rt *Table[mds.Rol
 		others = append(others, more...)
 	}
 	done.Removed = int64(len(others))
-	ids := make([]int64, len(spans))
-	for i := range spans {
-		ids[i] = spans[i].ID
-	}
 	err = f.inTransaction(ctx, false, func() error {
 		if err := rt.removeOthers(ctx, f, others); err != nil {
 			return err
 		}
-		if _, err := f.conn.ExecContext(ctx, "DELETE FROM touched WHERE id IN (SELECT unnest(?::BIGINT[]))", list(ids)); err != nil {
+		if err := f.putRest(ctx, rest); err != nil {
 			return err
 		}
 		_, err := f.conn.ExecContext(ctx, "UPDATE policies SET refreshed_at = ? WHERE kind = 'bars' AND timeframe = ?", time.Now().UnixMicro(), string(tf))
@@ -127,19 +125,45 @@ func refresh(ctx context.Context, f *file, bt *Table[mds.Bar], rt *Table[mds.Rol
 	return done, err
 }
 
-// mostSpans is how many spans are looked at together.
-const mostSpans = 50_000
+// mostTouched is how many values of spans are looked at together.
+const mostTouched = 1000
 
-// touchedSpans are the spans of a timeframe, the newest first.
+// touchedSpans are the spans of a timeframe, of the newest values.
 func touchedSpans(ctx context.Context, conn *reader, tf mds.Timeframe) (spans []rollup.Span, err error) {
-	var v [4]int64
-	err = eachRow(ctx, conn, fmt.Sprintf("SELECT id, series_id, first, last, gone FROM touched WHERE timeframe = ? ORDER BY last DESC, id LIMIT %d", mostSpans), []any{string(tf)}, func(values []driver.Value) error {
-		err1 := readInts(v[:], values)
-		gone, err2 := read[bool](values[4])
-		spans = append(spans, rollup.Span{ID: v[0], Series: v[1], First: v[2], Last: v[3], Gone: gone})
-		return errors.Join(err1, err2)
+	err = eachRow(ctx, conn, fmt.Sprintf("SELECT id, gone, spans FROM touched WHERE timeframe = ? ORDER BY last DESC, id LIMIT %d", mostTouched), []any{string(tf)}, func(values []driver.Value) (err error) {
+		spans, err = decodeSpans(spans, values)
+		return err
 	})
 	return spans, err
+}
+
+// decodeSpans appends the spans of a row of id, gone and spans.
+func decodeSpans(spans []rollup.Span, values []driver.Value) ([]rollup.Span, error) {
+	id, err1 := read[int64](values[0])
+	gone, err2 := read[bool](values[1])
+	text, err3 := read[[]byte](values[2])
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return rollup.Decode(spans, id, gone, text)
+}
+
+// putRest keeps what is left of values of which spans were taken. The caller is in a
+// transaction of the writer's.
+func (f *file) putRest(ctx context.Context, rest map[int64][]rollup.Span) error {
+	var gone []int64
+	for id, spans := range rest {
+		if len(spans) == 0 {
+			gone = append(gone, id)
+			continue
+		}
+		first, last := rollup.Bounds(spans)
+		if _, err := f.conn.ExecContext(ctx, "UPDATE touched SET first = ?, last = ?, n = ?, spans = ? WHERE id = ?", first, last, len(spans), rollup.Encode(spans), id); err != nil {
+			return err
+		}
+	}
+	_, err := f.conn.ExecContext(ctx, "DELETE FROM touched WHERE id IN (SELECT unnest(?::BIGINT[]))", list(gone))
+	return err
 }
 
 // inRanges is the condition that facts lie in ranges, roughly: by stretches of time of one
@@ -365,27 +389,26 @@ func (t *Table[R]) timeframeOf(ctx context.Context, conn *reader, sel mds.Select
 // touchedWithin are the spans of the series picked that have something between two
 // instants, and the time of the oldest.
 func touchedWithin[R any](ctx context.Context, conn *reader, tf mds.Timeframe, s *selected[R], from, until int64) (spans []rollup.Span, since time.Time, err error) {
-	in := "true"
+	var ids map[int64]bool // nil where there are too many to list
 	if s.listed {
-		ids := make([]int64, 0, len(s.identities))
+		ids = make(map[int64]bool)
 		for id := range s.identities {
-			ids = append(ids, id)
+			ids[id] = true
 		}
-		in = inSeries(ids)
 	}
-	var v [4]int64
-	oldest := int64(0)
-	err = eachRow(ctx, conn, "SELECT series_id, first, last, noted_at FROM touched WHERE timeframe = ? AND last >= ? AND first < ? AND "+in, []any{string(tf), from, until}, func(values []driver.Value) error {
-		err := readInts(v[:], values)
-		spans = append(spans, rollup.Span{Series: v[0], First: v[1], Last: v[2]})
-		if len(spans) == 1 || v[3] < oldest {
-			oldest = v[3]
+	var decoded []rollup.Span
+	err = eachRow(ctx, conn, "SELECT id, gone, spans, noted_at FROM touched WHERE timeframe = ? AND last >= ? AND first < ?", []any{string(tf), from, until}, func(values []driver.Value) (err error) {
+		if decoded, err = decodeSpans(decoded[:0], values); err != nil {
+			return err
+		}
+		micros, err := read[int64](values[3])
+		before := len(spans)
+		spans = rollup.Within(spans, decoded, ids, from, until)
+		if at := time.UnixMicro(micros).UTC(); len(spans) > before && (since.IsZero() || at.Before(since)) {
+			since = at
 		}
 		return err
 	})
-	if len(spans) > 0 {
-		since = time.UnixMicro(oldest).UTC()
-	}
 	return spans, since, err
 }
 

@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -52,13 +53,44 @@ func (t *Table[R]) touch(ctx context.Context, f *file, records []R, rows []batch
 		notes[tf].Add(rows[i].series, rows[i].micros)
 	}
 	for tf, n := range notes {
-		_, err := f.conn.ExecContext(ctx, `INSERT INTO touched SELECT nextval('touched_id'), ?, unnest(?::BIGINT[]), unnest(?::BIGINT[]), unnest(?::BIGINT[]), false, ?`,
-			string(tf), list(n.Series), list(n.First), list(n.Last), time.Now().UnixMicro())
-		if err != nil {
+		first, last := n.Bounds()
+		if err := f.noteTouched(ctx, tf, first, last, len(n.Series), n.Encode(), false); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// noteTouched notes spans. The caller is in a transaction of the writer's.
+func (f *file) noteTouched(ctx context.Context, tf mds.Timeframe, first, last int64, n int, spans []byte, gone bool) error {
+	_, err := f.conn.ExecContext(ctx, "INSERT INTO touched VALUES (nextval('touched_id'), ?, ?, ?, ?, ?, ?, ?)", string(tf), first, last, n, spans, gone, time.Now().UnixMicro())
+	return err
+}
+
+// noteSpans notes spans of a timeframe that a query yields: series, first and last time.
+func (f *file) noteSpans(ctx context.Context, tf mds.Timeframe, query string, args []any) error {
+	const most = 10_000 // spans of a value
+	var spans []rollup.Span
+	var v [3]int64
+	note := func() error {
+		if len(spans) == 0 {
+			return nil
+		}
+		first, last := rollup.Bounds(spans)
+		err := f.noteTouched(ctx, tf, first, last, len(spans), rollup.Encode(spans), true)
+		spans = spans[:0]
+		return err
+	}
+	err := eachRow(ctx, f.writerReads(), query, args, func(values []driver.Value) error {
+		if err := readInts(v[:], values); err != nil {
+			return err
+		}
+		if spans = append(spans, rollup.Span{Series: v[0], First: v[1], Last: v[2]}); len(spans) == most {
+			return note()
+		}
+		return nil
+	})
+	return errors.Join(err, note())
 }
 
 // touchGone notes where rows are about to be deleted.
@@ -70,10 +102,13 @@ func (t *Table[R]) touchGone(ctx context.Context, f *file, where string, args []
 	if err != nil || len(rolled) == 0 {
 		return err
 	}
-	_, err = f.conn.ExecContext(ctx, fmt.Sprintf(`INSERT INTO touched
-		SELECT nextval('touched_id'), s.timeframe, g.* FROM (SELECT series_id, epoch_us(min(ts)), epoch_us(max(ts)), true, %d FROM bar_facts WHERE %s GROUP BY series_id, date_trunc('month', ts)) g
-		JOIN bar_series s ON s.id = g.series_id WHERE s.timeframe IN (SELECT timeframe FROM policies WHERE rollups <> '')`, time.Now().UnixMicro(), where), args...)
-	return err
+	for tf := range rolled {
+		err := f.noteSpans(ctx, tf, fmt.Sprintf("SELECT series_id, epoch_us(min(ts)), epoch_us(max(ts)) FROM bar_facts WHERE %s AND series_id IN (SELECT id FROM bar_series WHERE timeframe = '%s') GROUP BY series_id, date_trunc('month', ts)", where, tf), args)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // list is a list of numbers as an argument, which is cast to BIGINT[].
@@ -113,7 +148,7 @@ func rule(ctx context.Context, conn *reader, tf mds.Timeframe) (*rollup.Rule, er
 func readPolicies(ctx context.Context, conn *reader) ([]mds.PolicyStatus, error) {
 	var list []mds.PolicyStatus
 	err := eachRow(ctx, conn, `SELECT kind, p.timeframe, partition, compress_after, drop_after, rollups, zone, kept_from, refreshed_at, coalesce(t.n, 0), t.since
-		FROM policies p LEFT JOIN (SELECT timeframe, count(*) AS n, min(noted_at) AS since FROM touched GROUP BY timeframe) t ON p.kind = 'bars' AND t.timeframe = p.timeframe`, nil, func(values []driver.Value) error {
+		FROM policies p LEFT JOIN (SELECT timeframe, sum(n)::BIGINT AS n, min(noted_at) AS since FROM touched GROUP BY timeframe) t ON p.kind = 'bars' AND t.timeframe = p.timeframe`, nil, func(values []driver.Value) error {
 		var p mds.PolicyStatus
 		var texts [7]string
 		for i := range texts {

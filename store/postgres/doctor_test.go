@@ -58,6 +58,7 @@ func fill(t testing.TB, s *store.Store, tenant mds.Tenant, price float64) {
 	own := strings.ToUpper(tenant.Slug)
 	for _, symbol := range []string{"BOTH", own} {
 		must(store.Bars(s).WriteBatch(ctx, tenant, []mds.Bar{{Vendor: "v", Symbol: symbol, Timeframe: mds.Minute, TS: at, Close: price}}))
+		must(store.TableOf[mds.Rollup](s).WriteBatch(ctx, tenant, []mds.Rollup{{Bar: mds.Bar{Vendor: "v", Symbol: symbol, Timeframe: mds.Hour, TS: at, Close: price}, Source: mds.Minute}}))
 		must(store.Options(s).WriteBatch(ctx, tenant, []mds.OptionSnap{{Vendor: "v", Symbol: symbol, Expiry: mds.Date{Year: 2024, Month: 6, Day: 21}, OptionType: mds.Call, Strike: 4_500_000_000, TS: at, Bid: mds.Some(price)}}))
 		must(store.Fundamentals(s).WriteBatch(ctx, tenant, []mds.Fundamentals{{Vendor: "v", Symbol: symbol, Period: "FY", AsOf: mds.Date{Year: 2023, Month: 12, Day: 31}, FiledAt: at, Revenue: mds.Some(price)}}))
 	}

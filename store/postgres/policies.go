@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/rollup"
 )
 
 // Keeper carries out policies in a database, with its owner's login.
@@ -181,12 +182,41 @@ func touchAll(ctx context.Context, tx pgx.Tx, p *mds.Policy) error {
 	if p.Timeframe.Calendar() {
 		part = "year"
 	}
-	_, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO mds_internal.touched (facts, series_id, first, last, gone)
-		SELECT $1, s.id, m - interval '2 days', m + interval '1 %[1]s 2 days', true FROM mds_internal.bar_series s
+	rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT s.tenant_id::text, s.id, m - interval '2 days', m + interval '1 %[1]s 2 days' FROM mds_internal.bar_series s
 		CROSS JOIN LATERAL (SELECT min(f.ts) AS first, max(f.ts) AS last FROM mds_internal.%[2]s f WHERE f.series_id = s.id) r
 		CROSS JOIN LATERAL generate_series(date_trunc('%[1]s', r.first), r.last, interval '1 %[1]s') m
-		WHERE s.timeframe = $2`, part, pgx.Identifier{factsOf(p)}.Sanitize()), factsOf(p), string(p.Timeframe))
-	return err
+		WHERE s.timeframe = $1 ORDER BY 1, 3 DESC, 2`, part, pgx.Identifier{factsOf(p)}.Sanitize()), string(p.Timeframe))
+	if err != nil {
+		return err
+	}
+	type value struct {
+		tenant string
+		spans  []rollup.Span
+	}
+	const most = 10_000 // spans of a value
+	var values []value
+	var tenant string
+	var span rollup.Span
+	var first, last time.Time
+	_, err = pgx.ForEachRow(rows, []any{&tenant, &span.Series, &first, &last}, func() error {
+		if n := len(values); n == 0 || values[n-1].tenant != tenant || len(values[n-1].spans) == most {
+			values = append(values, value{tenant: tenant})
+		}
+		of := &values[len(values)-1]
+		span.First, span.Last = first.UnixMicro(), last.UnixMicro()
+		of.spans = append(of.spans, span)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		t := touchedOf(factsOf(p), v.spans, true)
+		if _, err := tx.Exec(ctx, noteTouched, v.tenant, t.facts, instant(t.first), instant(t.last), t.n, t.spans, t.gone); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // audit notes a step that cannot be undone.
@@ -269,7 +299,7 @@ func (k *Keeper) Drop(ctx context.Context, step mds.Step) (mds.Step, error) {
 	facts := factsOf(p)
 	err := k.quietly(ctx, "drop "+p.Name(), func(tx pgx.Tx) error {
 		var stale int64
-		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}' AND t.last >= coalesce(p.kept_from, '-infinity')", facts, step.Before).Scan(&stale); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT coalesce(sum(t.n), 0)::bigint FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}'", facts, step.Before).Scan(&stale); err != nil {
 			return err
 		}
 		if stale > 0 {

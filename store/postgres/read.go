@@ -7,8 +7,12 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/rollup"
 )
 
 // Query reads the records of a window in one snapshot, in the order that [mds.Query]
@@ -296,16 +300,28 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 // deletePart removes what a selection picks of one table.
 func (t *Table[R]) deletePart(ctx context.Context, w *work, s *selected[R], p *part) (deleted int64, err error) {
 	// Locked in the order in which writers do, so that they do not wait for each other.
-	text := fmt.Sprintf(`WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)
-		DELETE FROM %[1]s f USING picked WHERE %[5]s`, p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "), each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
+	picked := fmt.Sprintf("WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)", p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "))
+	remove := fmt.Sprintf("DELETE FROM %s f USING picked WHERE %s", p.name, each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
 	if !w.rolls(p.tables) {
-		done, err := w.Exec(ctx, text, s.args...)
+		done, err := w.Exec(ctx, picked+" "+remove, s.args...)
 		return done.RowsAffected(), err
 	}
-	// "picked" is WITH's, in which one may change rows, too.
-	text = strings.Replace(text, "DELETE FROM", ", gone AS (DELETE FROM", 1) + fmt.Sprintf(` RETURNING f.series_id, f.%[1]s AS at),
-		noted AS (INSERT INTO mds_internal.touched (facts, series_id, first, last, gone) SELECT %[2]s, series_id, min(at), max(at), true FROM gone GROUP BY series_id, date_trunc('month', at))
-		SELECT count(*) FROM gone`, t.timeName, s.arg(p.facts()))
-	err = w.QueryRow(ctx, text, s.args...).Scan(&deleted)
+	rows, err := w.Query(ctx, fmt.Sprintf(`%s, gone AS (%s RETURNING f.series_id, f.%s AS at)
+		SELECT series_id, min(at), max(at), count(*) FROM gone GROUP BY series_id, date_trunc('month', at)`, picked, remove, t.timeName), s.args...)
+	if err != nil {
+		return 0, err
+	}
+	var spans []rollup.Span
+	var span rollup.Span
+	var first, last time.Time
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&span.Series, &first, &last, &n}, func() error {
+		span.First, span.Last = first.UnixMicro(), last.UnixMicro()
+		spans, deleted = append(spans, span), deleted+n
+		return nil
+	})
+	if err == nil && len(spans) > 0 {
+		w.touched = append(w.touched, touchedOf(p.facts(), spans, true))
+	}
 	return deleted, err
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
@@ -70,29 +69,35 @@ func (t *Table[R]) inOrder(ctx context.Context, w *work, sel mds.Selection) iter
 // touchedWithin are the spans of the series picked that have something between two instants,
 // and the time of the oldest.
 func (t *Table[R]) touchedWithin(ctx context.Context, w *work, s *selected[R], table *tables, from, until int64) (spans []rollup.Span, since time.Time, err error) {
-	args := []any{w.tenant.ID, table.facts(), instant(from), instant(until)}
-	of := fmt.Sprintf("EXISTS (SELECT FROM %s s WHERE s.id = t.series_id AND s.tenant_id = $1::uuid)", t.series)
-	if s.joined == nil {
-		var ids []int64
-		for i := range s.from {
-			ids = append(ids, s.from[i].ids...)
-		}
-		of, args = "$1::uuid IS NOT NULL AND t.series_id = ANY ($5::bigint[])", append(args, ids)
-	}
-	rows, err := w.Query(ctx, "SELECT t.series_id, t.first, t.last, t.at FROM mds_internal.touched t WHERE "+of+" AND t.facts = $2 AND t.last >= $3 AND t.first < $4", args...)
+	rows, err := w.Query(ctx, "SELECT id, gone, spans, at FROM mds_internal.touched WHERE tenant_id = $1::uuid AND facts = $2 AND last >= $3 AND first < $4", w.tenant.ID, table.facts(), instant(from), instant(until))
 	if err != nil {
 		return nil, since, err
 	}
 	defer rows.Close()
+	var ids map[int64]bool // nil where there are too many to list
+	if s.joined == nil {
+		ids = make(map[int64]bool)
+		for i := range s.from {
+			for _, id := range s.from[i].ids {
+				ids[id] = true
+			}
+		}
+	}
+	var decoded []rollup.Span
 	for rows.Next() {
-		var span rollup.Span
-		var first, last, at time.Time
-		if err := rows.Scan(&span.Series, &first, &last, &at); err != nil {
+		var id int64
+		var gone bool
+		var text []byte
+		var at time.Time
+		if err := rows.Scan(&id, &gone, &text, &at); err != nil {
 			return nil, since, err
 		}
-		span.First, span.Last = first.UnixMicro(), last.UnixMicro()
-		spans = append(spans, span)
-		if since.IsZero() || at.Before(since) {
+		if decoded, err = rollup.Decode(decoded[:0], id, gone, text); err != nil {
+			return nil, since, err
+		}
+		before := len(spans)
+		spans = rollup.Within(spans, decoded, ids, from, until)
+		if len(spans) > before && (since.IsZero() || at.Before(since)) {
 			since = at.UTC()
 		}
 	}

@@ -93,10 +93,12 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 		if err != nil {
 			return err
 		}
-		spans = rule.Take(spans, refreshBars)
-		if len(spans) == 0 {
+		taken := rule.Take(spans, refreshBars)
+		if taken == 0 {
 			return nil
 		}
+		rest := rollup.Rest(spans, taken)
+		spans = spans[:taken]
 		done.Spans, done.Late = int64(len(spans)), rule.Late(spans)
 		identities, err := bt.identities(ctx, w, spans)
 		if err != nil {
@@ -121,11 +123,7 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 			}
 			done.Removed += removed
 		}
-		ids := make([]int64, len(spans))
-		for i := range spans {
-			ids[i] = spans[i].ID
-		}
-		if _, err := w.Exec(ctx, "DELETE FROM mds_internal.touched WHERE id = ANY ($1::bigint[])", ids); err != nil {
+		if err := putRest(ctx, w, rest); err != nil {
 			return err
 		}
 		_, err = w.Exec(ctx, "UPDATE mds_internal.policies SET refreshed_at = now() WHERE facts = $1", table.facts())
@@ -137,23 +135,16 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 	return done, nil
 }
 
-// mostSpans is how many spans are looked at for one transaction.
-const mostSpans = 50_000
+// mostTouched is how many values are looked at for one transaction.
+const mostTouched = 1000
 
-// touchedSpans are spans of the tenant's series, the newest first.
+// touchedSpans are spans of the tenant's series, of the newest values.
 func (w *work) touchedSpans(ctx context.Context, table *tables) ([]rollup.Span, error) {
-	rows, err := w.Query(ctx, fmt.Sprintf(`SELECT t.id, t.series_id, t.first, t.last, t.gone FROM mds_internal.touched t
-		WHERE t.facts = $1 AND EXISTS (SELECT FROM mds_internal.bar_series s WHERE s.id = t.series_id AND s.tenant_id = $2::uuid)
-		ORDER BY t.last DESC LIMIT %d`, mostSpans), table.facts(), w.tenant.ID)
+	rows, err := w.Query(ctx, fmt.Sprintf("SELECT id, gone, spans FROM mds_internal.touched WHERE facts = $1 AND tenant_id = $2::uuid ORDER BY last DESC LIMIT %d", mostTouched), table.facts(), w.tenant.ID)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s rollup.Span, err error) {
-		var first, last time.Time
-		err = row.Scan(&s.ID, &s.Series, &first, &last, &s.Gone)
-		s.First, s.Last = first.UnixMicro(), last.UnixMicro()
-		return s, err
-	})
+	return scanSpans(rows)
 }
 
 // identities are those of the series of spans.
@@ -289,16 +280,16 @@ func (s *Store) Policies(ctx context.Context, tenant mds.Tenant) (list []mds.Pol
 	}
 	defer leave()
 	err = s.inTransaction(ctx, tenant, readAccess, func(w *work) error {
-		list, err = readPolicies(ctx, w, "EXISTS (SELECT FROM mds_internal.bar_series s WHERE s.id = t.series_id AND s.tenant_id = $1::uuid)", tenant.ID)
+		list, err = readPolicies(ctx, w, "tenant_id = $1::uuid", tenant.ID)
 		return err
 	})
 	return list, wrap(ctx, "policies", err)
 }
 
-// readPolicies reads them, with what was touched of series (t) that meet a condition.
+// readPolicies reads them, with what was touched that meets a condition.
 func readPolicies(ctx context.Context, q querier, condition string, args ...any) ([]mds.PolicyStatus, error) {
 	rows, err := q.Query(ctx, `SELECT kind, timeframe, partition, compress_after, drop_after, rollups, zone, kept_from, refreshed_at, coalesce(t.n, 0), t.since
-		FROM mds_internal.policies p LEFT JOIN (SELECT facts, count(*) AS n, min(at) AS since FROM mds_internal.touched t WHERE `+condition+` GROUP BY facts) t USING (facts)`, args...)
+		FROM mds_internal.policies p LEFT JOIN (SELECT facts, sum(n)::bigint AS n, min(at) AS since FROM mds_internal.touched WHERE `+condition+` GROUP BY facts) t USING (facts)`, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ func (w *work) removeRecords(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.Exec(ctx, "DELETE FROM mds_internal.touched t USING mds_internal.bar_series s WHERE s.id = t.series_id AND s.tenant_id = $1::uuid", w.tenant.ID); err != nil {
+	if _, err := w.Exec(ctx, "DELETE FROM mds_internal.touched WHERE tenant_id = $1::uuid", w.tenant.ID); err != nil {
 		return err
 	}
 	name := func(table string) string { return pgx.Identifier{"mds_internal", table}.Sanitize() }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/marketdatastore/mds/internal/rollup"
 )
 
@@ -16,18 +18,64 @@ func (t *tables) facts() string { return strings.TrimPrefix(t.name, "mds_interna
 // rolls reports that there are rollups of a table: who changes it notes where.
 func (w *work) rolls(table *tables) bool { return slices.Contains(w.rolled, table.facts()) }
 
-// touch notes the spans of rows, sorted by series and time, that were written.
-func (w *work) touch(ctx context.Context, table *tables, rows []row) error {
+// touch notes the spans of rows, sorted by series and time, that were written. They are
+// sent with the end of the transaction, in one trip.
+func (w *work) touch(table *tables, rows []row) {
 	if !w.rolls(table) {
-		return nil
+		return
 	}
 	notes := rollup.NewNotes(table.timeframe)
 	for i := range rows {
 		notes.Add(rows[i].series, rows[i].micros)
 	}
-	_, err := w.Exec(ctx, "INSERT INTO mds_internal.touched (facts, series_id, first, last) SELECT $1, * FROM unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[])",
-		table.facts(), notes.Series, instants(notes.First), instants(notes.Last))
-	return err
+	first, last := notes.Bounds()
+	w.touched = append(w.touched, touched{table.facts(), first, last, int64(len(notes.Series)), notes.Encode(), false})
+}
+
+// touched is what a transaction notes of what it changed.
+type touched struct {
+	facts       string
+	first, last int64
+	n           int64
+	spans       []byte
+	gone        bool
+}
+
+// touchedOf are spans, of which there are some, as they are noted.
+func touchedOf(facts string, spans []rollup.Span, gone bool) touched {
+	first, last := rollup.Bounds(spans)
+	return touched{facts, first, last, int64(len(spans)), rollup.Encode(spans), gone}
+}
+
+// noteTouched is the statement that notes them, and args its arguments in binary form.
+const noteTouched = "INSERT INTO mds_internal.touched (tenant_id, facts, first, last, n, spans, gone) VALUES ($1::uuid, $2::text, $3::timestamptz, $4::timestamptz, $5::bigint, $6::bytea, $7::boolean)"
+
+func (t *touched) args(tenant string) [][]byte {
+	gone := []byte{0}
+	if t.gone {
+		gone[0] = 1
+	}
+	return [][]byte{[]byte(tenant), []byte(t.facts), appendMicros(nil, t.first)[4:], appendMicros(nil, t.last)[4:], appendInt(nil, t.n)[4:], t.spans, gone}
+}
+
+// touchedFormats are the forms of its arguments: the first is text.
+var touchedFormats = []int16{0, 1, 1, 1, 1, 1, 1}
+
+// scanSpans reads the spans of rows of id, gone and spans.
+func scanSpans(rows pgx.Rows) (spans []rollup.Span, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var gone bool
+		var text []byte
+		if err := rows.Scan(&id, &gone, &text); err != nil {
+			return nil, err
+		}
+		if spans, err = rollup.Decode(spans, id, gone, text); err != nil {
+			return nil, err
+		}
+	}
+	return spans, rows.Err()
 }
 
 // instants are times as an argument.
@@ -37,4 +85,22 @@ func instants(micros []int64) []time.Time {
 		times[i] = instant(m)
 	}
 	return times
+}
+
+// putRest keeps what is left of values of which spans were taken.
+func putRest(ctx context.Context, w *work, rest map[int64][]rollup.Span) error {
+	var gone []int64
+	for id, spans := range rest {
+		if len(spans) == 0 {
+			gone = append(gone, id)
+			continue
+		}
+		t := touchedOf("", spans, false)
+		_, err := w.Exec(ctx, "UPDATE mds_internal.touched SET first = $2, last = $3, n = $4, spans = $5 WHERE id = $1", id, instant(t.first), instant(t.last), t.n, t.spans)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := w.Exec(ctx, "DELETE FROM mds_internal.touched WHERE id = ANY ($1::bigint[])", gone)
+	return err
 }

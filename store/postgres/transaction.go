@@ -73,6 +73,7 @@ type work struct {
 	now       time.Time // of the transaction
 	token     string    // what the ids of series are good for
 	rolled    []string  // tables of facts of which there are rollups, for those who write
+	touched   []touched // what is to be noted of what it changed
 	committed []func()  // called after the commit
 }
 
@@ -189,11 +190,22 @@ func (w *work) begin(ctx context.Context, how access) error {
 var errRolledBack = errors.New("the transaction was rolled back")
 
 func (w *work) commit(ctx context.Context) error {
-	results, err := w.PgConn().Exec(ctx, "COMMIT").ReadAll()
+	var results []*pgconn.Result
+	var err error
+	if len(w.touched) == 0 {
+		results, err = w.PgConn().Exec(ctx, "COMMIT").ReadAll()
+	} else {
+		batch := &pgconn.Batch{}
+		for i := range w.touched {
+			batch.ExecParams(noteTouched, w.touched[i].args(w.tenant.ID), nil, touchedFormats, nil)
+		}
+		batch.ExecParams("COMMIT", nil, nil, nil, nil)
+		results, err = w.PgConn().ExecBatch(ctx, batch).ReadAll()
+	}
 	if err != nil {
 		return err
 	}
-	if len(results) != 1 || results[0].CommandTag.String() != "COMMIT" {
+	if len(results) == 0 || results[len(results)-1].CommandTag.String() != "COMMIT" {
 		return errRolledBack
 	}
 	return nil

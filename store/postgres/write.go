@@ -104,9 +104,7 @@ func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, attemp
 			return receipt, err
 		}
 		if written > 0 {
-			if err := w.touch(ctx, &t.tables[table], part); err != nil {
-				return receipt, err
-			}
+			w.touch(&t.tables[table], part)
 		}
 		t.replayed[table].Store(mode == mds.WroteMerge && written < int64(len(part))/2)
 		receipt.Modes |= mode

@@ -14,14 +14,16 @@ CREATE TABLE policies (
 );
 
 -- Where series were written or deleted (gone) since rollups were made of them: who writes
--- notes it in the same transaction.
+-- notes it in the same transaction. spans has the n stretches of series, which
+-- internal/rollup reads, all of them between first and last.
 CREATE SEQUENCE touched_id;
 CREATE TABLE touched (
     id        BIGINT  NOT NULL,
     timeframe VARCHAR NOT NULL,
-    series_id BIGINT  NOT NULL,
     first     BIGINT  NOT NULL,
     last      BIGINT  NOT NULL,
+    n         BIGINT  NOT NULL,
+    spans     BLOB    NOT NULL,
     gone      BOOLEAN NOT NULL,
     noted_at  BIGINT  NOT NULL
 );

@@ -14,18 +14,21 @@ CREATE TABLE mds_internal.policies (
     refreshed_at   timestamptz
 );
 
--- Where series were written or deleted (gone) since rollups were made of them: who writes
--- notes it in the same transaction. There is no index, which would cost writers more than it
--- saves those who make rollups, who read most of it.
+-- Where a tenant's series were written or deleted (gone) since rollups were made of them:
+-- who writes notes it in the same transaction. spans has the n stretches of series, which
+-- internal/rollup reads, all of them between first and last.
 CREATE TABLE mds_internal.touched (
-    id        bigint GENERATED ALWAYS AS IDENTITY,
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id uuid NOT NULL,
     facts     text COLLATE "C" NOT NULL,
-    series_id bigint NOT NULL,
     first     timestamptz NOT NULL,
     last      timestamptz NOT NULL,
-    gone      boolean NOT NULL DEFAULT false,
+    n         bigint NOT NULL,
+    spans     bytea NOT NULL,
+    gone      boolean NOT NULL,
     at        timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE mds_internal.touched ALTER COLUMN spans SET STORAGE EXTERNAL; -- it is small as it is
 
 -- What was done that cannot be undone, and by whom.
 CREATE TABLE mds_internal.audit (
