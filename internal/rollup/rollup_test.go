@@ -64,7 +64,9 @@ func TestRest(t *testing.T) {
 func TestWindows(t *testing.T) {
 	rule := &rollup.Rule{Source: mds.Minute, Rollups: []mds.Timeframe{mds.Hour}, Zone: time.UTC, KeptFrom: rollup.Never}
 	at := func(hour, minute int) time.Time { return time.UnixMicro(micros(hour, minute)).UTC() }
-	window := func(from, to time.Time, bars bool) rollup.Window { return rollup.Window{Start: from, End: to, Bars: bars} }
+	window := func(from, to time.Time, bars bool) rollup.Window {
+		return rollup.Window{Start: from, End: to, Bars: bars}
+	}
 	touched := []rollup.Span{{First: micros(10, 59), Last: micros(11, 0)}, {First: micros(14, 5), Last: micros(14, 6)}, {First: micros(20, 0), Last: micros(20, 0)}}
 	for _, c := range []struct {
 		name       string
