@@ -147,11 +147,20 @@ func (a Age) add(t time.Time, n int) time.Time {
 	case 'w':
 		return t.AddDate(0, 0, 7*n)
 	case 'M':
-		return t.AddDate(0, n, 0)
+		return addMonths(t, n)
 	case 'y':
-		return t.AddDate(n, 0, 0)
+		return addMonths(t, 12*n)
 	}
 	return t
+}
+
+// addMonths adds months to a time, to the last day of one that is too short.
+func addMonths(t time.Time, n int) time.Time {
+	moved := t.AddDate(0, n, 0)
+	if moved.Day() != t.Day() {
+		return moved.AddDate(0, 0, -moved.Day())
+	}
+	return moved
 }
 
 // String writes the age as [ParseAge] reads it.
@@ -189,6 +198,8 @@ type Step struct {
 	Bytes int64 `json:"bytes,omitempty"`
 	// Note is what one should know of it.
 	Note string `json:"note,omitempty"`
+
+	first bool // of the rollups that are begun
 }
 
 // The actions of steps.
@@ -209,6 +220,11 @@ const (
 	StepPartition = "partition"
 )
 
+// FirstRollups reports whether steps begin rollups of bars that had none.
+func FirstRollups(steps []Step) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.first })
+}
+
 // Destroys reports whether the step takes something away.
 func (s *Step) Destroys() bool { return s.Action == StepDrop || s.Action == StepUnroll }
 
@@ -216,23 +232,47 @@ func (s *Step) Destroys() bool { return s.Action == StepDrop || s.Action == Step
 var ErrNotRefreshed = errors.New("rollups are not made yet of what is to be dropped")
 
 // Cutoff is the time before which records of a policy are dropped at some time: the start
-// of a day (UTC), and before the rollups that are not over yet. Zero is none.
+// of a day (UTC), or before it, where all its rollups begin, so that none is left of which
+// only a part of the bars is there. Zero is none.
 func (p *Policy) Cutoff(now time.Time) time.Time {
 	if p.DropAfter.IsZero() {
 		return time.Time{}
 	}
-	now = now.UTC()
-	cutoff := Day.Truncate(p.DropAfter.Before(now))
-	zone, err := p.Location()
-	if err != nil || p.Timeframe.Calendar() {
-		zone = time.UTC
-	}
+	cutoff := Day.Truncate(p.DropAfter.Before(now.UTC()))
+	// One that is not over may get more bars yet.
 	for _, to := range p.Rollups {
-		if start, _ := to.Span(now, zone); start.Before(cutoff) {
-			cutoff = Day.Truncate(start.UTC())
+		if start, _ := to.Span(now, p.zone()); start.Before(cutoff) {
+			cutoff = start.UTC()
 		}
 	}
-	return cutoff
+	return p.align(cutoff, func(start, _ time.Time) time.Time { return start })
+}
+
+// AlignUp is the first time, at a time or after it, at which all rollups begin.
+func (p *Policy) AlignUp(t time.Time) time.Time {
+	return p.align(t, func(_, end time.Time) time.Time { return end })
+}
+
+// align moves a time to an end of the rollups that hold it, until it is within none.
+func (p *Policy) align(t time.Time, to func(start, end time.Time) time.Time) time.Time {
+	for moved := true; moved; {
+		moved = false
+		for _, tf := range p.Rollups {
+			if start, end := tf.Span(t, p.zone()); start.Before(t) {
+				t, moved = to(start, end).UTC(), true
+			}
+		}
+	}
+	return t
+}
+
+// zone is that of the rollups' days.
+func (p *Policy) zone() *time.Location {
+	zone, err := p.Location()
+	if err != nil || p.Timeframe.Calendar() { // which are dates, whatever the zone
+		return time.UTC
+	}
+	return zone
 }
 
 // ChangesTo are the steps from the policy in force to another one. It is told the rollups
@@ -268,8 +308,8 @@ func (s *PolicyStatus) ChangesTo(p *Policy, rollups func(Timeframe) (int64, erro
 		if err != nil {
 			return nil, err
 		}
-		step := Step{Action: StepRollup, Policy: *p, Rollup: to, Rows: n}
-		if !s.KeptFrom.IsZero() {
+		step := Step{Action: StepRollup, Policy: *p, Rollup: to, Rows: n, first: len(s.Rollups) == 0}
+		if !s.KeptFrom.IsZero() && len(s.Rollups) > 0 {
 			step.Note = "bars before " + s.KeptFrom.Format(time.DateOnly) + " are dropped: there will be none of them"
 		}
 		steps = append(steps, step)
@@ -326,10 +366,11 @@ func MergePolicies(list []PolicyStatus, add PolicyStatus) []PolicyStatus {
 			continue
 		}
 		p.Stale += add.Stale
-		for _, t := range []struct{ to, from *time.Time }{{&p.StaleSince, &add.StaleSince}, {&p.RefreshedAt, &add.RefreshedAt}} {
-			if t.to.IsZero() || !t.from.IsZero() && t.from.Before(*t.to) {
-				*t.to = *t.from
-			}
+		if p.StaleSince.IsZero() || !add.StaleSince.IsZero() && add.StaleSince.Before(p.StaleSince) {
+			p.StaleSince = add.StaleSince
+		}
+		if add.RefreshedAt.Before(p.RefreshedAt) { // which is never, if zero
+			p.RefreshedAt = add.RefreshedAt
 		}
 		if add.KeptFrom.After(p.KeptFrom) {
 			p.KeptFrom = add.KeptFrom

@@ -199,7 +199,7 @@ func Bound(t time.Time, calendar bool) int64 {
 	if calendar {
 		year, month, day := t.Date()
 		date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-		if t.After(time.Date(year, month, day, 0, 0, 0, 0, t.Location())) {
+		if t.After(midnight(date, t.Location())) {
 			date = date.AddDate(0, 0, 1)
 		}
 		return date.UnixMicro()

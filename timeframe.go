@@ -206,7 +206,14 @@ func (tf Timeframe) Span(t time.Time, zone *time.Location) (start, end time.Time
 		return start, start.Add(tf.Duration())
 	}
 	label := tf.Truncate(t.In(zone))
-	return midnight(label, zone), midnight(tf.next(label), zone)
+	start, end = midnight(label, zone), midnight(tf.next(label), zone)
+	switch {
+	case t.Before(start): // of a date that begins twice, the first time
+		return midnight(tf.Truncate(label.AddDate(0, 0, -1)), zone), start
+	case !t.Before(end):
+		return end, midnight(tf.next(tf.next(label)), zone)
+	}
+	return start, end
 }
 
 // next is the label of the calendar bar after that of a label.
@@ -220,15 +227,23 @@ func (tf Timeframe) next(label time.Time) time.Time {
 	return label.AddDate(0, 0, 1)
 }
 
-// midnight is when the date of a label begins in a zone: where clocks are put forward at
-// midnight, an hour later than there.
+// midnight is the instant from which on a zone shows the date of a label or a later one:
+// not always 0:00, which some days do not have, and others twice.
 func midnight(label time.Time, zone *time.Location) time.Time {
 	year, month, day := label.Date()
 	at := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	for Day.Truncate(at).Before(label) {
-		at = at.Add(30 * time.Minute)
+	const around = 3 * time.Hour // clocks are not changed by more near midnight, but for whole days
+	_, before := at.Add(-around).Zone()
+	if _, after := at.Add(around).Zone(); before == after {
+		return at
 	}
-	return at
+	begins := at.Add(-around)
+	for t := begins; t.Before(at.Add(around)); t = t.Add(time.Minute) {
+		if Day.Truncate(t).Before(label) {
+			begins = t.Add(time.Minute)
+		}
+	}
+	return begins
 }
 
 // Fits reports whether bars of this timeframe make up one of another: 1m into 1h, and 1d

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -23,10 +24,11 @@ type Keeper interface {
 	Keep(ctx context.Context, policy mds.Policy) ([]mds.Step, error)
 	// Due are the steps that policies ask for at a time.
 	Due(ctx context.Context, policies []mds.Policy, now time.Time) ([]mds.Step, error)
-	// Drop removes what a step of Due is about, and returns it with the rows that it
-	// removed. The error wraps [mds.ErrNotRefreshed] where rollups are not made of it yet.
-	// What comes later of that time is dropped the next time; rollups stay as they are.
-	Drop(ctx context.Context, step mds.Step) (mds.Step, error)
+	// Do does what a step of Due is about, and returns it with the rows that it was done to.
+	// What it drops is gone from the bars and stays in their rollups; the error wraps
+	// [mds.ErrNotRefreshed] where these are not made yet. One that is interrupted has done
+	// nothing, or leaves what the next one goes on with.
+	Do(ctx context.Context, step mds.Step) (mds.Step, error)
 	// Audit are the newest lines of the audit, so many at most.
 	Audit(ctx context.Context, limit int) ([]mds.AuditLine, error)
 	// Close ends the connection that it has, if any.
@@ -67,24 +69,43 @@ func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now t
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(due, func(s mds.Step) bool { return s.Action == mds.StepPartition }) {
+		for _, step := range due {
+			if step.Action == mds.StepPartition {
+				if err := do(ctx, s, k, step, tell); err != nil {
+					return err
+				}
+			}
+		}
+		if due, err = k.Due(ctx, policies, now); err != nil { // of parts whole ones are
+			return err
+		}
+	}
 	for _, step := range due {
-		tell(step, false)
-		const attempts = 10 // writers may go on changing what is to be dropped
-		for attempt := 1; ; attempt++ {
-			done, err := k.Drop(ctx, step)
-			if err == nil {
-				tell(done, true)
-				break
-			}
-			if !errors.Is(err, mds.ErrNotRefreshed) || attempt == attempts {
-				return err
-			}
-			if err := RefreshAll(ctx, s, tell); err != nil {
-				return err
-			}
+		if err := do(ctx, s, k, step, tell); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// do does a step. What is to be dropped may go on changing: rollups are made of it first.
+func do(ctx context.Context, s *Store, k Keeper, step mds.Step, tell func(step mds.Step, done bool)) error {
+	tell(step, false)
+	const attempts = 10
+	for attempt := 1; ; attempt++ {
+		done, err := k.Do(ctx, step)
+		if err == nil {
+			tell(done, true)
+			return nil
+		}
+		if !errors.Is(err, mds.ErrNotRefreshed) || attempt == attempts {
+			return err
+		}
+		if err := RefreshAll(ctx, s, tell); err != nil {
+			return err
+		}
+	}
 }
 
 // RefreshAll makes the rollups anew of what changed in all tenants' bars, and tells what it

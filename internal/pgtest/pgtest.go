@@ -4,6 +4,7 @@ package pgtest
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // superuser is the login that a cluster is made with.
@@ -211,6 +214,9 @@ func startLike(primary *Cluster, megabytes string, settings ...string) (c *Clust
 		return nil, err
 	}
 	c = &Cluster{dir: dir, port: port, password: rand.Text()}
+	if Timescale() { // whose workers would keep databases from being copied
+		settings = append(settings, "shared_preload_libraries = 'timescaledb'", "timescaledb.max_background_workers = 0", "timescaledb.telemetry_level = off")
+	}
 	follows := ""
 	if primary != nil {
 		c.password, follows = primary.password, strconv.Itoa(primary.port)
@@ -243,7 +249,30 @@ func startLike(primary *Cluster, megabytes string, settings ...string) (c *Clust
 	if err := c.expect("ready"); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL did not start: %w", err), told.Close(), c.guard.Wait())
 	}
+	if Timescale() && primary == nil {
+		if err := c.extend(); err != nil {
+			c.stop()
+			return nil, err
+		}
+	}
 	return c, nil
+}
+
+// Timescale reports that the tests are to run on servers with TimescaleDB, in all their
+// databases: that is asked for with MDS_TEST_TIMESCALEDB, where the server's programs that
+// PATH leads to have it.
+func Timescale() bool { return os.Getenv("MDS_TEST_TIMESCALEDB") != "" }
+
+// extend has all databases that are made have TimescaleDB.
+func (c *Cluster) extend() error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.DSN(superuser, "template1"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS timescaledb")
+	return err
 }
 
 func (c *Cluster) expect(answer string) error {

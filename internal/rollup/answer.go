@@ -66,7 +66,11 @@ func (r *Reader) parts(q mds.ResampleQuery, of mds.Timeframe, spans []Span, zone
 	}
 	// There are none of this timeframe: those where bars were dropped are made of shorter
 	// ones.
-	until := time.UnixMicro(r.Rule.kept(q.Every)).In(r.Rule.zone())
+	kept := time.UnixMicro(r.Rule.KeptFrom)
+	until, end := q.Every.Span(kept, zone)
+	if until.Before(kept) {
+		until = end
+	}
 	dropped, rest := q.Selection, q.Selection
 	if dropped.End.IsZero() || dropped.End.After(until) {
 		dropped.End = until

@@ -43,13 +43,17 @@ const (
 	mostBars = 20_000
 )
 
-// NewNotes is for rows of bars of a timeframe.
+// NewNotes is for rows of bars of a timeframe, or of other records.
 func NewNotes(source mds.Timeframe) *Notes {
 	return &Notes{gap: gapBars * length(source), most: mostBars * length(source)}
 }
 
-// length is how long a bar is, in microseconds, roughly.
+// length is how long a bar is, in microseconds, roughly; of records without a timeframe a
+// minute.
 func length(tf mds.Timeframe) int64 {
+	if tf == "" {
+		tf = mds.Minute
+	}
 	start, end := tf.Span(time.Unix(0, 0), time.UTC)
 	return end.Sub(start).Microseconds()
 }
@@ -182,6 +186,15 @@ func asSpans(ranges []Range) []Span {
 	return spans
 }
 
+// Join returns the ranges that spans take, sorted by series and joined.
+func Join(spans []Span) []Range {
+	ranges := make([]Range, len(spans))
+	for i, s := range spans {
+		ranges[i] = Range{s.Series, s.First, s.Last + 1}
+	}
+	return join(ranges)
+}
+
 // Bars is how many bars there are in ranges, at most.
 func (r *Rule) Bars(ranges []Range) (n int64) {
 	for _, one := range ranges {
@@ -190,17 +203,31 @@ func (r *Rule) Bars(ranges []Range) (n int64) {
 	return n
 }
 
-// Take sorts spans, the newest first, and returns how many of them make up so many bars at
-// most, one at least.
+// Take sorts spans, the newest first, and returns how many of them are made anew by reading
+// so many bars at most, one at least.
 func (r *Rule) Take(spans []Span, bars int64) int {
 	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(b.Last, a.Last) })
-	var n int64
-	for i, s := range spans {
-		if n += (s.Last-s.First)/length(r.Source) + length(r.Rollups[0])/length(r.Source); n > bars && i > 0 {
-			return i
+	if len(spans) == 0 {
+		return 0
+	}
+	low, high := 1, len(spans)
+	for low < high {
+		n := (low + high + 1) / 2
+		if r.cost(spans[:n]) > bars {
+			high = n - 1
+		} else {
+			low = n
 		}
 	}
-	return len(spans)
+	return low
+}
+
+// cost is how many bars are read to make the rollups of spans anew, at most.
+func (r *Rule) cost(spans []Span) (bars int64) {
+	for _, p := range r.Passes(spans) {
+		bars += r.Bars(p.Ranges)
+	}
+	return bars
 }
 
 // Late counts the spans of which some rollup stays as it is.
@@ -289,4 +316,17 @@ func NewKept(made []mds.Rollup) Kept {
 // Has reports whether it knows one.
 func (k Kept) Has(vendor, symbol string, timeframe mds.Timeframe, micros int64) bool {
 	return k[keptKey{vendor, symbol, timeframe, micros}]
+}
+
+// MostSpans is how many spans are looked at together, and no more values than are needed
+// for that.
+const MostSpans = 50_000
+
+// Names are timeframes as texts.
+func Names(timeframes []mds.Timeframe) []string {
+	names := make([]string, len(timeframes))
+	for i, tf := range timeframes {
+		names[i] = string(tf)
+	}
+	return names
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/rollup"
 )
 
 // Keeper carries out policies in all files of a store.
@@ -110,6 +112,9 @@ func changesTo(ctx context.Context, conn *reader, p *mds.Policy) ([]mds.Step, er
 // Keep puts a policy in force for all tenants, and returns the steps that it took: none
 // where it was. Rollups that are begun are made by [Store.Refresh].
 func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err error) {
+	if _, err := k.Changes(ctx, []mds.Policy{p}); err != nil { // that one tenant's file refuses
+		return nil, err
+	}
 	err = k.each(ctx, func(tenant mds.Tenant, f *file) error {
 		return f.taking(ctx, func() error {
 			changes, err := f.keep(ctx, &p)
@@ -128,14 +133,19 @@ func (f *file) keep(ctx context.Context, p *mds.Policy) (steps []mds.Step, err e
 	}
 	err = f.inTransaction(ctx, false, func() error {
 		updated, err := f.conn.ExecContext(ctx, "UPDATE policies SET partition = ?, compress_after = ?, drop_after = ?, rollups = ?, zone = ? WHERE kind = ? AND timeframe = ?",
-			p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), joinTimeframes(p.Rollups), p.Zone, p.Kind, string(p.Timeframe))
+			p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), strings.Join(rollup.Names(p.Rollups), ","), p.Zone, p.Kind, string(p.Timeframe))
 		if err != nil {
 			return err
 		}
 		if n, err := updated.RowsAffected(); err != nil || n == 0 {
 			_, err := f.conn.ExecContext(ctx, "INSERT INTO policies (kind, timeframe, partition, compress_after, drop_after, rollups, zone) VALUES (?, ?, ?, ?, ?, ?, ?)",
-				p.Kind, string(p.Timeframe), p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), joinTimeframes(p.Rollups), p.Zone)
+				p.Kind, string(p.Timeframe), p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), strings.Join(rollup.Names(p.Rollups), ","), p.Zone)
 			if err != nil {
+				return err
+			}
+		}
+		if mds.FirstRollups(steps) { // of all that is there: nothing that was dropped is in any
+			if _, err := f.conn.ExecContext(ctx, "UPDATE policies SET kept_from = NULL WHERE kind = ? AND timeframe = ?", p.Kind, string(p.Timeframe)); err != nil {
 				return err
 			}
 		}
@@ -289,10 +299,10 @@ func (k *Keeper) Due(ctx context.Context, policies []mds.Policy, now time.Time) 
 	return steps, err
 }
 
-// Drop removes what a step of [Keeper.Due] is about, and returns it with the rows that it
+// Do removes what a step of [Keeper.Due] is about, and returns it with the rows that it
 // removed. What comes later of that time is dropped the next time; rollups stay as they
 // are.
-func (k *Keeper) Drop(ctx context.Context, step mds.Step) (mds.Step, error) {
+func (k *Keeper) Do(ctx context.Context, step mds.Step) (mds.Step, error) {
 	tenant, err := k.store.Tenant(ctx, step.Tenant)
 	if err != nil {
 		return step, err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -131,6 +130,9 @@ const mostTouched = 1000
 // touchedSpans are the spans of a timeframe, of the newest values.
 func touchedSpans(ctx context.Context, conn *reader, tf mds.Timeframe) (spans []rollup.Span, err error) {
 	err = eachRow(ctx, conn, fmt.Sprintf("SELECT id, gone, spans FROM touched WHERE timeframe = ? ORDER BY last DESC, id LIMIT %d", mostTouched), []any{string(tf)}, func(values []driver.Value) (err error) {
+		if len(spans) >= rollup.MostSpans {
+			return nil
+		}
 		spans, err = decodeSpans(spans, values)
 		return err
 	})
@@ -428,12 +430,4 @@ func (t *Table[R]) inOrder(ctx context.Context, conn *reader, sel mds.Selection)
 			yield(none, err)
 		}
 	}
-}
-
-func joinTimeframes(timeframes []mds.Timeframe) string {
-	names := make([]string, len(timeframes))
-	for i, tf := range timeframes {
-		names[i] = string(tf)
-	}
-	return strings.Join(names, ",")
 }

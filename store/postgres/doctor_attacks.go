@@ -185,6 +185,8 @@ func through(text string, refused *pgconn.PgError) (open []string, unclear strin
 		return []string{text}, ""
 	case refused.Code == "42501", refused.Code == "55000", refused.Code == "42809":
 		return nil, ""
+	case strings.Contains(refused.Message, "internal compressed hypertable"), strings.HasSuffix(refused.Message, "has no dimension slices"):
+		return nil, "" // TimescaleDB lets nobody, before it looks at rights
 	case refused.Code == "25006", refused.Code == "57014", refused.Code == "53200":
 		return nil, text + ": " + refused.Message
 	}
@@ -522,7 +524,7 @@ func (a *attacker) become(ctx context.Context) ([]string, string, error) {
 func (a *attacker) call(ctx context.Context) ([]string, string, error) {
 	texts := []string{"SELECT mds_internal.current_tenant()", "CREATE TABLE mds_internal.mds_doctor (x int)", "CREATE VIEW mds.mds_doctor AS SELECT 1"}
 	for _, v := range a.victims {
-		texts = append(texts, "SELECT mds_internal.enter('"+v.tenant.ID+"', 'read', NULL)")
+		texts = append(texts, "SELECT mds_internal.begin_for('"+v.tenant.ID+"', 'read', NULL)")
 	}
 	return a.got(ctx, texts)
 }

@@ -22,6 +22,18 @@ func SetMaxPicked(n int) (before int) {
 	return before
 }
 
+// SetRefreshBars sets how many bars are read for the rollups of one transaction, and returns
+// what it was.
+func SetRefreshBars(n int64) (before int64) {
+	before, refreshBars = refreshBars, n
+	return before
+}
+
+// CompareCopy compares the table of minutes with the copy that is being made of it.
+func (k *Keeper) CompareCopy(ctx context.Context) error {
+	return k.compare(ctx, "partition bars 1m", "bar_facts_1m", "mds_internal.bar_facts_1m", "mds_internal.bar_facts_1m_next")
+}
+
 // SetPatience sets for how long calls wait for a connection.
 func (s *Store) SetPatience(d time.Duration) { s.patience = d }
 

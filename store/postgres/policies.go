@@ -48,7 +48,11 @@ func (k *Keeper) Close(ctx context.Context) error { return k.conn.Close(context.
 
 // transaction runs fn in a transaction of the owner's.
 func (k *Keeper) transaction(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, k.conn, func(tx pgx.Tx) error {
+	return k.transactionAs(ctx, op, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn)
+}
+
+func (k *Keeper) transactionAs(ctx context.Context, op string, how pgx.TxOptions, fn func(tx pgx.Tx) error) error {
+	err := pgx.BeginTxFunc(ctx, k.conn, how, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('jit', 'off', true)"); err != nil {
 			return err
 		}
@@ -58,13 +62,13 @@ func (k *Keeper) transaction(ctx context.Context, op string, fn func(tx pgx.Tx) 
 }
 
 // quietly runs fn in a transaction while nobody writes: writers hold the row of their
-// tenant, and this the table. Where some do not end in time it tries again, so that those
-// behind it do not wait for long.
+// tenant, and this the table. Where some do not end in time, or readers of what is changed,
+// it tries again, so that those behind it do not wait for long.
 func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
 	const attempts = 20
 	for attempt := 1; ; attempt++ {
 		err := k.transaction(ctx, op, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '2s'; LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE; SET LOCAL lock_timeout = DEFAULT"); err != nil {
+			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '2s'; LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE"); err != nil {
 				return err
 			}
 			return fn(tx)
@@ -148,9 +152,14 @@ func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err 
 		_, err := tx.Exec(ctx, `INSERT INTO mds_internal.policies (facts, kind, timeframe, partition, compress_after, drop_after, rollups, zone)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (facts) DO UPDATE
 			SET partition = excluded.partition, compress_after = excluded.compress_after, drop_after = excluded.drop_after, rollups = excluded.rollups, zone = excluded.zone`,
-			factsOf(&p), p.Kind, string(p.Timeframe), p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), timeframeNames(p.Rollups), p.Zone)
+			factsOf(&p), p.Kind, string(p.Timeframe), p.Partition.String(), p.CompressAfter.String(), p.DropAfter.String(), rollup.Names(p.Rollups), p.Zone)
 		if err != nil {
 			return err
+		}
+		if mds.FirstRollups(steps) { // of all that is there: nothing that was dropped is in any
+			if _, err := tx.Exec(ctx, "UPDATE mds_internal.policies SET kept_from = NULL WHERE facts = $1", factsOf(&p)); err != nil {
+				return err
+			}
 		}
 		begun := false
 		for i := range steps {
@@ -240,96 +249,4 @@ func (k *Keeper) Audit(ctx context.Context, limit int) (lines []mds.AuditLine, e
 		return err
 	})
 	return lines, err
-}
-
-// timeOf is the time column of a kind that has one of its own in the key.
-func timeOf(p *mds.Policy) string {
-	switch p.Kind {
-	case "fundamentals":
-		return `"asof"`
-	case "news":
-		return "published_at"
-	}
-	return "ts"
-}
-
-// old is the condition on what is before a time, an argument.
-func old(p *mds.Policy, argument string) string {
-	if p.Kind == "fundamentals" {
-		argument = "(" + argument + "::timestamptz AT TIME ZONE 'UTC')::date"
-	}
-	return fmt.Sprintf("f.%s < %s AND f.series_id > -1", timeOf(p), argument)
-}
-
-// Due are the steps that policies ask for at a time.
-func (k *Keeper) Due(ctx context.Context, policies []mds.Policy, now time.Time) (steps []mds.Step, err error) {
-	for i := range policies {
-		p := &policies[i]
-		cutoff := p.Cutoff(now)
-		if cutoff.IsZero() {
-			continue
-		}
-		err := k.transaction(ctx, "policies", func(tx pgx.Tx) error {
-			step := mds.Step{Action: mds.StepDrop, Policy: *p, Before: cutoff}
-			var late int64
-			// What was as old when it came comes again, most likely, and is dropped each time.
-			err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*), count(*) FILTER (WHERE f.%[1]s < f.updated_at - $2::interval),
-				(count(*) * pg_total_relation_size($3::text::regclass) / greatest((SELECT reltuples FROM pg_class WHERE oid = $3::text::regclass), count(*), 1))::bigint
-				FROM mds_internal.%[2]s f WHERE %[3]s`, timeOf(p), pgx.Identifier{factsOf(p)}.Sanitize(), old(p, "$1")),
-				cutoff, cutoff.Sub(p.DropAfter.Before(cutoff)), "mds_internal."+quote(factsOf(p))).Scan(&step.Rows, &late, &step.Bytes)
-			if err != nil || step.Rows == 0 {
-				return err
-			}
-			step.NoteLate(late)
-			steps = append(steps, step)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return steps, nil
-}
-
-// Drop removes what a step of [Keeper.Due] is about, and returns it with the rows that it
-// removed. What comes later of that time is dropped the next time; rollups stay as they
-// are. One that was killed did either nothing, or not all, which the next call does.
-func (k *Keeper) Drop(ctx context.Context, step mds.Step) (mds.Step, error) {
-	p := &step.Policy
-	facts := factsOf(p)
-	err := k.quietly(ctx, "drop "+p.Name(), func(tx pgx.Tx) error {
-		var stale int64
-		if err := tx.QueryRow(ctx, "SELECT coalesce(sum(t.n), 0)::bigint FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}'", facts, step.Before).Scan(&stale); err != nil {
-			return err
-		}
-		if stale > 0 {
-			return &Error{Op: "drop " + p.Name(), Class: Conflict, Err: fmt.Errorf("%w: %d changes", mds.ErrNotRefreshed, stale)}
-		}
-		if _, err := tx.Exec(ctx, "UPDATE mds_internal.policies SET kept_from = greatest(kept_from, $2) WHERE facts = $1", facts, step.Before); err != nil {
-			return err
-		}
-		return audit(ctx, tx, &step)
-	})
-	if err != nil {
-		return step, err
-	}
-	err = k.transaction(ctx, "drop "+p.Name(), func(tx pgx.Tx) error {
-		done, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM mds_internal.%s f WHERE %s", pgx.Identifier{facts}.Sanitize(), old(p, "$1")), step.Before)
-		if err != nil {
-			return err
-		}
-		step.Rows = done.RowsAffected()
-		ended := step
-		ended.Action = "dropped"
-		return audit(ctx, tx, &ended)
-	})
-	return step, err
-}
-
-func timeframeNames(timeframes []mds.Timeframe) []string {
-	names := make([]string, len(timeframes))
-	for i, tf := range timeframes {
-		names[i] = string(tf)
-	}
-	return names
 }

@@ -302,7 +302,8 @@ func (t *Table[R]) deletePart(ctx context.Context, w *work, s *selected[R], p *p
 	// Locked in the order in which writers do, so that they do not wait for each other.
 	picked := fmt.Sprintf("WITH picked AS MATERIALIZED (SELECT %[4]s FROM %[2]s JOIN %[1]s f ON f.series_id = s.id WHERE %[3]s ORDER BY %[4]s FOR UPDATE OF f)", p.name, t.seriesOf(s, p), t.where(s, p), each(t.key, "f.%s", ", "))
 	remove := fmt.Sprintf("DELETE FROM %s f USING picked WHERE %s", p.name, each(t.key, "f.%[1]s = picked.%[1]s", " AND "))
-	if !w.rolls(p.tables) {
+	names := w.noted(p.tables)
+	if names == nil {
 		done, err := w.Exec(ctx, picked+" "+remove, s.args...)
 		return done.RowsAffected(), err
 	}
@@ -320,8 +321,10 @@ func (t *Table[R]) deletePart(ctx context.Context, w *work, s *selected[R], p *p
 		spans, deleted = append(spans, span), deleted+n
 		return nil
 	})
-	if err == nil && len(spans) > 0 {
-		w.touched = append(w.touched, touchedOf(p.facts(), spans, true))
+	for _, name := range names {
+		if err == nil && len(spans) > 0 {
+			w.touched = append(w.touched, touchedOf(name, spans, true))
+		}
 	}
 	return deleted, err
 }

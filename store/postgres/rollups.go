@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,7 +32,15 @@ func (s *Store) Refresh(ctx context.Context, tenant mds.Tenant, bars int64) (don
 	}
 	defer leave()
 	bt := NewTable[mds.Bar](s)
-	for i := range bt.tables {
+	policies, err := s.Policies(ctx, tenant)
+	if err != nil {
+		return done, err
+	}
+	for _, p := range policies {
+		if p.Kind != "bars" || p.Stale == 0 {
+			continue
+		}
+		i := bt.tableOf[p.Timeframe]
 		for {
 			var step mds.Refreshed
 			err := retrying(ctx, func(attempt int) (err error) {
@@ -81,7 +90,7 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 	how.settings = changeAccess.settings // without a limit of time for statements
 	err = s.inTransaction(ctx, tenant, how, func(w *work) error {
 		done = mds.Refreshed{}
-		if !w.rolls(table) {
+		if !slices.Contains(w.rolled, table.facts()) {
 			return nil
 		}
 		// One at a time, so that none writes what it read before another one did.
@@ -144,7 +153,7 @@ func (w *work) touchedSpans(ctx context.Context, table *tables) ([]rollup.Span, 
 	if err != nil {
 		return nil, err
 	}
-	return scanSpans(rows)
+	return scanSpans(rows, rollup.MostSpans)
 }
 
 // identities are those of the series of spans.

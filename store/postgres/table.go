@@ -28,6 +28,8 @@ type Table[R mds.Record[R]] struct {
 	// replayed tells, by table, that the batch before was mostly there already: the next
 	// one may be, too, and is merged without asking.
 	replayed []atomic.Bool
+	// unmerged tells, by table, that it takes no MERGE.
+	unmerged []atomic.Bool
 
 	timeName string   // of the time column, quoted
 	key      []string // columns of the facts' key, quoted: series, keys, time
@@ -126,7 +128,7 @@ func (t *Table[R]) makeTables() {
 			t.tables = append(t.tables, table)
 		}
 	}
-	t.replayed = make([]atomic.Bool, len(t.tables))
+	t.replayed, t.unmerged = make([]atomic.Bool, len(t.tables)), make([]atomic.Bool, len(t.tables))
 	columns := strings.Join(t.columns, ", ")
 	for i := range t.tables {
 		table := &t.tables[i]

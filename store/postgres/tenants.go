@@ -109,7 +109,7 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 // for.
 func (w *work) removeRecords(ctx context.Context) error {
 	rows, err := w.Query(ctx, `SELECT s.relname::text, coalesce(f.relname::text, '')
-		FROM pg_class s LEFT JOIN pg_class f ON f.relnamespace = s.relnamespace AND f.relkind IN ('r', 'p')
+		FROM pg_class s LEFT JOIN pg_class f ON f.relnamespace = s.relnamespace AND f.relkind IN ('r', 'p') AND NOT f.relispartition
 			AND starts_with(f.relname || '_', left(s.relname, -length('_series')) || '_facts_')
 		WHERE s.relnamespace = 'mds_internal'::regnamespace AND s.relkind IN ('r', 'p') AND s.relname LIKE '%\_series' ORDER BY 1, 2`)
 	if err != nil {

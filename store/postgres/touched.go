@@ -15,13 +15,25 @@ import (
 // name it.
 func (t *tables) facts() string { return strings.TrimPrefix(t.name, "mds_internal.") }
 
-// rolls reports that there are rollups of a table: who changes it notes where.
-func (w *work) rolls(table *tables) bool { return slices.Contains(w.rolled, table.facts()) }
+// next is the end of the name of a table that is to take the place of another.
+const next = "_next"
+
+// noted are the names under which it is to be noted where a table changed: for its rollups,
+// and for the copy that is being made of it.
+func (w *work) noted(table *tables) (names []string) {
+	for _, name := range []string{table.facts(), table.facts() + next} {
+		if slices.Contains(w.rolled, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // touch notes the spans of rows, sorted by series and time, that were written. They are
 // sent with the end of the transaction, in one trip.
 func (w *work) touch(table *tables, rows []row) {
-	if !w.rolls(table) {
+	names := w.noted(table)
+	if names == nil {
 		return
 	}
 	notes := rollup.NewNotes(table.timeframe)
@@ -29,7 +41,9 @@ func (w *work) touch(table *tables, rows []row) {
 		notes.Add(rows[i].series, rows[i].micros)
 	}
 	first, last := notes.Bounds()
-	w.touched = append(w.touched, touched{table.facts(), first, last, int64(len(notes.Series)), notes.Encode(), false})
+	for _, name := range names {
+		w.touched = append(w.touched, touched{name, first, last, int64(len(notes.Series)), notes.Encode(), false})
+	}
 }
 
 // touched is what a transaction notes of what it changed.
@@ -61,10 +75,14 @@ func (t *touched) args(tenant string) [][]byte {
 // touchedFormats are the forms of its arguments: the first is text.
 var touchedFormats = []int16{0, 1, 1, 1, 1, 1, 1}
 
-// scanSpans reads the spans of rows of id, gone and spans.
-func scanSpans(rows pgx.Rows) (spans []rollup.Span, err error) {
+// scanSpans reads the spans of rows of id, gone and spans, of no more rows than are needed
+// for so many.
+func scanSpans(rows pgx.Rows, most int) (spans []rollup.Span, err error) {
 	defer rows.Close()
 	for rows.Next() {
+		if len(spans) >= most {
+			continue
+		}
 		var id int64
 		var gone bool
 		var text []byte

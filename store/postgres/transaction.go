@@ -25,7 +25,7 @@ type access struct {
 	// qualified: the search path of the login may lead to functions of others until the
 	// transaction has its own.
 	settings []string
-	// way is how mds_internal.enter is to begin: read, write or remove.
+	// way is how mds_internal.begin_for is to begin: read, write or remove.
 	way    string
 	series string // the table whose ids are to be good; "" for none
 }
@@ -42,12 +42,17 @@ var (
 	changeAccess = access{
 		begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", way: "write",
 		// What is acknowledged is on the disk.
-		settings: append(slices.Clip(common), "CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
+		// What TimescaleDB has to look at in compressed chunks is bounded by the batch, not by a
+		// number of rows at which it fails.
+		settings: append(slices.Clip(common), "pg_catalog.set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)", "CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"),
 	}
 
 	// removeAccess waits for those who write for the tenant, who then find none.
 	removeAccess = access{begin: changeAccess.begin, settings: changeAccess.settings, way: "remove"}
 )
+
+// plansByKey are the plans that do not look keys up one by one.
+var plansByKey = []string{"hashjoin", "mergejoin", "material", "seqscan", "bitmapscan"}
 
 // batchWriting is how batches are written: keys are looked up in the table's index,
 // whatever the planner believes of a staging table of which it has no statistics, or of
@@ -57,7 +62,7 @@ func batchWriting(limit time.Duration, series string) access {
 	how := changeAccess
 	how.series = series
 	how.settings = slices.Clip(how.settings)
-	for _, plan := range []string{"hashjoin", "mergejoin", "material", "seqscan", "bitmapscan"} {
+	for _, plan := range plansByKey {
 		how.settings = append(how.settings, fmt.Sprintf("pg_catalog.set_config('enable_%s', 'off', true)", plan))
 	}
 	if limit > 0 {
@@ -161,7 +166,7 @@ func (w *work) begin(ctx context.Context, how access) error {
 		if how.series == "" {
 			series = nil
 		}
-		batch.ExecParams("SELECT began, known, token, rolled FROM mds_internal.enter($1::uuid, $2::text, $3::text::regclass)",
+		batch.ExecParams("SELECT began, known, token, rolled FROM mds_internal.begin_for($1::uuid, $2::text, $3::text::regclass)",
 			[][]byte{[]byte(w.tenant.ID), []byte(how.way), series}, nil, nil, []int16{1})
 	}
 	results := w.PgConn().ExecBatch(ctx, batch)

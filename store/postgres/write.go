@@ -7,8 +7,11 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/batches"
@@ -138,7 +141,11 @@ const fewRows = 500
 // another.
 func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, rows []row) (mode mds.WriteModes, written int64, err error) {
 	facts := &t.tables[table]
-	switch t.store.cfg.WriteMode {
+	configured := t.store.cfg.WriteMode
+	if t.schema.Kind == "rollups" { // which the store writes by itself
+		configured = WriteAuto
+	}
+	switch configured {
 	case WriteCopy:
 		mode = mds.WroteCopy
 	case WriteMerge:
@@ -154,21 +161,37 @@ func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, r
 	case mds.WroteCopy:
 		return mode, int64(len(rows)), t.copy(ctx, b, facts.copy, rows)
 	case mds.WroteUnnest:
-		written, err = t.unnest(ctx, b, facts, rows)
+		written, err = t.unnest(ctx, b, table, rows)
 		return mode, written, err
 	}
 	if err := t.copy(ctx, b, facts.stage, rows); err != nil {
 		return mode, 0, err
 	}
 	text := facts.merge
-	if b.contended() {
+	if t.upserts(b, table) {
 		text = facts.upsert
 	}
 	merged, err := b.PgConn().Exec(ctx, text).ReadAll()
 	if err != nil || len(merged) != 1 {
-		return mode, 0, errors.Join(err, ctx.Err())
+		return mode, 0, errors.Join(t.noteUnmerged(table, err), ctx.Err())
 	}
 	return mode, merged[0].CommandTag.RowsAffected(), nil
+}
+
+// upserts reports that a batch is upserted into a table, not merged.
+func (t *Table[R]) upserts(b *batchWrite[R], table int) bool {
+	return b.contended() || t.unmerged[table].Load()
+}
+
+// noteUnmerged notes that a table takes no MERGE, as one that TimescaleDB compresses does
+// not. The batch is to be written again then.
+func (t *Table[R]) noteUnmerged(table int, err error) error {
+	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == "0A000" && strings.Contains(server.Message, "MERGE") {
+		t.unmerged[table].Store(true)
+		return &Error{Op: "write " + t.schema.Kind, Class: Conflict, Code: server.Code, Err: errors.New("the table takes no MERGE")}
+	}
+	return err
 }
 
 // choose finds the fastest way for rows: they are copied where none of them can be
@@ -285,7 +308,7 @@ func (t *Table[R]) appendRow(dst []byte, r *row, records []R, now int64) []byte 
 }
 
 // unnest upserts rows that are arguments, an array a column.
-func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table *tables, rows []row) (int64, error) {
+func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table int, rows []row) (int64, error) {
 	args := make([][]byte, 1+len(t.encode))
 	formats := make([]int16, len(args))
 	buffer, ends := b.copied[:0], make([]int, len(args))
@@ -311,10 +334,10 @@ func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table *tables, 
 		start = end
 	}
 	b.copied = buffer
-	text := table.unnest
-	if b.contended() {
-		text = table.upsertUnnest
+	text := t.tables[table].unnest
+	if t.upserts(b, table) {
+		text = t.tables[table].upsertUnnest
 	}
 	result := b.PgConn().ExecParams(ctx, text, args, nil, formats, nil).Read()
-	return result.CommandTag.RowsAffected(), result.Err
+	return result.CommandTag.RowsAffected(), t.noteUnmerged(table, result.Err)
 }

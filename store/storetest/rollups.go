@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -29,6 +30,10 @@ func RunRollups(t *testing.T, fresh func(t testing.TB) (dsn, owner string)) {
 		{"RollupsOfTenants", testRollupsOfTenants},
 		{"ChangeOfZone", testChangeOfZone},
 		{"DropOfKinds", testDropOfKinds},
+		{"OddMidnights", testOddMidnights},
+		{"NothingStraddlesWhatIsDropped", testNothingStraddlesWhatIsDropped},
+		{"DroppedInAnotherZone", testDroppedInAnotherZone},
+		{"DroppedBeforeRollups", testDroppedBeforeRollups},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -467,4 +472,123 @@ func testDropOfKinds(t *testing.T, k *keeping) {
 			t.Errorf("%d %s are left, want 1; %v", n, kind, err)
 		}
 	}
+}
+
+// minuteAt is a minute of A.
+func minuteAt(ts time.Time, price float64) mds.Bar {
+	return mds.Bar{Vendor: "v", Symbol: "A", Timeframe: mds.Minute, TS: ts.UTC(), Close: price}
+}
+
+func (k *keeping) zone(name string) *time.Location {
+	k.t.Helper()
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return zone
+}
+
+// testOddMidnights has days that begin at 1:00, and ones whose first hour comes twice.
+func testOddMidnights(t *testing.T, k *keeping) {
+	for _, c := range []struct {
+		zone  string
+		first time.Time // of a day of three, UTC
+	}{
+		{"America/Sao_Paulo", time.Date(2017, 10, 14, 3, 0, 0, 0, time.UTC)}, // the 15th begins at 1:00
+		{"Asia/Amman", time.Date(2021, 10, 27, 21, 0, 0, 0, time.UTC)},       // 0:00 to 1:00 of the 29th comes twice
+		{"America/St_Johns", time.Date(2006, 10, 28, 2, 30, 0, 0, time.UTC)}, // 0:01 of the 29th becomes 23:01 of the 28th
+	} {
+		zone := k.zone(c.zone)
+		for i := range 3 * 24 * 4 {
+			k.write(minuteAt(c.first.Add(time.Duration(i)*15*time.Minute), float64(i)))
+		}
+		k.keep(minutes(c.zone, mds.Day))
+		k.refresh()
+		for i := range 3 * 24 * 4 {
+			changed := c.first.Add(time.Duration(i) * 15 * time.Minute)
+			if i%5 > 0 && i%96 > 8 {
+				continue
+			}
+			k.write(minuteAt(changed, float64(1000+i)))
+			sel := mds.Selection{Timeframe: mds.Minute}
+			for _, start := range []time.Time{{}, changed, changed.Add(45 * time.Minute).In(zone)} {
+				sel.Start = start
+				q := mds.ResampleQuery{Selection: sel, Every: mds.Day, Zone: zone}
+				k.same(fmt.Sprint(c.zone, changed, start), k.resample(q), k.recomputed(q))
+			}
+			k.refresh()
+		}
+		q := mds.ResampleQuery{Selection: mds.Selection{Timeframe: mds.Minute}, Every: mds.Day, Zone: zone}
+		k.same(c.zone+" refreshed", k.resample(q), k.recomputed(q))
+		if _, err := k.bars.Delete(k.ctx, mds.DefaultTenant(), mds.Selection{}); err != nil {
+			t.Fatal(err)
+		}
+		k.refresh()
+	}
+}
+
+// testNothingStraddlesWhatIsDropped drops from where all rollups begin: of each there are
+// all bars or none, and what changes is seen.
+func testNothingStraddlesWhatIsDropped(t *testing.T, k *keeping) {
+	newYork := k.zone("America/New_York")
+	p := minutes("America/New_York", mds.Day, mds.Month)
+	p.DropAfter = mds.Age{N: 7, Unit: 'd'}
+	for d := range 70 {
+		k.write(minuteAt(time.Date(2023, 12, 25+d, 4, 59, 0, 0, time.UTC), float64(d)))
+	}
+	now := time.Date(2024, 3, 20, 0, 0, 0, 0, time.UTC)
+	steps := k.apply(now, p)
+	// 2024-03-01 00:00 in New York.
+	if last := steps[len(steps)-1]; last.Action != mds.StepDrop || !last.Before.Equal(time.Date(2024, 3, 1, 5, 0, 0, 0, time.UTC)) {
+		t.Fatalf("steps: %+v", steps)
+	}
+	// The evening before in New York is a day that was dropped, the one after is not.
+	k.write(minuteAt(time.Date(2024, 3, 1, 4, 58, 0, 0, time.UTC), 7000), minuteAt(time.Date(2024, 3, 2, 4, 58, 0, 0, time.UTC), -5))
+	q := mds.ResampleQuery{Selection: mds.Selection{Timeframe: mds.Minute, Start: time.Date(2024, 3, 1, 0, 0, 0, 0, newYork)}, Every: mds.Month, Zone: newYork}
+	k.same("the month that is kept", k.resample(q), k.recomputed(q))
+	k.refresh()
+	k.same("the month that is kept, refreshed", k.resample(q), k.recomputed(q))
+	q.Start = time.Time{}
+	months := k.resample(q)
+	if len(months) != 4 || months[2].Close != 67 {
+		t.Errorf("months: %v, want December to March, February's close being 67", months)
+	}
+	// What is not in rollups yet is not dropped.
+	k.write(minuteAt(time.Date(2024, 3, 3, 12, 0, 0, 0, time.UTC), 1))
+	due, err := k.keeper.Due(k.ctx, []mds.Policy{p}, now.AddDate(0, 1, 0))
+	if err != nil || len(due) != 1 {
+		t.Fatal(due, err)
+	}
+	if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrNotRefreshed) {
+		t.Errorf("bars were dropped of which no rollups are made: %v", err)
+	}
+	q.Start = time.Date(2024, 3, 1, 0, 0, 0, 0, newYork)
+	k.same("after it was refused", k.resample(q), k.recomputed(q))
+}
+
+// testDroppedInAnotherZone makes days of a zone out of shorter rollups, each once.
+func testDroppedInAnotherZone(t *testing.T, k *keeping) {
+	newYork := k.zone("America/New_York")
+	for i := range 96 {
+		k.write(minuteAt(time.Date(2024, 1, 3, i, 0, 0, 0, time.UTC), float64(i)))
+	}
+	want := k.recomputed(mds.ResampleQuery{Every: mds.Day, Zone: newYork})
+	p := minutes("", "15m", mds.Day)
+	p.DropAfter = mds.Age{N: 1, Unit: 'd'}
+	k.apply(time.Date(2024, 1, 6, 12, 0, 0, 0, time.UTC), p)
+	k.same("days of New York", k.resample(mds.ResampleQuery{Every: mds.Day, Zone: newYork}), want)
+}
+
+// testDroppedBeforeRollups begins rollups of bars that were dropped before there were any:
+// they are of what is there.
+func testDroppedBeforeRollups(t *testing.T, k *keeping) {
+	k.write(day("A", 1, 0, 1), day("A", 20, 0, 2))
+	p := minutes("")
+	p.DropAfter = mds.Age{N: 5, Unit: 'd'}
+	k.apply(time.Date(2024, 1, 21, 0, 0, 0, 0, time.UTC), p)
+	k.want(k.all(), day("A", 20, 0, 2))
+	k.keep(minutes("", mds.Hour))
+	k.write(day("A", 1, 0, 3))
+	k.refresh()
+	k.want(k.resample(mds.ResampleQuery{Every: mds.Hour}), hour("A", 1, 3), hour("A", 20, 2))
 }
