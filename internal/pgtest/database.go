@@ -90,6 +90,10 @@ func (c *Cluster) Login(t testing.TB, name string) {
 // As is the DSN of another login, which is made where there is none.
 func (d Database) As(t testing.TB, login string) string {
 	t.Helper()
+	if d.Cluster == nil { // it is in WebAssembly
+		Exec(t, d.Admin, "CREATE ROLE "+login+" LOGIN")
+		return strings.Replace(d.Owner, "//"+owner+":", "//"+login+":", 1)
+	}
 	d.Cluster.Login(t, login)
 	return d.Cluster.DSN(login, d.Name)
 }

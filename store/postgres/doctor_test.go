@@ -23,7 +23,12 @@ type apart struct {
 // cluster's.
 func twoTenants(t testing.TB) apart {
 	t.Helper()
-	d := apart{Database: migrated(t)}
+	return twoTenantsIn(t, migrated(t))
+}
+
+func twoTenantsIn(t testing.TB, of pgtest.Database) apart {
+	t.Helper()
+	d := apart{Database: of}
 	s := open(t, d.Service, store.Config{})
 	var err error
 	if d.acme, err = s.CreateTenant(ctx, "acme"); err != nil {

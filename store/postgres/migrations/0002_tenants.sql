@@ -122,8 +122,8 @@ DO $$
 DECLARE
     i record;
 BEGIN
-    FOR i IN SELECT c.relname AS name, x.indrelid::regclass AS relation FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam
-            WHERE c.relnamespace = 'mds_internal'::regnamespace AND a.amname = 'brin' LOOP
+    FOR i IN SELECT c.relname AS name, x.indrelid::regclass AS relation FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+            WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relam = 3580 LOOP -- brin
         EXECUTE format('DROP INDEX mds_internal.%I', i.name);
         EXECUTE format('CREATE INDEX %I ON %s USING brin (ts) WHERE series_id > -1', i.name, i.relation);
     END LOOP;
