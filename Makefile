@@ -49,6 +49,11 @@ test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://D
 bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENCHTIME=1s)
 	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./store/duckdb ./store/postgres
 
+.PHONY: bench-policies
+bench-policies: deps ## measure what rollups cost, how fast they are made, and compressed chunks (BENCH=name)
+	@scripts/deps-test
+	@CGO_ENABLED=1 $(GO) test ./store -run '^$$' -bench '$(or $(BENCH),Rollups|Refresh|Compressed)' -benchtime 1x -timeout 60m -v
+
 .PHONY: contend
 contend: deps ## have ten connections to PostgreSQL in each other's way for CONTEND (default 1m)
 	@scripts/deps-test
