@@ -180,6 +180,13 @@ func (a *Age) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// Abilities are what of policies an engine carries out beside rollups and retention.
+type Abilities struct {
+	Partition, Compress bool
+	// WhyNot says why it does not compress.
+	WhyNot string
+}
+
 // Step is something that policies ask for and that is to be done, or was.
 type Step struct {
 	// Action is one of the Step… constants.

@@ -14,6 +14,8 @@ import (
 
 // Keeper carries out policies, for all tenants of a store.
 type Keeper interface {
+	// Does says what of policies the engine carries out beside rollups and retention.
+	Does() mds.Abilities
 	// Policies are those in force, with what changed of all tenants' bars since rollups
 	// were made of them.
 	Policies(ctx context.Context) ([]mds.PolicyStatus, error)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -110,7 +111,7 @@ func inTime(symbols, minute, rows int) []mds.Bar {
 func BenchmarkRollupsWhileWriting(b *testing.B) {
 	benchEngines(b, func(b *testing.B, s *policed) {
 		for _, size := range []int{500, 5_000, 50_000} {
-			b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.Run(strconv.Itoa(size), func(b *testing.B) {
 				var spent [2]time.Duration
 				minute, rounds := 1_000*size, max(4, 200_000/size)
 				for b.Loop() {
@@ -144,7 +145,7 @@ func BenchmarkRollupsWhileWriting(b *testing.B) {
 func BenchmarkRefresh(b *testing.B) {
 	const symbols, minutes = 500, 6_000
 	for _, rollups := range [][]mds.Timeframe{{mds.Hour}, allRollups} {
-		b.Run(fmt.Sprint(len(rollups)), func(b *testing.B) {
+		b.Run(strconv.Itoa(len(rollups)), func(b *testing.B) {
 			benchEngines(b, func(b *testing.B, s *policed) {
 				s.keep(b, mds.Policy{Kind: "bars", Timeframe: mds.Minute, Rollups: rollups})
 				for minute := 0; minute < minutes; minute += 100 {

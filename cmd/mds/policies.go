@@ -242,6 +242,7 @@ func (a *app) policiesDryRunCommand(admin *string) *cobra.Command {
 				if asJSON {
 					return writeJSON(a.stdout, steps)
 				}
+				a.tellWhatIsNot(policies, k.Does())
 				if len(steps) == 0 {
 					fmt.Fprintln(a.stderr, "nothing is to be done")
 				}
@@ -406,8 +407,22 @@ the owner of the database, too (--admin-dsn).`,
 	return cmd
 }
 
+// tellWhatIsNot says what policies ask for that the engine does not do.
+func (a *app) tellWhatIsNot(policies []mds.Policy, does mds.Abilities) {
+	asks := func(of func(*mds.Policy) mds.Age) bool {
+		return slices.ContainsFunc(policies, func(p mds.Policy) bool { return !of(&p).IsZero() })
+	}
+	if !does.Compress && asks(func(p *mds.Policy) mds.Age { return p.CompressAfter }) {
+		fmt.Fprintf(a.stderr, "compress_after does nothing here: %s\n", does.WhyNot)
+	}
+	if !does.Partition && asks(func(p *mds.Policy) mds.Age { return p.Partition }) {
+		fmt.Fprintln(a.stderr, "partition does nothing here: a DuckDB file has no partitions, and skips what a query does not need")
+	}
+}
+
 func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes bool) error {
 	now := time.Now()
+	a.tellWhatIsNot(policies, k.Does())
 	if !yes {
 		steps, err := plan(ctx, k, policies, now)
 		if err != nil {

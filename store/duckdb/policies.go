@@ -20,6 +20,11 @@ type Keeper struct{ store *Store }
 // OpenKeeper returns the keeper of a store.
 func OpenKeeper(s *Store) *Keeper { return &Keeper{s} }
 
+// Does says that a file is compressed as it is, whatever its age.
+func (k *Keeper) Does() mds.Abilities {
+	return mds.Abilities{WhyNot: "DuckDB compresses all that it keeps, as it writes it"}
+}
+
 // Close does nothing: the store is the caller's.
 func (k *Keeper) Close(context.Context) error { return nil }
 

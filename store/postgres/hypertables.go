@@ -104,3 +104,21 @@ func (k *Keeper) compress(ctx context.Context, step mds.Step) error {
 		}
 	}
 }
+
+// whyUncompressed says why nothing is compressed in a database, "" where it is.
+func whyUncompressed(ctx context.Context, tx pgx.Tx) (why string, err error) {
+	var there, made, loaded, licensed bool
+	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb'), EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'),
+		current_setting('timescaledb.license', true) IS NOT NULL, coalesce(current_setting('timescaledb.license', true), '') = 'timescale'`).Scan(&there, &made, &loaded, &licensed)
+	switch {
+	case made && licensed:
+		return "", err
+	case made && loaded:
+		return "the TimescaleDB of this database has a licence without compression (timescaledb.license)", err
+	case made:
+		return "TimescaleDB is not loaded by the server (shared_preload_libraries)", err
+	case there:
+		return "this database does not have TimescaleDB, which the server has: CREATE EXTENSION timescaledb, by an administrator", err
+	}
+	return "PostgreSQL has no compression by age, and this server no TimescaleDB", err
+}

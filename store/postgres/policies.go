@@ -16,6 +16,7 @@ import (
 // Keeper carries out policies in a database, with its owner's login.
 type Keeper struct {
 	conn *pgx.Conn
+	does mds.Abilities
 }
 
 // OpenKeeper connects with the DSN of the owner of a database that was migrated. Close it
@@ -25,13 +26,18 @@ func OpenKeeper(ctx context.Context, owner string) (*Keeper, error) {
 	if err != nil {
 		return nil, ownersHint(wrap(ctx, "connect", err))
 	}
-	k := &Keeper{conn}
+	k := &Keeper{conn: conn, does: mds.Abilities{Partition: true}}
 	err = k.transaction(ctx, "open", func(tx pgx.Tx) error {
 		if err := requireSetUp(ctx, tx); err != nil {
 			return err
 		}
 		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass('mds_internal.policies') IS NOT NULL").Scan(&there); err != nil || there {
+		if err := tx.QueryRow(ctx, "SELECT to_regclass('mds_internal.policies') IS NOT NULL").Scan(&there); err != nil {
+			return err
+		}
+		if there {
+			k.does.WhyNot, err = whyUncompressed(ctx, tx)
+			k.does.Compress = k.does.WhyNot == ""
 			return cmp.Or(err, requireOwner(ctx, tx))
 		}
 		return &Error{Op: "open", Class: Other, Err: errors.New("the database has no policies yet"), Hint: "let the owner run mds migrate"}
@@ -42,6 +48,9 @@ func OpenKeeper(ctx context.Context, owner string) (*Keeper, error) {
 	}
 	return k, nil
 }
+
+// Does says whether tables compress.
+func (k *Keeper) Does() mds.Abilities { return k.does }
 
 // Close ends the connection.
 func (k *Keeper) Close(ctx context.Context) error { return k.conn.Close(context.WithoutCancel(ctx)) }

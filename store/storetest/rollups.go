@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"github.com/marketdatastore/mds"
@@ -332,6 +333,12 @@ func testFreshness(t *testing.T, k *keeping) {
 	k.want(ask("B", false), hour("B", 1, 7))
 	if fresh.Stale != 0 {
 		t.Errorf("another symbol's: %+v", fresh)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(store.NewFreshness(k.ctx, k.store))
+	families, err := registry.Gather()
+	if err != nil || len(families) != 2 || families[0].GetMetric()[0].GetGauge().GetValue() != 2 || families[1].GetMetric()[0].GetGauge().GetValue() <= 0 || families[0].GetMetric()[0].GetLabel()[0].GetValue() != "1m" {
+		t.Errorf("metrics %v, %v", families, err)
 	}
 	status, err := k.store.Policies(k.ctx, mds.DefaultTenant())
 	if err != nil || len(status) != 1 || status[0].Stale != 2 || status[0].StaleSince.IsZero() || status[0].RefreshedAt.IsZero() {
