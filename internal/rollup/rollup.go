@@ -203,13 +203,14 @@ func (r *Rule) Bars(ranges []Range) (n int64) {
 	return n
 }
 
-// Take sorts spans, the newest first, and returns how many of them are made anew by reading
-// so many bars at most, one at least.
+// Take sorts spans, those of the newest of the longest rollups first, and returns how many
+// of them are made anew by reading so many bars at most, one at least. What is of one series
+// and one such rollup is together, so that its bars are read once.
 func (r *Rule) Take(spans []Span, bars int64) int {
-	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(b.Last, a.Last) })
 	if len(spans) == 0 {
 		return 0
 	}
+	r.newestFirst(spans)
 	low, high := 1, len(spans)
 	for low < high {
 		n := (low + high + 1) / 2
@@ -220,6 +221,30 @@ func (r *Rule) Take(spans []Span, bars int64) int {
 		}
 	}
 	return low
+}
+
+// newestFirst sorts spans by the longest rollup that they end in, the newest first, then by
+// series.
+func (r *Rule) newestFirst(spans []Span) {
+	longest := r.Rollups[len(r.Rollups)-1]
+	type keyed struct {
+		begins int64
+		Span
+	}
+	sorted := make([]keyed, len(spans))
+	var from, until int64
+	for i, s := range spans {
+		if s.Last < from || s.Last >= until {
+			from, until = r.bucket(longest, s.Last)
+		}
+		sorted[i] = keyed{from, s}
+	}
+	slices.SortStableFunc(sorted, func(a, b keyed) int {
+		return cmp.Or(cmp.Compare(b.begins, a.begins), cmp.Compare(a.Series, b.Series), cmp.Compare(b.Last, a.Last))
+	})
+	for i := range sorted {
+		spans[i] = sorted[i].Span
+	}
 }
 
 // cost is how many bars are read to make the rollups of spans anew, at most.
