@@ -30,34 +30,43 @@ type policed struct {
 	db     pgtest.Database
 }
 
+var benchedEngines = []string{"duckdb", "postgres"}
+
 func benchEngines(b *testing.B, run func(b *testing.B, s *policed)) {
-	for _, engine := range []string{"duckdb", "postgres"} {
-		b.Run(engine, func(b *testing.B) {
-			ctx := context.Background()
-			s := &policed{}
-			dsn := "duckdb://" + filepath.Join(b.TempDir(), "store")
-			if engine == "postgres" {
-				s.db = pgtest.Fresh(b, "policed", func(d pgtest.Database) error {
-					if _, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{}); err != nil {
-						return err
-					}
-					_, err := postgres.GrantService(ctx, d.Owner, d.Service)
-					return err
-				})
-				dsn = s.db.Service
-			}
-			var err error
-			if s.Store, err = store.Open(ctx, dsn, store.Config{}); err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			if s.keeper, err = store.OpenKeeper(ctx, s.Store, s.db.Owner); err != nil {
-				b.Fatal(err)
-			}
-			defer s.keeper.Close(ctx)
-			run(b, s)
-		})
+	for _, engine := range benchedEngines {
+		b.Run(engine, func(b *testing.B) { run(b, newPoliced(b, engine)) })
 	}
+}
+
+func newPoliced(b *testing.B, engine string) *policed {
+	b.Helper()
+	ctx := context.Background()
+	s := &policed{}
+	dsn := "duckdb://" + filepath.Join(b.TempDir(), "store")
+	if engine == "postgres" {
+		s.db = pgtest.Fresh(b, "policed", func(d pgtest.Database) error {
+			if _, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{}); err != nil {
+				return err
+			}
+			_, err := postgres.GrantService(ctx, d.Owner, d.Service)
+			return err
+		})
+		dsn = s.db.Service
+	}
+	var err error
+	if s.Store, err = store.Open(ctx, dsn, store.Config{}); err != nil {
+		b.Fatal(err)
+	}
+	if s.keeper, err = store.OpenKeeper(ctx, s.Store, s.db.Owner); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = s.keeper.Close(ctx)
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return s
 }
 
 func (s *policed) keep(b *testing.B, p mds.Policy) {
@@ -107,38 +116,35 @@ func inTime(symbols, minute, rows int) []mds.Bar {
 	return bars
 }
 
-// BenchmarkRollupsWhileWriting writes with rollups and without, in turns.
+// BenchmarkRollupsWhileWriting writes to a store with rollups and to one without, in turns.
 func BenchmarkRollupsWhileWriting(b *testing.B) {
-	benchEngines(b, func(b *testing.B, s *policed) {
+	for _, engine := range benchedEngines {
 		for _, size := range []int{500, 5_000, 50_000} {
-			b.Run(strconv.Itoa(size), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", engine, size), func(b *testing.B) {
+				stores := [2]*policed{newPoliced(b, engine), newPoliced(b, engine)}
+				stores[1].keep(b, mds.Policy{Kind: "bars", Timeframe: mds.Minute, Rollups: allRollups})
 				var spent [2]time.Duration
-				minute, rounds := 1_000*size, max(4, 200_000/size)
+				minute, batches := 0, max(20, 500_000/size)
 				for b.Loop() {
-					for round := range 2 * rounds {
-						with := round % 2
-						if with == 1 {
-							s.keep(b, mds.Policy{Kind: "bars", Timeframe: mds.Minute, Rollups: allRollups})
-						} else {
-							s.keep(b, mds.Policy{Kind: "bars", Timeframe: mds.Minute})
-						}
-						for range 5 {
-							bars := inTime(500, minute, size)
-							minute += size / 500
+					for n := range batches {
+						bars := inTime(500, minute, size)
+						minute += size / 500
+						for i := range stores {
+							turn := (n + i) % 2
 							start := time.Now()
-							s.write(b, bars)
-							spent[with] += time.Since(start)
+							stores[turn].write(b, bars)
+							spent[turn] += time.Since(start)
 						}
 					}
 				}
-				rows := float64(5 * rounds * size * b.N)
+				rows := float64(batches * size * b.N)
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(rows/spent[0].Seconds(), "rows/s")
 				b.ReportMetric(rows/spent[1].Seconds(), "rows/s-rollups")
 				b.ReportMetric(spent[0].Seconds()/spent[1].Seconds(), "ratio")
 			})
 		}
-	})
+	}
 }
 
 // BenchmarkRefresh makes the rollups of 3 million bars, and those that 10,000 late ones touch.

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(compactKilled); dir != "" {
 		compactUntilKilled(dir)
 	}
+	if dir := os.Getenv(refreshKilled); dir != "" {
+		refreshUntilKilled(dir)
+	}
 	if dir := os.Getenv(fullDisk); dir != "" {
 		fillDisk(dir)
 	}
