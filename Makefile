@@ -52,7 +52,7 @@ bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENC
 .PHONY: bench-policies
 bench-policies: deps ## measure what rollups cost, how fast they are made, and compressed chunks (BENCH=name)
 	@scripts/deps-test
-	@CGO_ENABLED=1 $(GO) test ./store -run '^$$' -bench '$(or $(BENCH),Rollups|Refresh|Compressed)' -benchtime 1x -timeout 60m -v
+	@CGO_ENABLED=1 $(GO) test ./store -run '^$$' -bench '$(or $(BENCH),Rollups|Refresh|Compressed|Filled)' -benchtime 1x -timeout 60m -v
 
 .PHONY: contend
 contend: deps ## have ten connections to PostgreSQL in each other's way for CONTEND (default 1m)

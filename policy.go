@@ -54,6 +54,9 @@ func (p *Policy) Equal(q *Policy) bool {
 // Validate reports every fault, as an [*InvalidError].
 func (p *Policy) Validate() error {
 	var f faults
+	if !slices.Contains([]string{"bars", "options", "fundamentals", "news"}, p.Kind) {
+		f.add("kind", fmt.Sprintf("%q has no policies", p.Kind))
+	}
 	if (p.Kind == "bars") != p.Timeframe.Valid() {
 		f.add("timeframe", fmt.Sprintf("%q is not one of %s", string(p.Timeframe), p.Kind))
 	}
@@ -64,7 +67,7 @@ func (p *Policy) Validate() error {
 		case !p.Timeframe.Fits(to):
 			f.add("rollups", fmt.Sprintf("%s do not make up bars of %s", p.Name(), to))
 		case i > 0 && slices.Index(Timeframes(), to) <= slices.Index(Timeframes(), p.Rollups[i-1]):
-			f.add("rollups", "list each once, shortest first")
+			f.add("rollups", "list them shortest first, each once")
 		}
 	}
 	if _, err := p.Location(); err != nil || p.Zone == "Local" {
@@ -206,7 +209,10 @@ type Step struct {
 	// Note is what one should know of it.
 	Note string `json:"note,omitempty"`
 
-	first bool // of the rollups that are begun
+	first, moved bool // it begins the first rollups, or days of another zone
+	// Irreplaceable tells that what is taken away cannot be made again, since the bars that
+	// it was made of are dropped.
+	Irreplaceable bool `json:"irreplaceable,omitempty"`
 }
 
 // The actions of steps.
@@ -230,6 +236,12 @@ const (
 // FirstRollups reports whether steps begin rollups of bars that had none.
 func FirstRollups(steps []Step) bool {
 	return slices.ContainsFunc(steps, func(s Step) bool { return s.first })
+}
+
+// MovedRollups reports whether steps begin days of another zone, beside which those of before
+// are to be removed.
+func MovedRollups(steps []Step) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.moved })
 }
 
 // Destroys reports whether the step takes something away.
@@ -300,7 +312,12 @@ func (s *PolicyStatus) ChangesTo(p *Policy, rollups func(Timeframe) (int64, erro
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, Step{Action: StepUnroll, Policy: *p, Rollup: to, Rows: n})
+		step := Step{Action: StepUnroll, Policy: *p, Rollup: to, Rows: n}
+		if !s.KeptFrom.IsZero() && n > 0 {
+			step.Irreplaceable = true
+			step.Note = "bars before " + s.KeptFrom.Format(time.DateOnly) + " are dropped: what was made of them cannot be made again"
+		}
+		steps = append(steps, step)
 	}
 	for _, to := range p.Rollups {
 		moved := to.Calendar() && !p.Timeframe.Calendar() && s.Zone != p.Zone
@@ -315,7 +332,7 @@ func (s *PolicyStatus) ChangesTo(p *Policy, rollups func(Timeframe) (int64, erro
 		if err != nil {
 			return nil, err
 		}
-		step := Step{Action: StepRollup, Policy: *p, Rollup: to, Rows: n, first: len(s.Rollups) == 0}
+		step := Step{Action: StepRollup, Policy: *p, Rollup: to, Rows: n, first: len(s.Rollups) == 0, moved: had && moved}
 		if !s.KeptFrom.IsZero() && len(s.Rollups) > 0 {
 			step.Note = "bars before " + s.KeptFrom.Format(time.DateOnly) + " are dropped: there will be none of them"
 		}

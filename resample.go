@@ -245,8 +245,10 @@ type Freshness struct {
 	// oldest is of Since. Where they are asked for exactly, bars are read there.
 	Stale int64
 	Since time.Time
-	// KeptFrom is the time before which there are rollups only, since bars were dropped;
-	// zero where none were.
+	// RefreshedAt is when these rollups were made last.
+	RefreshedAt time.Time
+	// KeptFrom is the time before which bars were dropped; zero where none were. Where
+	// Rollup is false the answer has nothing from before.
 	KeptFrom time.Time
 }
 

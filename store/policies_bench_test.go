@@ -267,3 +267,131 @@ func BenchmarkCompressed(b *testing.B) {
 		b.Logf("10,000 late bars anywhere into compressed chunks: %v", time.Since(start))
 	})
 }
+
+// BenchmarkFilled compares a store with policies, rollups and parts, with one that has none:
+// 36 years of days of 1,000 symbols beside two weeks, round the clock, of minutes of 500,
+// which are as many as ten weeks of sessions.
+func BenchmarkFilled(b *testing.B) {
+	const symbols, minutes, days = 500, 20_000, 36 * 252
+	daily := func(symbol, n int) mds.Bar {
+		bar := walk(symbol, n)
+		bar.Timeframe, bar.TS = mds.Day, time.Date(1988, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n*7/5)
+		return bar
+	}
+	for _, engine := range benchedEngines {
+		b.Run(engine, func(b *testing.B) {
+			ctx := context.Background()
+			stores := [2]*policed{newPoliced(b, engine), newPoliced(b, engine)}
+			for _, s := range stores {
+				for day := 0; day < days; day += 50 {
+					batch := make([]mds.Bar, 0, 50_000)
+					for n := day; n < min(day+50, days); n++ {
+						for symbol := range 1_000 {
+							batch = append(batch, daily(symbol, n))
+						}
+					}
+					s.write(b, batch)
+				}
+				for minute := 0; minute < minutes; minute += 100 {
+					s.write(b, inTime(symbols, minute, 100*symbols))
+				}
+			}
+			policies := mds.DefaultPolicies()
+			for i := range policies {
+				if p := &policies[i]; p.Timeframe == mds.Minute {
+					p.Partition = mds.Age{N: 1, Unit: 'w'}
+				}
+			}
+			start := time.Now()
+			if err := store.Apply(ctx, stores[1].Store, stores[1].keeper, policies, time.Now(), func(step mds.Step, done bool) {
+				if step.Action != mds.StepKeep && step.Rows > 0 {
+					b.Logf("%v %s %s %v %s", time.Since(start).Round(time.Millisecond), step.Action, step.Policy.Name(), done, step.Note)
+				}
+			}); err != nil {
+				b.Fatal(err)
+			}
+			if engine == "postgres" {
+				for _, s := range stores {
+					pgtest.Exec(b, s.db.Admin, "VACUUM ANALYZE")
+				}
+			}
+			compact := func(s *policed) {
+				if c, ok := store.Bars(s.Store).(store.Compacter); ok {
+					if _, err := c.Compact(ctx, mds.DefaultTenant()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			for _, s := range stores {
+				compact(s)
+			}
+			compare := func(name string, rounds int, of func(s *policed, n int)) {
+				b.Run(name, func(b *testing.B) {
+					var spent [2]time.Duration
+					for b.Loop() {
+						for n := range rounds {
+							for i := range stores {
+								turn := (n + i) % 2
+								start := time.Now()
+								of(stores[turn], n)
+								spent[turn] += time.Since(start)
+							}
+						}
+					}
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(spent[0].Seconds()*1000/float64(rounds*b.N), "ms-plain")
+					b.ReportMetric(spent[1].Seconds()*1000/float64(rounds*b.N), "ms-policies")
+					b.ReportMetric(spent[0].Seconds()/spent[1].Seconds(), "ratio")
+				})
+			}
+			query := func(s *policed, q mds.Query, want int) {
+				n := 0
+				for _, err := range store.Bars(s.Store).Query(ctx, mds.DefaultTenant(), q) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					n++
+				}
+				if n != want {
+					b.Fatalf("%d bars, want %d", n, want)
+				}
+			}
+			symbol := func(n int) []string { return []string{fmt.Sprintf("SYM%04d", n*7%symbols)} }
+			compare("window of 10,000 minutes", 50, func(s *policed, n int) {
+				from := firstMinute.Add(time.Duration(n*37) * time.Minute)
+				query(s, mds.Query{Selection: mds.Selection{Symbols: symbol(n), Timeframe: mds.Minute, Start: from, End: from.Add(10_000 * time.Minute)}}, 10_000)
+			})
+			compare("36 years of days", 50, func(s *policed, n int) {
+				query(s, mds.Query{Selection: mds.Selection{Symbols: symbol(n), Timeframe: mds.Day}}, days)
+			})
+			compare("latest of 500 symbols", 20, func(s *policed, _ int) {
+				if list, err := store.Bars(s.Store).Latest(ctx, mds.DefaultTenant(), mds.Selection{Timeframe: mds.Minute}); err != nil || len(list) != symbols {
+					b.Fatal(len(list), err)
+				}
+			})
+			compare("two weeks of hours", 20, func(s *policed, n int) {
+				for _, err := range s.Resample(ctx, mds.DefaultTenant(), mds.ResampleQuery{Selection: mds.Selection{Symbols: symbol(n), Timeframe: mds.Minute}, Every: mds.Hour}) {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			minute := minutes
+			var batch []mds.Bar
+			compare("write 5,000 minutes", 80, func(s *policed, n int) {
+				if s == stores[n%2] {
+					batch = inTime(symbols, minute, 5_000)
+					minute += 10
+				}
+				s.write(b, batch)
+			})
+			compare("write 5,000 days", 40, func(s *policed, n int) {
+				batch := make([]mds.Bar, 5_000)
+				for i := range batch {
+					batch[i] = daily(i%1_000, days+5*n+i/1_000)
+				}
+				s.write(b, batch)
+			})
+		})
+	}
+}

@@ -75,7 +75,7 @@ func TestCompact(t *testing.T) {
 	}
 	before := c.must("query", "bars", "--format", "csv").stdout
 	o = c.must("compact")
-	wantText(t, "compact", o.stdout, "bars         in order\noptions      in order\n")
+	wantText(t, "compact", o.stdout, "bars         in order\noptions      in order\nrollups      in order\n")
 	if after := c.must("query", "bars", "--format", "csv").stdout; after != before || strings.Count(after, "\n") != 140_001 {
 		t.Errorf("%d lines before, %d after", strings.Count(before, "\n"), strings.Count(after, "\n"))
 	}

@@ -18,6 +18,7 @@ func kinds() []kind {
 		kindOf[mds.OptionSnap](),
 		kindOf[mds.Fundamentals](),
 		kindOf[mds.News](),
+		kindOf[mds.Rollup](),
 	}
 }
 

@@ -270,6 +270,13 @@ func plan(ctx context.Context, k store.Keeper, policies []mds.Policy, now time.T
 		}
 	}
 	due, err := k.Due(ctx, policies, now)
+	for i := range due {
+		s := &due[i]
+		converts := slices.ContainsFunc(due, func(o mds.Step) bool { return o.Action == mds.StepPartition && o.Policy.Name() == s.Policy.Name() })
+		if s.Action == mds.StepDrop && converts {
+			s.Note = strings.TrimPrefix(s.Note+"; whole parts only, when the table is one of parts", "; ")
+		}
+	}
 	return append(steps, due...), err
 }
 
@@ -370,7 +377,7 @@ func policyText(p *mds.Policy) string {
 }
 
 func (a *app) policiesApplyCommand(admin *string) *cobra.Command {
-	var yes bool
+	var yes, lose bool
 	cmd := &cobra.Command{
 		Use:   "apply [FILE]",
 		Short: "Put policies in force and do what they ask for now",
@@ -378,11 +385,12 @@ func (a *app) policiesApplyCommand(admin *string) *cobra.Command {
 rollups of what changed, and drop what is older than it is kept. Without a file it goes
 by the policies in force, or the defaults where there are none. What takes records away
 it tells, and asks, unless --yes is given. Run again it does what has become due, and
-otherwise nothing: a timer may run it each minute.
+otherwise nothing: a timer may run it with --yes each minute. Rollups whose bars are
+dropped, which cannot be made again, are removed with --lose-history only.
 
 What was dropped stays in the rollups that were made of it. On a server it connects as
 the owner of the database, too (--admin-dsn).`,
-		Example: "  mds policies show > policies.toml\n  mds policies dry-run policies.toml\n  mds policies apply policies.toml",
+		Example: "  mds policies show > policies.toml\n  mds policies dry-run policies.toml\n  mds policies apply policies.toml\n  mds policies apply --yes",
 		Args:    onePolicyFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.mustExist(cmd.Context()); err != nil {
@@ -399,11 +407,12 @@ the owner of the database, too (--admin-dsn).`,
 				if err != nil {
 					return err
 				}
-				return a.applyPolicies(ctx, s, k, policies, yes)
+				return a.applyPolicies(ctx, s, k, policies, yes, lose)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before records are taken away")
+	cmd.Flags().BoolVar(&lose, "lose-history", false, "remove rollups that cannot be made again, too")
 	return cmd
 }
 
@@ -420,22 +429,25 @@ func (a *app) tellWhatIsNot(policies []mds.Policy, does mds.Abilities) {
 	}
 }
 
-func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes bool) error {
+func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes, lose bool) error {
 	now := time.Now()
-	a.tellWhatIsNot(policies, k.Does())
-	if !yes {
-		steps, err := plan(ctx, k, policies, now)
-		if err != nil {
+	steps, err := plan(ctx, k, policies, now)
+	if err != nil {
+		return err
+	}
+	steps = slices.DeleteFunc(steps, func(s mds.Step) bool { return !s.Destroys() })
+	if slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) && !lose {
+		if err := stepTable(steps).write(a.stderr); err != nil {
 			return err
 		}
-		steps = slices.DeleteFunc(steps, func(s mds.Step) bool { return !s.Destroys() })
-		if len(steps) > 0 {
-			if err := stepTable(steps).write(a.stderr); err != nil {
-				return err
-			}
-			if err := a.confirm("Take these rows away?"); err != nil {
-				return err
-			}
+		return usagef("these policies leave out rollups that cannot be made again: nothing was done; keep them in the file, or give --lose-history")
+	}
+	if !yes && len(steps) > 0 {
+		if err := stepTable(steps).write(a.stderr); err != nil {
+			return err
+		}
+		if err := a.confirm("Take these rows away?"); err != nil {
+			return err
 		}
 	}
 	did := 0
@@ -449,7 +461,7 @@ func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, pol
 		}
 		kept = nil
 	}
-	err := store.Apply(ctx, s.Store, k, policies, now, func(step mds.Step, done bool) {
+	err = store.Apply(ctx, s.Store, k, policies, now, func(step mds.Step, done bool) {
 		if done {
 			did++
 		}

@@ -102,6 +102,18 @@ func testPolicies(t *testing.T, c *cli, policies func(args ...string) []string) 
 	if out := c.must(policies("status")...).stdout; !regexp.MustCompile(`bars 1m +30d +\S+ +1d +UTC +1 `).MatchString(out) {
 		t.Errorf("status after a write:\n%s", out)
 	}
+	// What cannot be made again is not removed by the way, nor by an empty file.
+	for file, want := range map[string]string{testFile(t, "none.toml", "[bars]\n"): "left out rollups that cannot be made again", testFile(t, "empty.toml", ""): "the file says nothing"} {
+		if out := c.run(policies("apply", file, "--yes")...); out.exit != exitUsage || !strings.Contains(out.stderr, strings.Replace(want, "left", "leave", 1)) {
+			t.Errorf("%s: exit %d\n%s", file, out.exit, out.stderr)
+		}
+	}
+	if out := c.must("query", "bars", "--every", "30m", "--format", "csv"); !strings.Contains(out.stderr, "bars before "+cutoff+" are dropped, and no rollup makes up 30m: there are none from before") {
+		t.Errorf("what no rollup answers:\n%s", out.stderr)
+	}
+	if out := c.must("export", "rollups", "-", "--format", "csv").stdout; strings.Count(out, "\n") != 41 {
+		t.Errorf("rollups:\n%s", out)
+	}
 	for _, bad := range []struct {
 		exit int
 		want string

@@ -115,16 +115,22 @@ func runResample(ctx context.Context, a *app, s *session, query mds.ResampleQuer
 	}
 	switch {
 	case query.AsRefreshed && !fresh.Rollup:
-		fmt.Fprintf(a.stderr, "there are no rollups that answer this: it is made of the bars, and exact\n")
+		fmt.Fprintln(a.stderr, "there are no rollups that answer this: it is made of the bars, and exact")
 	case query.AsRefreshed && fresh.Stale > 0:
 		verb := "are"
 		if fresh.Stale == 1 {
 			verb = "is"
 		}
 		fmt.Fprintf(a.stderr, "%s since %s %s not in these rollups yet; leave --as-refreshed out to have all\n", plural(fresh.Stale, "change"), instantText(fresh.Since), verb)
+	case query.AsRefreshed:
+		fmt.Fprintf(a.stderr, "these rollups have all changes; they were refreshed at %s\n", instantText(fresh.RefreshedAt))
 	}
 	if !fresh.KeptFrom.IsZero() && (query.Start.IsZero() || query.Start.Before(fresh.KeptFrom)) {
-		fmt.Fprintf(a.stderr, "bars before %s are dropped: those are of rollups alone\n", date(fresh.KeptFrom))
+		if fresh.Rollup {
+			fmt.Fprintf(a.stderr, "bars before %s are dropped: those are of rollups alone\n", date(fresh.KeptFrom))
+		} else {
+			fmt.Fprintf(a.stderr, "bars before %s are dropped, and no rollup makes up %s: there are none from before\n", date(fresh.KeptFrom), query.Every)
+		}
 	}
 	switch {
 	case n == 0:

@@ -92,6 +92,9 @@ func Read(text []byte) ([]mds.Policy, error) {
 	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&f); err != nil {
 		return nil, readError(err)
 	}
+	if !bytes.Contains(text, []byte("[")) { // most often what is left of a command that failed
+		return nil, errors.New("the file says nothing: [bars] alone asks for nothing any more")
+	}
 	var policies []mds.Policy
 	for i, s := range f.Bars.byTimeframe() {
 		p := mds.Policy{Kind: "bars", Timeframe: mds.Timeframes()[i]}
@@ -236,6 +239,9 @@ func Text(policies []mds.Policy) string {
 		} else {
 			write(p.Kind, p, &mds.Policy{})
 		}
+	}
+	if b.Len() == 0 {
+		return "[bars]\n" // nothing is asked for
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

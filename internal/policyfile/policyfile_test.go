@@ -57,15 +57,17 @@ drop_after = "6w"
 
 func TestReadRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"[bars.7m]\ndrop_after = \"1y\"\n":                     "line 1: there is no setting bars.7m",
-		"[news]\nrollups = [\"1h\"]\n":                         "line 2: there is no setting news.rollups",
-		"[trades]\n":                                           "line 1: there is no setting trades",
+		"[bars.7m]\ndrop_after = \"1y\"\n": "line 1: there is no setting bars.7m",
+		"":                                 "says nothing",
+		"# nothing":                        "says nothing",
+		"[news]\nrollups = [\"1h\"]\n":     "line 2: there is no setting news.rollups",
+		"[trades]\n":                       "line 1: there is no setting trades",
 		"zone = \"Mars\"\n[bars.1m]\nrollups = [\"1h\"]\n":     `line 1: zone: "Mars" is no time zone`,
 		"zone = \"Local\"\n[bars.1m]\nrollups = [\"1h\"]\n":    `line 1: zone: "Local" is no time zone`,
 		"[bars.1h]\n\nrollups = [\"5m\"]\n":                    "line 3: [bars.1h] rollups: bars 1h do not make up bars of 5m",
 		"[bars.\"1m\"]\nrollups = [\"3m\"]\n":                  `line 2: [bars.1m] rollups: "3m" is not one of 1m 5m 10m`,
-		"[bars.1m]\nrollups = [\"1h\", \"5m\"]\n":              "line 2: [bars.1m] rollups: list each once, shortest first",
-		"[bars.1m]\nrollups = [\"1h\", \"1h\"]\n":              "line 2: [bars.1m] rollups: list each once, shortest first",
+		"[bars.1m]\nrollups = [\"1h\", \"5m\"]\n":              "line 2: [bars.1m] rollups: list them shortest first, each once",
+		"[bars.1m]\nrollups = [\"1h\", \"1h\"]\n":              "line 2: [bars.1m] rollups: list them shortest first, each once",
 		"[bars.1m]\nrollups = \"1h\"\n":                        "line 2: bars.1m.rollups: string is not what goes there",
 		"# nothing\n[options]\ndrop_after = \"2 years\"\n":     `line 3: [options] drop_after: "2 years" is no age: write one such as 36h, 90d`,
 		"[bars]\ndrop_after = \"1m\"\n":                        `line 2: [bars] drop_after: "1m" is no age`,

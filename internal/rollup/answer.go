@@ -44,6 +44,12 @@ func (r *Reader) Answer(q mds.ResampleQuery) iter.Seq2[mds.Bar, error] {
 				spans = nil
 			}
 		}
+		if r.Rule != nil && r.Rule.KeptFrom != Never {
+			fresh.KeptFrom = time.UnixMicro(r.Rule.KeptFrom).UTC()
+		}
+		if r.Rule != nil && of != "" {
+			fresh.RefreshedAt = r.Rule.RefreshedAt
+		}
 		if q.Freshness != nil {
 			q.Freshness(fresh)
 		}
@@ -101,9 +107,6 @@ func (r *Reader) freshness(sel mds.Selection, of mds.Timeframe) (fresh mds.Fresh
 	}
 	spans, fresh.Since, err = r.Touched(from, until)
 	fresh.Rollup, fresh.Stale = true, int64(len(spans))
-	if r.Rule.KeptFrom != Never {
-		fresh.KeptFrom = time.UnixMicro(r.Rule.KeptFrom).UTC()
-	}
 	return fresh, spans, err
 }
 

@@ -76,6 +76,8 @@ type Rule struct {
 	// KeptFrom is the time before which bars were dropped; the rollups of spans that begin
 	// earlier stay as they are. Of a store that dropped none it is less than any.
 	KeptFrom int64
+	// RefreshedAt is when rollups were made last; zero for never.
+	RefreshedAt time.Time
 }
 
 // zone is that of the days of a rollup.

@@ -177,7 +177,7 @@ func (f *file) keep(ctx context.Context, p *mds.Policy) (steps []mds.Step, err e
 		}
 		// All there is of it is to be made rollups of, and beside it there may be some that
 		// were days of another zone.
-		return f.noteSpans(ctx, p.Timeframe, `SELECT series_id, epoch_us(min(ts) - INTERVAL 2 DAYS), epoch_us(max(ts) + INTERVAL 2 DAYS) FROM bar_facts
+		return f.noteSpans(ctx, p.Timeframe, mds.MovedRollups(steps), `SELECT series_id, epoch_us(min(ts) - INTERVAL 2 DAYS), epoch_us(max(ts) + INTERVAL 2 DAYS) FROM bar_facts
 			WHERE series_id IN (SELECT id FROM bar_series WHERE timeframe = ?) GROUP BY series_id, date_trunc('month', ts) ORDER BY 3 DESC`, []any{string(p.Timeframe)})
 	})
 	f.rolled = nil

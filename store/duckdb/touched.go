@@ -67,8 +67,9 @@ func (f *file) noteTouched(ctx context.Context, tf mds.Timeframe, first, last in
 	return err
 }
 
-// noteSpans notes spans of a timeframe that a query yields: series, first and last time.
-func (f *file) noteSpans(ctx context.Context, tf mds.Timeframe, query string, args []any) error {
+// noteSpans notes spans of a timeframe that a query yields: series, first and last time, in
+// which something may be gone.
+func (f *file) noteSpans(ctx context.Context, tf mds.Timeframe, gone bool, query string, args []any) error {
 	const most = 10_000 // spans of a value
 	var spans []rollup.Span
 	var v [3]int64
@@ -77,7 +78,7 @@ func (f *file) noteSpans(ctx context.Context, tf mds.Timeframe, query string, ar
 			return nil
 		}
 		first, last := rollup.Bounds(spans)
-		err := f.noteTouched(ctx, tf, first, last, len(spans), rollup.Encode(spans), true)
+		err := f.noteTouched(ctx, tf, first, last, len(spans), rollup.Encode(spans), gone)
 		spans = spans[:0]
 		return err
 	}
@@ -103,7 +104,7 @@ func (t *Table[R]) touchGone(ctx context.Context, f *file, where string, args []
 		return err
 	}
 	for tf := range rolled {
-		err := f.noteSpans(ctx, tf, fmt.Sprintf("SELECT series_id, epoch_us(min(ts)), epoch_us(max(ts)) FROM bar_facts WHERE %s AND series_id IN (SELECT id FROM bar_series WHERE timeframe = '%s') GROUP BY series_id, date_trunc('month', ts)", where, tf), args)
+		err := f.noteSpans(ctx, tf, true, fmt.Sprintf("SELECT series_id, epoch_us(min(ts)), epoch_us(max(ts)) FROM bar_facts WHERE %s AND series_id IN (SELECT id FROM bar_series WHERE timeframe = '%s') GROUP BY series_id, date_trunc('month', ts)", where, tf), args)
 		if err != nil {
 			return err
 		}
@@ -124,19 +125,18 @@ func list(numbers []int64) string {
 	return string(append(text, ']'))
 }
 
-// rule reads what is kept of the bars of a timeframe; nil where there are no rollups of
-// them.
+// rule reads what is kept of the bars of a timeframe; nil where nothing is said of them.
 func rule(ctx context.Context, conn *reader, tf mds.Timeframe) (*rollup.Rule, error) {
 	list, err := readPolicies(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	i := slices.IndexFunc(list, func(p mds.PolicyStatus) bool { return p.Kind == "bars" && p.Timeframe == tf })
-	if i < 0 || len(list[i].Rollups) == 0 {
+	if i < 0 {
 		return nil, nil //nolint:nilnil // there is none, and that is no error
 	}
 	p := &list[i]
-	r := &rollup.Rule{Source: tf, Rollups: p.Rollups, KeptFrom: rollup.Never}
+	r := &rollup.Rule{Source: tf, Rollups: p.Rollups, KeptFrom: rollup.Never, RefreshedAt: p.RefreshedAt}
 	if !p.KeptFrom.IsZero() {
 		r.KeptFrom = p.KeptFrom.UnixMicro()
 	}

@@ -40,17 +40,19 @@ func (k *Keeper) Due(ctx context.Context, policies []mds.Policy, now time.Time) 
 // [mds.ErrNotRefreshed] where these are not made yet. A step that is killed has done nothing
 // or a part, of which nobody sees a half; done again it does the rest.
 func (k *Keeper) Do(ctx context.Context, step mds.Step) (mds.Step, error) {
-	var err error
-	switch step.Action {
-	case mds.StepDrop:
-		step.Rows, err = k.drop(ctx, step)
-	case mds.StepPartition:
-		err = k.partition(ctx, step)
-	case mds.StepCompress:
-		err = k.compress(ctx, step)
-	default:
-		err = fmt.Errorf("there is no step %q", step.Action)
-	}
+	err := k.alone(ctx, step.Action+" "+step.Policy.Name(), func() (err error) {
+		switch step.Action {
+		case mds.StepDrop:
+			step.Rows, err = k.drop(ctx, step)
+		case mds.StepPartition:
+			err = k.partition(ctx, step)
+		case mds.StepCompress:
+			err = k.compress(ctx, step)
+		default:
+			err = fmt.Errorf("there is no step %q", step.Action)
+		}
+		return err
+	})
 	return step, err
 }
 
@@ -91,6 +93,9 @@ func (db *catalog) dropDue(ctx context.Context, tx pgx.Tx, p *mds.Policy, now ti
 		return nil, nil
 	}
 	table := db.tables[factsOf(p)]
+	if table == nil {
+		return nil, fmt.Errorf("there is no table of %s", p.Name())
+	}
 	if table.shape != plain {
 		parts, err := db.parts(ctx, tx, table)
 		if err != nil {
@@ -196,6 +201,9 @@ type table struct {
 	rows     float64 // roughly
 	bytes    int64
 	keptFrom time.Time
+	prefix   string // of the names of its partitions
+	// converting tells that a copy was begun and not put in its place.
+	converting bool
 }
 
 func (t *table) name() string { return pgx.Identifier{"mds_internal", t.facts}.Sanitize() }
@@ -219,9 +227,13 @@ func look(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 	}
 	hyper := "false"
 	if db.timescale != "" {
+		if err := db.refuseOthers(ctx, tx); err != nil {
+			return nil, err
+		}
 		hyper = "EXISTS (SELECT FROM timescaledb_information.hypertables h WHERE h.hypertable_schema = 'mds_internal' AND h.hypertable_name = c.relname)"
 	}
-	rows, err := tx.Query(ctx, `SELECT c.relname::text, CASE WHEN c.relkind = 'p' THEN 1 WHEN `+hyper+` THEN 2 ELSE 0 END, p.kept_from
+	rows, err := tx.Query(ctx, `SELECT c.relname::text, CASE WHEN c.relkind = 'p' THEN 1 WHEN `+hyper+` THEN 2 ELSE 0 END, p.kept_from, p.converting IS NOT NULL,
+			(SELECT left(d.relname, -length('_rest')) FROM pg_inherits i JOIN pg_class d ON d.oid = i.inhrelid WHERE i.inhparent = c.oid AND pg_get_expr(d.relpartbound, d.oid) = 'DEFAULT')
 		FROM pg_class c LEFT JOIN mds_internal.policies p ON p.facts = c.relname
 		WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname LIKE '%\_facts%'`)
 	if err != nil {
@@ -230,8 +242,13 @@ func look(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 	var name string
 	var of int
 	var kept *time.Time
-	_, err = pgx.ForEachRow(rows, []any{&name, &of, &kept}, func() error {
-		t := &table{facts: name, shape: shape(of)}
+	var converting bool
+	var prefix *string
+	_, err = pgx.ForEachRow(rows, []any{&name, &of, &kept, &converting, &prefix}, func() error {
+		t := &table{facts: name, shape: shape(of), converting: converting, prefix: name}
+		if prefix != nil {
+			t.prefix = *prefix
+		}
 		if kept != nil {
 			t.keptFrom = *kept
 		}
@@ -247,6 +264,19 @@ func look(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 		}
 	}
 	return db, nil
+}
+
+// refuseOthers refuses to call functions of TimescaleDB beside which somebody has made some
+// of the same name: they would run with the owner's rights.
+func (db *catalog) refuseOthers(ctx context.Context, tx pgx.Tx) error {
+	var other *string
+	err := tx.QueryRow(ctx, `SELECT min(p.oid::regprocedure::text) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+		WHERE quote_ident(n.nspname) = $1 AND p.proname = ANY (ARRAY['create_hypertable', 'by_range', 'drop_chunks', 'compress_chunk', 'hypertable_size', 'approximate_row_count'])
+		AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')`, db.timescale).Scan(&other)
+	if err == nil && other != nil {
+		err = &Error{Op: "policies", Class: Denied, Err: fmt.Errorf("the function %s is not TimescaleDB's, and would be called in its place", *other), Hint: "DROP it, and REVOKE CREATE ON SCHEMA " + db.timescale}
+	}
+	return err
 }
 
 // size learns how large a table is.

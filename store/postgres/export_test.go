@@ -29,6 +29,12 @@ func SetRefreshBars(n int64) (before int64) {
 	return before
 }
 
+// SetMostMoved sets how many rows are moved while nobody writes, and returns what it was.
+func SetMostMoved(n int64) (before int64) {
+	before, mostMoved = mostMoved, n
+	return before
+}
+
 // CompareCopy compares the table of minutes with the copy that is being made of it.
 func (k *Keeper) CompareCopy(ctx context.Context) error {
 	return k.compare(ctx, "partition bars 1m", "bar_facts_1m", "mds_internal.bar_facts_1m", "mds_internal.bar_facts_1m_next")

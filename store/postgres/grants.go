@@ -74,7 +74,7 @@ func GrantSQL(database, login string) string {
 GRANT USAGE ON SCHEMA mds, mds_internal TO %[1]s;
 GRANT SELECT ON ALL TABLES IN SCHEMA mds TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mds_internal TO %[1]s;
-REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.epoch, mds_internal.service_logins, mds_internal.tenant_logins, mds_internal.policies, mds_internal.audit FROM %[1]s;
+REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.epoch, mds_internal.service_logins, mds_internal.tenant_logins, mds_internal.policies, mds_internal.audit, mds_internal.keeping FROM %[1]s;
 GRANT UPDATE (refreshed_at) ON mds_internal.policies TO %[1]s;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA mds_internal TO %[1]s;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mds_internal TO %[1]s;

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,34 +76,49 @@ func (db *catalog) compressionDue(ctx context.Context, tx pgx.Tx, p *mds.Policy,
 	return []mds.Step{step}, nil
 }
 
-// compress compresses chunks, each in a transaction of its own.
+// compress compresses chunks, each in a transaction of its own. One that somebody reads or
+// writes for long is left for the end, so that others do not wait behind it.
 func (k *Keeper) compress(ctx context.Context, step mds.Step) error {
 	op := "compress " + step.Policy.Name()
-	for {
-		done := true
-		err := k.transaction(ctx, op, func(tx pgx.Tx) error {
-			db, err := look(ctx, tx)
-			if err != nil {
-				return err
-			}
-			parts, err := db.parts(ctx, tx, db.tables[factsOf(&step.Policy)])
-			if err != nil {
-				return err
-			}
-			for _, part := range parts {
-				if part.compressed || part.to.After(step.Before) {
-					continue
-				}
-				done = false
-				_, err := tx.Exec(ctx, fmt.Sprintf("SELECT %s.compress_chunk($1::text::regclass)", db.timescale), part.name)
-				return err
-			}
-			return nil
-		})
-		if err != nil || done {
+	var left []string
+	var timescale string
+	err := k.transaction(ctx, op, func(tx pgx.Tx) error {
+		db, err := look(ctx, tx)
+		if err != nil {
 			return err
 		}
+		timescale = db.timescale
+		parts, err := db.parts(ctx, tx, db.tables[factsOf(&step.Policy)])
+		for _, part := range parts {
+			if !part.compressed && !part.to.After(step.Before) {
+				left = append(left, part.name)
+			}
+		}
+		return err
+	})
+	const rounds = 3
+	for round := 0; err == nil && len(left) > 0; round++ {
+		chunks := left
+		left = nil
+		for _, chunk := range chunks {
+			err = k.transaction(ctx, op, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '2s'"); err != nil {
+					return err
+				}
+				_, err := tx.Exec(ctx, fmt.Sprintf("SELECT %s.compress_chunk($1::text::regclass)", timescale), chunk)
+				return err
+			})
+			var e *Error
+			if errors.As(err, &e) && (e.Code == "55P03" || e.Code == "40001" || e.Code == "40P01") && round < rounds {
+				left = append(left, chunk)
+				err = nil
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
+	return err
 }
 
 // whyUncompressed says why nothing is compressed in a database, "" where it is.

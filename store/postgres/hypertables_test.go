@@ -180,3 +180,23 @@ func testHypertablesKeepTheirSeal(t *testing.T, d apart) {
 		}
 	}
 }
+
+// TestOthersFunctionsAreNotCalled refuses to call functions that somebody has put beside
+// those of TimescaleDB, and would run with the owner's rights.
+func TestOthersFunctionsAreNotCalled(t *testing.T) {
+	needTimescale(t)
+	d := migrated(t)
+	k := keeper(t, d)
+	steps := due(t, k, compressed())
+	mallory := d.As(t, d.Name+"_mallory")
+	pgtest.Exec(t, d.Admin, "GRANT CREATE ON SCHEMA public TO "+d.Name+"_mallory")
+	pgtest.Exec(t, mallory, "CREATE FUNCTION public.drop_chunks(regclass, older_than timestamptz) RETURNS SETOF text LANGUAGE sql AS 'SELECT session_user::text'")
+	for _, fails := range []func() error{
+		func() error { _, err := k.Do(ctx, steps[0]); return err },
+		func() error { _, err := k.Due(ctx, []mds.Policy{compressed()}, time.Now()); return err },
+	} {
+		if err := fails(); err == nil || !strings.Contains(err.Error(), "is not TimescaleDB's, and would be called in its place; DROP it, and REVOKE CREATE ON SCHEMA public") {
+			t.Errorf("beside a function of another's: %v", err)
+		}
+	}
+}

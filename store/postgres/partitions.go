@@ -19,6 +19,10 @@ type span struct{ from, to time.Time }
 const (
 	partsBefore = 12
 	partsAhead  = 3
+	// What is older than so many years, or was not made parts for in so many of their widths,
+	// is of the rest: a wrong date would ask for thousands.
+	mostYears = 100
+	mostIdle  = 200
 )
 
 // layOut are the parts of a table whose first record is of a time.
@@ -37,6 +41,9 @@ func layOut(width mds.Age, first, now time.Time) (spans []span) {
 		return to
 	}
 	at := year(first.UTC())
+	if oldest := year(now).AddDate(-mostYears, 0, 0); at.Before(oldest) {
+		at = oldest
+	}
 	years := year(now).AddDate(-1, 0, 0)
 	if fine.Before(years) {
 		years = year(fine)
@@ -104,7 +111,11 @@ func restOf(facts string) string { return facts + "_rest" }
 
 // makePartitions makes an empty table's parts.
 func makePartitions(ctx context.Context, tx pgx.Tx, parent, facts string, spans []span) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s DEFAULT", pgx.Identifier{"mds_internal", restOf(facts)}.Sanitize(), parent))
+	rest := pgx.Identifier{"mds_internal", restOf(facts)}.Sanitize()
+	_, err := tx.Exec(ctx, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s DEFAULT", rest, parent))
+	if err == nil {
+		_, err = tx.Exec(ctx, "CALL mds_internal.without_statistics($1::text::regclass)", rest)
+	}
 	for i := 0; i < len(spans) && err == nil; i++ {
 		err = makePartition(ctx, tx, parent, nameOf(facts, spans[i]), spans[i])
 	}
@@ -134,15 +145,18 @@ func (db *catalog) missing(ctx context.Context, tx pgx.Tx, t *table, p *mds.Poli
 	}
 	if at.Before(after(p.Partition, now)) {
 		spans = ahead(p.Partition, at, now)
+		if len(spans) > mostIdle {
+			spans = ahead(p.Partition, floorTo(p.Partition, now), now)
+		}
 	}
-	found, err := tx.Query(ctx, fmt.Sprintf("SELECT date_trunc('year', ts), count(*) FROM %s GROUP BY 1 ORDER BY 1", pgx.Identifier{"mds_internal", restOf(t.facts)}.Sanitize()))
+	found, err := tx.Query(ctx, fmt.Sprintf("SELECT date_trunc('year', ts), count(*) FROM %s GROUP BY 1 ORDER BY 1", pgx.Identifier{"mds_internal", restOf(t.prefix)}.Sanitize()))
 	if err != nil {
 		return nil, 0, err
 	}
 	var year time.Time
 	var n int64
 	_, err = pgx.ForEachRow(found, []any{&year, &n}, func() error {
-		if year.After(now.AddDate(1, 0, 0)) {
+		if year.After(now.AddDate(1, 0, 0)) || year.Before(now.AddDate(-mostYears, 0, 0)) {
 			return nil // such as of the year 9999: they may stay
 		}
 		rows += n
@@ -174,9 +188,9 @@ func gaps(of span, parts []tablePart) (spans []span) {
 // addPartitions makes parts of a table that has rows, and moves into them what lies in
 // their time.
 func (db *catalog) addPartitions(ctx context.Context, tx pgx.Tx, t *table, spans []span) error {
-	rest := pgx.Identifier{"mds_internal", restOf(t.facts)}.Sanitize()
+	rest := pgx.Identifier{"mds_internal", restOf(t.prefix)}.Sanitize()
 	for _, s := range spans {
-		part := pgx.Identifier{"mds_internal", nameOf(t.facts, s)}.Sanitize()
+		part := pgx.Identifier{"mds_internal", nameOf(t.prefix, s)}.Sanitize()
 		for _, text := range []string{
 			fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)", part, t.name()),
 			fmt.Sprintf("WITH moved AS (DELETE FROM %s WHERE ts >= '%s' AND ts < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved", rest, s.from.Format(time.RFC3339), s.to.Format(time.RFC3339), part),

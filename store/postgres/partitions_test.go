@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/pgtest"
@@ -146,7 +147,7 @@ func TestPartitions(t *testing.T) {
 	}
 	want = stored(t, s)
 	more := due(t, k, monthly())
-	if len(more) != 1 || more[0].Rows != 2 || more[0].Note != "gets 2 more partitions" {
+	if len(more) != 1 || more[0].Rows != 2 || more[0].Note != "gets more partitions: 2" {
 		t.Errorf("due: %+v", more)
 	}
 	do(t, k, more...)
@@ -188,6 +189,36 @@ func TestPartitions(t *testing.T) {
 	for _, finding := range examine(t, postgres.DoctorConfig{Owner: d.Owner, Service: d.Service}) {
 		if finding.Verdict == postgres.VerdictOpen {
 			t.Errorf("%s: %s", finding.What, finding.Detail)
+		}
+	}
+}
+
+// TestPartitionsKeepTheirSeal has the doctor attack a database whose tables are of partitions.
+func TestPartitionsKeepTheirSeal(t *testing.T) {
+	if pgtest.Timescale() {
+		t.Skip("with TimescaleDB tables of parts are hypertables")
+	}
+	d := twoTenants(t)
+	k := keeper(t, d.Database)
+	for _, p := range mds.DefaultPolicies() {
+		if p.Kind != "bars" && p.Kind != "options" {
+			continue
+		}
+		p.Partition = mds.Age{N: 1, Unit: 'M'}
+		if steps := due(t, k, p); len(steps) != 1 {
+			t.Errorf("%s: %+v", p.Name(), steps)
+		} else {
+			do(t, k, steps...)
+		}
+	}
+	pgtest.Exec(t, d.Admin, "ANALYZE")
+	findings, err := postgres.Doctor(ctx, postgres.DoctorConfig{Owner: d.Owner, Service: d.Service, Logins: []string{d.acmeLogin, d.rivalLogin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range findings {
+		if f.Verdict == postgres.VerdictOpen {
+			t.Errorf("%s: %s: %s", f.About, f.What, f.Detail)
 		}
 	}
 }
@@ -264,6 +295,117 @@ func TestCopyIsCompared(t *testing.T) {
 		pgtest.Exec(t, d.Owner, spoil)
 		if err := k.CompareCopy(ctx); err == nil || !strings.Contains(err.Error(), "the table stays as it is") {
 			t.Errorf("after %s: %v", spoil, err)
+		}
+	}
+}
+
+// TestOneKeeperAtATime refuses to convert a table while another one does, and to put a copy in
+// its place that is not the one that was compared.
+func TestOneKeeperAtATime(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 0, 1))
+	steps := due(t, k, monthly())
+	other, err := pgx.Connect(ctx, d.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(ctx)
+	if _, err := other.Exec(ctx, "UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"); err != nil {
+		t.Fatal(err)
+	}
+	for _, do := range []func() error{
+		func() error { _, err := k.Do(ctx, steps[0]); return err },
+		func() error { _, err := k.Keep(ctx, hourly()); return err },
+	} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "policies are being carried out by another one; try again when it has ended") {
+			t.Errorf("beside another one: %v", err)
+		}
+	}
+	if err := other.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for pgtest.Ask(t, d.Admin, "SELECT count(*) FROM pg_stat_activity a, mds_internal.keeping k WHERE a.pid = k.pid") != "0" {
+	}
+	pgtest.Exec(t, d.Owner, "CREATE FUNCTION mds_internal.other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE mds_internal.policies SET converting = gen_random_uuid(); RETURN NULL; END $$",
+		"CREATE TRIGGER other AFTER DELETE ON mds_internal.touched FOR EACH STATEMENT EXECUTE FUNCTION mds_internal.other()")
+	if _, err := k.Do(ctx, steps[0]); err == nil || !strings.Contains(err.Error(), "another one has begun to copy the table") {
+		t.Errorf("with a copy of another one: %v", err)
+	}
+	if got := stored(t, s); len(got) != 1 {
+		t.Errorf("%d bars are left", len(got))
+	}
+}
+
+// TestCopyIsGivenUp throws away what is left of a copy that nobody wants any more.
+func TestCopyIsGivenUp(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 0, 1))
+	steps := due(t, k, monthly())
+	pgtest.Exec(t, d.Owner, "CREATE TABLE mds_internal.bar_facts_1m_next (LIKE mds_internal.bar_facts_1m)", "UPDATE mds_internal.policies SET converting = gen_random_uuid() WHERE facts = 'bar_facts_1m'")
+	pgtest.Exec(t, d.Owner, "GRANT ALL ON mds_internal.bar_facts_1m_next TO service")
+	write(t, s, minute("A", 1, 1))
+	p := monthly()
+	p.Partition = mds.Age{}
+	if steps = due(t, k, p); len(steps) != 1 || steps[0].Note != "a copy that was begun is thrown away" {
+		t.Fatalf("due: %+v", steps)
+	}
+	do(t, k, steps...)
+	if left := pgtest.Ask(t, d.Admin, "SELECT (SELECT count(*) FROM mds_internal.touched) + (SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_next') + (SELECT count(*) FROM mds_internal.policies WHERE converting IS NOT NULL)"); left != "0" {
+		t.Errorf("%s things are left of it", left)
+	}
+	// What a view of somebody reads is not taken away from it.
+	pgtest.Exec(t, d.Owner, "CREATE VIEW mds_internal.mine WITH (security_barrier) AS SELECT count(*) FROM mds_internal.bar_facts_1m")
+	steps = due(t, k, monthly())
+	if _, err := k.Do(ctx, steps[0]); err == nil || !strings.Contains(err.Error(), "the view mds_internal.mine reads bar_facts_1m") {
+		t.Errorf("with a view on it: %v", err)
+	}
+}
+
+// TestManyRowsOutside copies a table again where many rows have no partition of their own,
+// and leaves alone what is of a date that nobody means.
+func TestManyRowsOutside(t *testing.T) {
+	if pgtest.Timescale() {
+		t.Skip("with TimescaleDB tables of parts are hypertables")
+	}
+	defer postgres.SetMostMoved(postgres.SetMostMoved(3))
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 0, 1))
+	do(t, k, due(t, k, monthly())...)
+	for range 2 {
+		var late []mds.Bar
+		for n := range 5 {
+			b := minute("A", n, 2)
+			b.TS = time.Date(1990+n, 5, 1, n, 0, 0, 0, time.UTC)
+			late = append(late, b)
+		}
+		odd := minute("A", 0, 3)
+		odd.TS = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
+		write(t, s, append(late, odd)...)
+		steps := due(t, k, monthly())
+		if len(steps) != 1 || !strings.Contains(steps[0].Note, "is copied to one with more partitions") {
+			t.Fatalf("due: %+v", steps)
+		}
+		want := stored(t, s)
+		do(t, k, steps...)
+		if diff := cmp.Diff(want, stored(t, s), cmp.Comparer(func(a, b mds.Bar) bool { return a == b })); diff != "" {
+			t.Errorf("bars differ: %s", diff)
+		}
+		if again := due(t, k, monthly()); len(again) != 0 {
+			t.Errorf("due again: %+v", again)
+		}
+		if n := len(parts(t, d, "bar_facts_1m")); n > 70 {
+			t.Errorf("%d parts", n)
+		}
+		if _, err := store.Bars(s).Delete(ctx, mds.DefaultTenant(), mds.Selection{End: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range parts(t, d, "bar_facts_1m") { // so that the next time some are missing again
+			if strings.Contains(name, "_from_199") {
+				pgtest.Exec(t, d.Owner, "DROP TABLE mds_internal."+name)
+			}
 		}
 	}
 }

@@ -38,7 +38,12 @@ func OpenKeeper(ctx context.Context, owner string) (*Keeper, error) {
 		if there {
 			k.does.WhyNot, err = whyUncompressed(ctx, tx)
 			k.does.Compress = k.does.WhyNot == ""
-			return cmp.Or(err, requireOwner(ctx, tx))
+			err = cmp.Or(err, requireOwner(ctx, tx))
+			var e *Error
+			if errors.As(err, &e) && e.Op == "grant" {
+				e.Op = "policies"
+			}
+			return err
 		}
 		return &Error{Op: "open", Class: Other, Err: errors.New("the database has no policies yet"), Hint: "let the owner run mds migrate"}
 	})
@@ -83,10 +88,36 @@ func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) erro
 			return fn(tx)
 		})
 		var e *Error
-		if attempt == attempts || !errors.As(err, &e) || e.Code != "55P03" { // lock_not_available
+		if attempt == attempts || !errors.As(err, &e) || e.Code != "55P03" && e.Code != "40P01" { // lock_not_available, deadlock_detected
 			return err
 		}
 	}
+}
+
+// alone runs fn while no other keeper does anything: none whose session lives. What is not
+// in one transaction would take away what another one is about to put in a table's place.
+func (k *Keeper) alone(ctx context.Context, op string, fn func() error) (err error) {
+	took := false
+	err = k.transaction(ctx, op, func(tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, `UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+			WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = keeping.pid AND a.pid <> pg_backend_pid() AND coalesce(a.backend_start = keeping.started, true))`)
+		took = done.RowsAffected() > 0
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !took {
+		return &Error{Op: op, Class: Conflict, Err: errors.New("policies are being carried out by another one"), Hint: "try again when it has ended"}
+	}
+	err = fn()
+	if k.conn.IsClosed() { // and its session has ended
+		return err
+	}
+	return errors.Join(err, k.transaction(context.WithoutCancel(ctx), op, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE mds_internal.keeping SET pid = NULL")
+		return err
+	}))
 }
 
 // factsOf is the table of facts of a policy.
@@ -146,7 +177,7 @@ func changesTo(ctx context.Context, tx pgx.Tx, p *mds.Policy) (steps []mds.Step,
 		err = tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.bar_rollup_facts f JOIN mds_internal.bar_rollup_series s ON s.id = f.series_id WHERE s.timeframe = $1 AND s.source = $2", string(to), string(p.Timeframe)).Scan(&rows)
 		return rows, err
 	}, func() (rows int64, err error) {
-		err = tx.QueryRow(ctx, "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = ('mds_internal.' || quote_ident($1))::regclass", factsOf(p)).Scan(&rows)
+		err = tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM mds_internal.%s WHERE series_id > -1", pgx.Identifier{factsOf(p)}.Sanitize())).Scan(&rows)
 		return rows, err
 	})
 }
@@ -154,6 +185,17 @@ func changesTo(ctx context.Context, tx pgx.Tx, p *mds.Policy) (steps []mds.Step,
 // Keep puts a policy in force, and returns the steps that it took: none where it was.
 // Rollups that are begun are made by [Store.Refresh].
 func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err error) {
+	if steps, err = k.Changes(ctx, []mds.Policy{p}); err != nil || len(steps) == 0 {
+		return steps, err
+	}
+	err = k.alone(ctx, "policies", func() error {
+		steps, err = k.keep(ctx, p)
+		return err
+	})
+	return steps, err
+}
+
+func (k *Keeper) keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err error) {
 	err = k.quietly(ctx, "policies", func(tx pgx.Tx) error {
 		if steps, err = changesTo(ctx, tx, &p); err != nil || len(steps) == 0 {
 			return err
@@ -188,14 +230,14 @@ func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err 
 		if err != nil || !begun {
 			return err
 		}
-		return touchAll(ctx, tx, &p)
+		return touchAll(ctx, tx, &p, mds.MovedRollups(steps))
 	})
 	return steps, err
 }
 
-// touchAll notes that all there is of a table is to be made rollups of. Beside it there may
-// be some that were days of another zone.
-func touchAll(ctx context.Context, tx pgx.Tx, p *mds.Policy) error {
+// touchAll notes that all there is of a table is to be made rollups of, and that beside it
+// there may be some that were days of another zone.
+func touchAll(ctx context.Context, tx pgx.Tx, p *mds.Policy, moved bool) error {
 	part := "month"
 	if p.Timeframe.Calendar() {
 		part = "year"
@@ -229,7 +271,7 @@ func touchAll(ctx context.Context, tx pgx.Tx, p *mds.Policy) error {
 		return err
 	}
 	for _, v := range values {
-		t := touchedOf(factsOf(p), v.spans, true)
+		t := touchedOf(factsOf(p), v.spans, moved)
 		if _, err := tx.Exec(ctx, noteTouched, v.tenant, t.facts, instant(t.first), instant(t.last), t.n, t.spans, t.gone); err != nil {
 			return err
 		}

@@ -59,14 +59,14 @@ func (s *Store) Refresh(ctx context.Context, tenant mds.Tenant, bars int64) (don
 	return done, nil
 }
 
-// rule reads what is kept of a table; nil where there are no rollups of it.
+// rule reads what is kept of a table; nil where nothing is said of it.
 func (w *work) rule(ctx context.Context, table *tables, lock string) (*rollup.Rule, error) {
 	rule := &rollup.Rule{Source: table.timeframe, KeptFrom: rollup.Never}
 	var names []string
 	var zone string
-	var kept *time.Time
-	err := w.QueryRow(ctx, "SELECT rollups, zone, kept_from FROM mds_internal.policies WHERE facts = $1 "+lock, table.facts()).Scan(&names, &zone, &kept)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && len(names) == 0 {
+	var kept, refreshed *time.Time
+	err := w.QueryRow(ctx, "SELECT rollups, zone, kept_from, refreshed_at FROM mds_internal.policies WHERE facts = $1 "+lock, table.facts()).Scan(&names, &zone, &kept, &refreshed)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none, and that is no error
 	}
 	if err != nil {
@@ -77,6 +77,9 @@ func (w *work) rule(ctx context.Context, table *tables, lock string) (*rollup.Ru
 	}
 	if kept != nil {
 		rule.KeptFrom = kept.UnixMicro()
+	}
+	if refreshed != nil {
+		rule.RefreshedAt = refreshed.UTC()
 	}
 	rule.Zone, err = time.LoadLocation(zone)
 	return rule, err
@@ -95,7 +98,7 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 		}
 		// One at a time, so that none writes what it read before another one did.
 		rule, err := w.rule(ctx, table, "FOR NO KEY UPDATE")
-		if err != nil || rule == nil {
+		if err != nil || rule == nil || len(rule.Rollups) == 0 {
 			return err
 		}
 		spans, err := w.touchedSpans(ctx, table)

@@ -21,6 +21,7 @@ func RunKinds(t *testing.T, fresh func(testing.TB) string, cfg store.Config) {
 	t.Run("options", func(t *testing.T) { runKind(t, fresh, optionKind(), cfg) })
 	t.Run("fundamentals", func(t *testing.T) { runKind(t, fresh, fundamentalsKind(), cfg) })
 	t.Run("news", func(t *testing.T) { runKind(t, fresh, newsKind(), cfg) })
+	t.Run("rollups", func(t *testing.T) { runKind(t, fresh, rollupKind(), cfg) })
 }
 
 func runKind[R mds.Record[R]](t *testing.T, fresh func(testing.TB) string, kind Kind[R], cfg store.Config) {
@@ -39,6 +40,28 @@ func barKind() Kind[mds.Bar] {
 		Extremes: []mds.Bar{bar("A", at(9, 0), 1), extreme},
 		Spelled:  []mds.Bar{spelled},
 		Invalid:  map[string]mds.Bar{"nothing": {}, "NaN": nan},
+	}
+}
+
+func rollupKind() Kind[mds.Rollup] {
+	of := func(symbol string, to, source mds.Timeframe, ts time.Time, price float64) mds.Rollup {
+		b := bar(symbol, ts, price)
+		b.Timeframe = to
+		return mds.Rollup{Bar: b, Source: source}
+	}
+	return Kind[mds.Rollup]{
+		Draw: func(t *rapid.T) mds.Rollup {
+			r := mds.Rollup{Bar: drawBar(t), Source: rapid.SampledFrom([]mds.Timeframe{mds.Minute, "30s"}).Draw(t, "source")}
+			r.Timeframe = rapid.SampledFrom([]mds.Timeframe{mds.Hour, mds.Day}).Draw(t, "rollup")
+			r.Bar = r.Normalized()
+			return r
+		},
+		Numbered: func(n, k int) mds.Rollup {
+			return of(fmt.Sprint("S", n), mds.Minute5, mds.Minute, at(0, 0).Add(time.Duration(k)*5*time.Minute), 1)
+		},
+		Extremes: []mds.Rollup{of("A", mds.Hour, mds.Minute, at(9, 0), 1), of("A", mds.Hour, mds.Minute5, at(9, 0), -math.MaxFloat64)},
+		Spelled:  []mds.Rollup{of(" msft ", mds.Hour, mds.Minute, at(9, 0).In(time.FixedZone("", 3600)), 1)},
+		Invalid:  map[string]mds.Rollup{"nothing": {}, "no source": of("A", mds.Hour, "", at(9, 0), 1), "does not fit": of("A", mds.Hour, "1h", at(9, 0), 1)},
 	}
 }
 

@@ -1,7 +1,7 @@
 -- +goose Up
 -- What is kept of each table of facts. kept_from is the time before which records were
 -- dropped, none where it is missing; refreshed_at is the service's. While a table is
--- converting its rows are copied to another, by its name and _next.
+-- converting its rows are copied to another, by its name and _next; the id is the copy's.
 CREATE TABLE mds_internal.policies (
     facts          text COLLATE "C" PRIMARY KEY,
     kind           text COLLATE "C" NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE mds_internal.policies (
     zone           text COLLATE "C" NOT NULL,
     kept_from      timestamptz,
     refreshed_at   timestamptz,
-    converting     boolean NOT NULL DEFAULT false
+    converting     uuid
 );
 
 -- Where a tenant's series were written or deleted (gone) since rollups were made of them:
@@ -32,6 +32,10 @@ CREATE TABLE mds_internal.touched (
 );
 ALTER TABLE mds_internal.touched ALTER COLUMN spans SET STORAGE EXTERNAL; -- it is small as it is
 CREATE INDEX ON mds_internal.touched (tenant_id, facts, last);
+
+-- Which session carries policies out: one at a time, for as long as it lives.
+CREATE TABLE mds_internal.keeping (pid integer, started timestamptz);
+INSERT INTO mds_internal.keeping DEFAULT VALUES;
 
 -- What was done that cannot be undone, and by whom.
 CREATE TABLE mds_internal.audit (
@@ -160,7 +164,7 @@ BEGIN
     IF access = 'write' THEN
         rolled := (SELECT string_agg(p.name, ',') FROM (
             SELECT facts AS name FROM mds_internal.policies WHERE rollups <> '{}'
-            UNION ALL SELECT facts || '_next' FROM mds_internal.policies WHERE converting) p);
+            UNION ALL SELECT facts || '_next' FROM mds_internal.policies WHERE converting IS NOT NULL) p);
     END IF;
     IF series IS NOT NULL THEN
         token := (SELECT e.id::text FROM mds_internal.epoch e) || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || extract(epoch FROM pg_postmaster_start_time()) || pg_relation_filenode(series);
