@@ -319,9 +319,8 @@ func (k *Keeper) compare(ctx context.Context, op, facts, from, to string) error 
 			return err
 		}
 		// A tenant may have been removed while its rows were copied.
-		series := strings.TrimPrefix(facts, "mds_internal.")
-		series = series[:strings.Index(series, "_facts")] + "_series"
-		if _, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s f WHERE NOT EXISTS (SELECT FROM mds_internal.%s s WHERE s.id = f.series_id)", to, pgx.Identifier{series}.Sanitize())); err != nil {
+		noun, _, _ := strings.Cut(facts, "_facts")
+		if _, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s f WHERE NOT EXISTS (SELECT FROM mds_internal.%s s WHERE s.id = f.series_id)", to, pgx.Identifier{noun + "_series"}.Sanitize())); err != nil {
 			return err
 		}
 		var sums [2]struct{ rows, sum string }

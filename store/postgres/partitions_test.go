@@ -342,13 +342,14 @@ func TestCopyIsGivenUp(t *testing.T) {
 	d := migrated(t)
 	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
 	write(t, s, minute("A", 0, 1))
-	steps := due(t, k, monthly())
+	_ = due(t, k, monthly())
 	pgtest.Exec(t, d.Owner, "CREATE TABLE mds_internal.bar_facts_1m_next (LIKE mds_internal.bar_facts_1m)", "UPDATE mds_internal.policies SET converting = gen_random_uuid() WHERE facts = 'bar_facts_1m'")
 	pgtest.Exec(t, d.Owner, "GRANT ALL ON mds_internal.bar_facts_1m_next TO service")
 	write(t, s, minute("A", 1, 1))
 	p := monthly()
 	p.Partition = mds.Age{}
-	if steps = due(t, k, p); len(steps) != 1 || steps[0].Note != "a copy that was begun is thrown away" {
+	steps := due(t, k, p)
+	if len(steps) != 1 || steps[0].Note != "a copy that was begun is thrown away" {
 		t.Fatalf("due: %+v", steps)
 	}
 	do(t, k, steps...)
