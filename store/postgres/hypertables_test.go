@@ -200,3 +200,34 @@ func TestOthersFunctionsAreNotCalled(t *testing.T) {
 		}
 	}
 }
+
+// TestPartitionsBecomeHypertables converts a table of native partitions, once the database has
+// TimescaleDB.
+func TestPartitionsBecomeHypertables(t *testing.T) {
+	needTimescale(t)
+	d := migrated(t)
+	pgtest.Exec(t, d.Admin, "DROP EXTENSION timescaledb")
+	s := open(t, d.Service, store.Config{})
+	for n := range 20 {
+		b := minute("A", n, float64(n))
+		b.TS = b.TS.AddDate(0, -n, n)
+		write(t, s, b)
+	}
+	want := stored(t, s)
+	do(t, keeper(t, d), due(t, keeper(t, d), monthly())...)
+	if n := len(parts(t, d, "bar_facts_1m")); n < 20 {
+		t.Fatalf("%d partitions", n)
+	}
+	pgtest.Exec(t, d.Admin, "CREATE EXTENSION timescaledb")
+	steps := doAll(t, keeper(t, d), compressed())
+	if len(steps) != 2 || !strings.Contains(steps[0].Note, "becomes a hypertable") || steps[1].Action != mds.StepCompress {
+		t.Errorf("steps: %+v", steps)
+	}
+	again := open(t, d.Service, store.Config{}) // its sessions have not met the extension
+	if diff := cmp.Diff(want, stored(t, again), cmp.Comparer(func(a, b mds.Bar) bool { return a == b })); diff != "" {
+		t.Errorf("bars differ: %s", diff)
+	}
+	if left := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM pg_class WHERE relname LIKE 'bar\\_facts\\_1m\\_from%'"); left != "0" {
+		t.Errorf("%s partitions are left", left)
+	}
+}

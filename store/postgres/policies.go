@@ -91,6 +91,13 @@ func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) erro
 		if attempt == attempts || !errors.As(err, &e) || e.Code != "55P03" && e.Code != "40P01" { // lock_not_available, deadlock_detected
 			return err
 		}
+		pause := time.NewTimer(time.Duration(attempt) * 200 * time.Millisecond) // for those who waited behind it
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
 	}
 }
 
