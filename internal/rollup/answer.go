@@ -9,7 +9,7 @@ import (
 
 // Reader reads from one snapshot of a store, one sequence at a time.
 type Reader struct {
-	// Rule is what is kept of the bars; nil where there are no rollups of them.
+	// Rule is what is kept of the bars; nil where nothing is said of them.
 	Rule    *Rule
 	Bars    func(mds.Selection) iter.Seq2[mds.Bar, error]
 	Rollups func(mds.Selection) iter.Seq2[mds.Rollup, error]

@@ -177,9 +177,6 @@ func changesTo(ctx context.Context, tx pgx.Tx, p *mds.Policy) (steps []mds.Step,
 			now = list[i]
 		}
 	}
-	if now.Equal(p) {
-		return nil, nil
-	}
 	return now.ChangesTo(p, func(to mds.Timeframe) (rows int64, err error) {
 		err = tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.bar_rollup_facts f JOIN mds_internal.bar_rollup_series s ON s.id = f.series_id WHERE s.timeframe = $1 AND s.source = $2", string(to), string(p.Timeframe)).Scan(&rows)
 		return rows, err
