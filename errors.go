@@ -62,3 +62,12 @@ func Retryable(err error) bool {
 	var r interface{ Retryable() bool }
 	return errors.As(err, &r) && r.Retryable()
 }
+
+// Unavailable reports whether the error says that the backend is not well: it cannot be
+// reached, has no room, does not answer in time, or refuses everything until its
+// administrator acts. Any write may fail then, whatever its records. The layer that
+// knows says so, by a method Unavailable on its error.
+func Unavailable(err error) bool {
+	var u interface{ Unavailable() bool }
+	return errors.As(err, &u) && u.Unavailable()
+}

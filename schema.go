@@ -1,6 +1,7 @@
 package mds
 
 import (
+	"reflect"
 	"slices"
 	"time"
 )
@@ -153,6 +154,29 @@ func (s *Schema[R]) Size(r *R) int {
 		n += s.Columns[i].size(r)
 	}
 	return n
+}
+
+// Sizer returns a function for the memory that a record takes, in bytes, roughly: the
+// struct and what it points to. What bounds on many records go by is made once.
+func (s *Schema[R]) Sizer() func(*R) int {
+	fixed := int(reflect.TypeFor[R]().Size())
+	var columns []*Column[R] // that point to more
+	for i := range s.Columns {
+		if c := &s.Columns[i]; c.Text != nil || c.List != nil || c.Metrics != nil {
+			columns = append(columns, c)
+		}
+	}
+	return func(r *R) int {
+		n := fixed
+		for _, c := range columns {
+			if c.Text != nil {
+				n += len(*c.Text(r))
+				continue
+			}
+			n += c.size(r)
+		}
+		return n
+	}
 }
 
 // Plain reports that records are numbers beside their identity and time: they are

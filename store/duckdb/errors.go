@@ -40,6 +40,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // refused again.
 func (e *Error) Retryable() bool { return e.retry }
 
+// Unavailable reports whether nothing can be written, whatever it is: that is so whenever
+// the call may be retried, and of a store that is closed or read only.
+func (e *Error) Unavailable() bool { return e.retry || e == errClosed || e == errReadOnly }
+
 // LockedError reports that another process holds the file.
 type LockedError struct {
 	Path string
@@ -58,6 +62,9 @@ func (e *LockedError) Error() string {
 
 // Retryable is true: the other process may let go.
 func (e *LockedError) Retryable() bool { return true }
+
+// Unavailable is true: nothing is written meanwhile.
+func (e *LockedError) Unavailable() bool { return true }
 
 var lockOwner = regexp.MustCompile(`Conflicting lock is held in (.+? \(PID \d+\))`)
 

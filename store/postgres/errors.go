@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,6 +51,18 @@ func (e *Error) Unwrap() error { return e.Err }
 // Retryable reports whether the same call may succeed later.
 func (e *Error) Retryable() bool {
 	return e.Class == Timeout || e.Class == Unavailable || e.Class == Conflict
+}
+
+// Unavailable reports whether the server is not well, or not set up for the login:
+// whatever is written fails until somebody acts.
+func (e *Error) Unavailable() bool {
+	switch e.Class {
+	case Timeout, Unavailable, Denied:
+		return true
+	case Other:
+		return e == errClosed || e == errReadOnly || slices.Contains([]string{"3D000", "3F000", "42883", "42P01", unsupportedParameter}, e.Code)
+	}
+	return false
 }
 
 // message is an error without what the driver says around it, which has the host in it

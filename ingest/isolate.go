@@ -1,0 +1,136 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Isolation is how far [Isolate] came.
+type Isolation struct {
+	// Receipt is what became of the records that were stored.
+	Receipt mds.Receipt
+	// Done is how many records, from the first, are settled: stored, or refused.
+	Done int
+	// Refused are those of them that no write takes, in order.
+	Refused []Refusal
+}
+
+// Refusal is a record that is refused for good.
+type Refusal struct {
+	// Index counts from 0 within the records.
+	Index int
+	Err   error
+}
+
+// Isolate writes records in order, and where they are refused for good in halves, down to
+// the records that are guilty: these are named, all others are stored. A batch is refused
+// as a whole for a tenant that the store does not hold.
+//
+// The error is one that is no fault of the records: the store is not well (see
+// [mds.Unavailable]), or the same write may succeed later ([mds.Retryable]), or a
+// context ended. What is done by then is told; the rest may be written again.
+func Isolate[R mds.Record[R]](ctx context.Context, records []R, write func(context.Context, []R) (mds.Receipt, error)) (Isolation, error) {
+	i := isolation[R]{write: write, records: records}
+	err := i.part(ctx, 0, len(records))
+	return i.Isolation, err
+}
+
+type isolation[R mds.Record[R]] struct {
+	Isolation
+	write   func(context.Context, []R) (mds.Receipt, error)
+	records []R
+}
+
+// part writes records[from:to], after all before it are done.
+func (i *isolation[R]) part(ctx context.Context, from, to int) error {
+	if from == to {
+		return nil
+	}
+	receipt, err := i.write(ctx, i.records[from:to])
+	if err == nil {
+		i.Receipt = i.Receipt.Add(receipt)
+		i.Done = to
+		return nil
+	}
+	if faultOf(err) != refused {
+		return err
+	}
+	if to-from == 1 || errors.Is(err, mds.ErrUnknownTenant) {
+		for at := from; at < to; at++ {
+			i.refuse(at, err)
+		}
+		return nil
+	}
+	var record *mds.RecordError
+	if !errors.As(err, &record) || record.Index < 0 || record.Index >= to-from {
+		middle := from + (to-from)/2
+		if err := i.part(ctx, from, middle); err != nil {
+			return err
+		}
+		return i.part(ctx, middle, to)
+	}
+	var invalid *mds.InvalidError
+	if errors.As(record.Err, &invalid) {
+		return i.valid(ctx, from, to)
+	}
+	guilty := from + record.Index
+	if err := i.part(ctx, from, guilty); err != nil {
+		return err
+	}
+	i.refuse(guilty, record.Err)
+	return i.part(ctx, guilty+1, to)
+}
+
+func (i *isolation[R]) refuse(at int, err error) {
+	i.Refused = append(i.Refused, Refusal{Index: at, Err: err})
+	i.Done = at + 1
+}
+
+// valid writes the valid ones among records[from:to], where some are not: they are found
+// by looking at each, not by a write for each.
+func (i *isolation[R]) valid(ctx context.Context, from, to int) error {
+	schema := mds.SchemaOf[R]()
+	var good []R
+	var index []int
+	var bad []Refusal
+	for at := from; at < to; at++ {
+		if err := schema.Validate(&i.records[at]); err != nil {
+			bad = append(bad, Refusal{Index: at, Err: err})
+			continue
+		}
+		good, index = append(good, i.records[at]), append(index, at)
+	}
+	if len(bad) == 0 { // the writer knows better: it names one after the other
+		middle := from + (to-from)/2
+		if err := i.part(ctx, from, middle); err != nil {
+			return err
+		}
+		return i.part(ctx, middle, to)
+	}
+	rest, err := Isolate(ctx, good, i.write)
+	i.Receipt = i.Receipt.Add(rest.Receipt)
+	if err == nil {
+		i.Done = to
+	} else if rest.Done > 0 {
+		i.Done = index[rest.Done-1] + 1
+	}
+	i.merge(bad, rest.Refused, index)
+	return err
+}
+
+// merge adds refusals in order, of those that are done.
+func (i *isolation[R]) merge(bad, more []Refusal, index []int) {
+	for len(bad) > 0 || len(more) > 0 {
+		var next Refusal
+		if len(more) == 0 || len(bad) > 0 && bad[0].Index < index[more[0].Index] {
+			next, bad = bad[0], bad[1:]
+		} else {
+			next, more = Refusal{Index: index[more[0].Index], Err: more[0].Err}, more[1:]
+		}
+		if next.Index < i.Done {
+			i.Refused = append(i.Refused, next)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package ingest
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/marketdatastore/mds"
+)
+
+// chunk is a run of records of one lane, in the order of their submits. It is written as
+// a whole. All of it belongs to the coordinator's lock, but the records while they are
+// being written, which belong to the worker.
+type chunk[R any] struct {
+	tenant  *tenant[R]
+	lane    *lane[R]
+	records []R
+	head    int   // those before were dropped
+	bytes   int64 // of those that were not
+	opened  time.Time
+	marks   []mark
+	due     bool // it is to be written, however small
+	taken   bool // by a worker
+	submit  uint64
+	from    int // where that submit's records begin
+
+	settled bool
+	done    chan struct{} // made when somebody waits
+	lost    []loss        // records that were not committed
+}
+
+// mark says when the records before end, and after the mark before, were submitted.
+type mark struct {
+	end int
+	at  time.Time
+}
+
+// loss is what became of records that were not committed.
+type loss struct {
+	from, to int
+	err      error // wraps ErrDropped, ErrDeadLettered or ErrUnwritten
+}
+
+// pending is how many records are neither settled nor dropped.
+func (c *chunk[R]) pending() int { return len(c.records) - c.head }
+
+// submitted is when record i was submitted, to a millisecond.
+func (c *chunk[R]) submitted(i int) time.Time {
+	at, _ := slices.BinarySearchFunc(c.marks, i, func(m mark, i int) int {
+		if m.end <= i {
+			return -1
+		}
+		return 1
+	})
+	return c.marks[min(at, len(c.marks)-1)].at
+}
+
+// noteSubmit marks the time of what was appended. Submits within a millisecond share a
+// mark.
+func (c *chunk[R]) noteSubmit(now time.Time) {
+	if n := len(c.marks); n > 0 && now.Sub(c.marks[n-1].at) < time.Millisecond {
+		c.marks[n-1].end = len(c.records)
+		return
+	}
+	c.marks = append(c.marks, mark{end: len(c.records), at: now})
+}
+
+// settle makes known what became of the records.
+func (c *chunk[R]) settle() {
+	c.settled = true
+	if c.done != nil {
+		close(c.done)
+	}
+}
+
+// wait returns what is closed when the chunk is settled.
+func (c *chunk[R]) wait() <-chan struct{} {
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.settled {
+			close(c.done)
+		}
+	}
+	return c.done
+}
+
+// lose notes that records were not committed.
+func (c *chunk[R]) lose(from, to int, err error) {
+	if n := len(c.lost); n > 0 && c.lost[n-1].to == from && c.lost[n-1].err == err { //nolint:errorlint // the very same
+		c.lost[n-1].to = to
+		return
+	}
+	c.lost = append(c.lost, loss{from, to, err})
+}
+
+// lane has the chunks of some series of a tenant, which are written one after the other.
+type lane[R any] struct {
+	chunks []*chunk[R] // the first may be being written
+	busy   bool        // it is
+	size   int         // of the chunk before: what to make room for
+}
+
+// next is the chunk that is to be written next, nil where none is to be.
+func (l *lane[R]) next() *chunk[R] {
+	if l.busy || len(l.chunks) == 0 {
+		return nil
+	}
+	return l.chunks[0]
+}
+
+// tenant has the queue of one tenant.
+type tenant[R any] struct {
+	mds.Tenant
+	lanes    []*lane[R]
+	used     load
+	queued   int64 // records of it that are not being written
+	writing  int   // batches
+	offered  bool  // it is in the coordinator's ready list
+	waiting  []*waiter
+	inRound  bool // it is in the coordinator's list of those with waiters
+	ledger   Ledger
+	overflow int64 // of the dropped, those by overflow
+	limiter  *rate.Limiter
+}
+
+// ready reports whether a chunk is worth a transaction: it is large enough or old enough.
+func (c *Coordinator[R]) ready(ch *chunk[R]) bool {
+	return ch != nil && (ch.due || c.stopping || ch.pending() >= c.cfg.BatchSize || ch.bytes >= c.cfg.BatchBytes || len(ch.lane.chunks) > 1)
+}
+
+// offer puts a tenant on the ready list and wakes a worker, where it has a chunk to be
+// written and may have another one written.
+func (c *Coordinator[R]) offer(t *tenant[R]) {
+	if t.offered || t.writing >= c.most() {
+		return
+	}
+	for _, l := range t.lanes {
+		if c.ready(l.next()) {
+			t.offered = true
+			c.offers = append(c.offers, t)
+			c.work.Signal()
+			return
+		}
+	}
+}
+
+// most is how many batches of one tenant are written at once: where there are others, one
+// worker is left to them.
+func (c *Coordinator[R]) most() int {
+	if len(c.tenants) > 1 {
+		return max(1, c.cfg.Workers-1)
+	}
+	return c.cfg.Workers
+}
+
+// batch is what is written in one transaction: a chunk, or several small ones of
+// different lanes.
+type batch[R any] struct {
+	tenant  *tenant[R]
+	chunks  []*chunk[R]
+	records []R
+	began   []int // where each chunk's records begin
+	bytes   int64
+	memory  []R // for those of several chunks
+}
+
+// take fills a batch with what is to be written next: of the tenant whose turn it is, the
+// lane that waits longest, and with it the small ones. It reports whether there was any.
+func (c *Coordinator[R]) take(b *batch[R]) bool {
+	for len(c.offers) > 0 {
+		t := c.offers[0]
+		c.offers = slices.Delete(c.offers, 0, 1)
+		t.offered = false
+		if t.writing >= c.most() {
+			continue // it is offered again when a batch of it is done
+		}
+		var oldest *chunk[R]
+		for _, l := range t.lanes {
+			if ch := l.next(); c.ready(ch) && (oldest == nil || ch.opened.Before(oldest.opened)) {
+				oldest = ch
+			}
+		}
+		if oldest == nil {
+			continue
+		}
+		b.tenant, b.chunks = t, append(b.chunks[:0], oldest)
+		n := oldest.pending()
+		for _, l := range t.lanes {
+			if ch := l.next(); ch != nil && ch != oldest && n < c.cfg.BatchSize && ch.pending() < c.cfg.BatchSize && ch.bytes < c.cfg.BatchBytes {
+				b.chunks = append(b.chunks, ch)
+				n += ch.pending()
+			}
+		}
+		b.bytes = 0
+		for _, ch := range b.chunks {
+			ch.taken, ch.lane.busy = true, true
+			b.bytes += ch.bytes
+		}
+		t.writing++
+		t.queued -= int64(n)
+		c.inFlight.records += int64(n)
+		c.inFlight.bytes += b.bytes
+		c.offer(t) // it may have more
+		return true
+	}
+	return false
+}
+
+// gather lays the records of a batch side by side.
+func (b *batch[R]) gather() {
+	b.began = b.began[:0]
+	if len(b.chunks) == 1 {
+		b.records, b.began = b.chunks[0].records[b.chunks[0].head:], append(b.began, 0)
+		return
+	}
+	b.memory = b.memory[:0]
+	for _, ch := range b.chunks {
+		b.began = append(b.began, len(b.memory))
+		b.memory = append(b.memory, ch.records[ch.head:]...)
+	}
+	b.records = b.memory
+}
+
+// at finds the chunk of record i of the batch, and its index there.
+func (b *batch[R]) at(i int) (*chunk[R], int) {
+	n, found := slices.BinarySearch(b.began, i)
+	if !found {
+		n--
+	}
+	ch := b.chunks[n]
+	return ch, ch.head + i - b.began[n]
+}

@@ -1,0 +1,131 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Receipt stands for the records of one submit. It is a small value, and costs nothing
+// unless it is asked.
+type Receipt[R any] struct {
+	c       waitable
+	dropped int // at once
+	first   part[R]
+	more    []part[R]
+}
+
+// waitable is the coordinator, of whatever kind.
+type waitable interface {
+	lock()
+	unlock()
+}
+
+func (c *Coordinator[R]) lock()   { c.mu.Lock() }
+func (c *Coordinator[R]) unlock() { c.mu.Unlock() }
+
+// part is the records of a submit that went into one chunk.
+type part[R any] struct {
+	chunk    *chunk[R]
+	from, to int
+}
+
+// Outcome says what became of the records of a submit. They add up to its length.
+type Outcome struct {
+	// Committed records are in the store: written, unchanged or superseded.
+	Committed int64
+	// DeadLettered records are refused by every write, and kept.
+	DeadLettered int64
+	// Dropped records are gone: newer ones took their room, or no write takes them and
+	// there are no dead letters.
+	Dropped int64
+	// Unwritten records were in memory when the coordinator was stopped. Of those in a
+	// write that was cut off it is not known whether they were stored.
+	Unwritten int64
+}
+
+// LostError reports records of a submit that were not committed.
+type LostError struct {
+	Outcome
+	// Err is why, of the first of them: it wraps [ErrDropped], [ErrDeadLettered] or
+	// [ErrUnwritten], and the error that refused the record where there is one.
+	Err error
+}
+
+func (e *LostError) Error() string {
+	lost := e.DeadLettered + e.Dropped + e.Unwritten
+	return fmt.Sprintf("%d of %d records were not committed: %v", lost, lost+e.Committed, e.Err)
+}
+
+func (e *LostError) Unwrap() error { return e.Err }
+
+// Wait waits until all records are settled. The error is a [*LostError] where some were
+// not committed, or the context's where it ended before.
+//
+// Records are settled when they are committed: an answer that is given to a producer
+// after Wait returned nil is never taken back.
+func (r *Receipt[R]) Wait(ctx context.Context) (Outcome, error) {
+	for p := range r.parts {
+		r.c.lock()
+		settled := p.chunk.settled
+		var done <-chan struct{}
+		if !settled {
+			done = p.chunk.wait()
+		}
+		r.c.unlock()
+		if settled {
+			continue
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return Outcome{}, ctx.Err()
+		}
+	}
+	return r.outcome()
+}
+
+func (r *Receipt[R]) parts(yield func(*part[R]) bool) {
+	if r.first.chunk == nil || !yield(&r.first) {
+		return
+	}
+	for i := range r.more {
+		if !yield(&r.more[i]) {
+			return
+		}
+	}
+}
+
+// outcome adds up what became of the parts, which are settled.
+func (r *Receipt[R]) outcome() (o Outcome, err error) {
+	var first error
+	if r.dropped > 0 {
+		o.Dropped, first = int64(r.dropped), errOverflowed
+	}
+	for p := range r.parts {
+		n := int64(p.to - p.from)
+		for _, l := range p.chunk.lost {
+			lost := int64(min(l.to, p.to) - max(l.from, p.from))
+			if lost <= 0 {
+				continue
+			}
+			n -= lost
+			switch {
+			case errors.Is(l.err, ErrDeadLettered):
+				o.DeadLettered += lost
+			case errors.Is(l.err, ErrUnwritten):
+				o.Unwritten += lost
+			default:
+				o.Dropped += lost
+			}
+			if first == nil {
+				first = l.err
+			}
+		}
+		o.Committed += n
+	}
+	if first != nil {
+		return o, &LostError{Outcome: o, Err: first}
+	}
+	return o, nil
+}

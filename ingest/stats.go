@@ -1,0 +1,197 @@
+package ingest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Ledger accounts for every record that was accepted:
+//
+//	accepted = written + unchanged + superseded + dead-lettered + dropped + pending
+//
+// It balances whenever it is read. After Stop what is pending is unwritten.
+type Ledger struct {
+	Accepted int64 `json:"accepted"`
+	mds.Receipt
+	DeadLettered int64 `json:"dead_lettered"`
+	Dropped      int64 `json:"dropped"`
+	// Pending records are queued or being written.
+	Pending int64 `json:"pending"`
+}
+
+// add returns the sum of two ledgers.
+func (l *Ledger) add(o Ledger) Ledger {
+	return Ledger{
+		Accepted: l.Accepted + o.Accepted, Receipt: l.Add(o.Receipt),
+		DeadLettered: l.DeadLettered + o.DeadLettered, Dropped: l.Dropped + o.Dropped, Pending: l.Pending + o.Pending,
+	}
+}
+
+// Level tells producers how full a queue is.
+type Level string
+
+// The levels.
+const (
+	LevelOK   Level = "ok"   // below half of the capacity
+	LevelSoft Level = "soft" // at half of it: slow down
+	LevelHard Level = "hard" // at four fifths, or while the circuit is not closed: stop
+)
+
+// The shares of the capacity at which levels begin.
+const (
+	softAt = 0.5
+	hardAt = 0.8
+)
+
+// Stats are a coordinator's figures at one moment.
+type Stats struct {
+	ID string `json:"coordinator_id"`
+	Ledger
+	// Overflowed records are those of the dropped that made room for newer ones.
+	Overflowed int64 `json:"overflowed"`
+
+	// Records and Bytes are queued or being written, of the capacity; InFlight records
+	// and bytes are those being written.
+	Records       int64 `json:"records"`
+	Bytes         int64 `json:"bytes"`
+	Capacity      int64 `json:"capacity"`
+	CapacityBytes int64 `json:"capacity_bytes"`
+	InFlight      int64 `json:"in_flight"`
+	InFlightBytes int64 `json:"in_flight_bytes"`
+	// Utilization is the fuller of records and bytes, from 0 to 1.
+	Utilization float64 `json:"utilization"`
+	Level       Level   `json:"level"`
+	// OldestAge is that of the record that waits longest, 0 where none does.
+	OldestAge time.Duration `json:"oldest_age"`
+
+	// Circuit is the state of the circuit; CircuitError is what opened it.
+	Circuit      State `json:"circuit"`
+	CircuitError error `json:"-"`
+	// Blocked is why dead letters cannot be kept, nil where they can.
+	Blocked error `json:"-"`
+
+	// Batches were written, Failures failed, and Retries are attempts made again.
+	Batches  int64 `json:"batches"`
+	Failures int64 `json:"failures"`
+	Retries  int64 `json:"retries"`
+	// Workers are alive, and Waiting submits wait for room.
+	Workers int  `json:"workers"`
+	Waiting int  `json:"waiting"`
+	Stopped bool `json:"stopped"`
+}
+
+// Stats returns the figures of all tenants.
+func (c *Coordinator[R]) Stats() Stats {
+	circuit, err := c.circuit.current()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Stats{
+		ID: c.cfg.ID, Records: c.records.used, Bytes: c.bytes.used, Capacity: c.records.capacity, CapacityBytes: c.bytes.capacity,
+		InFlight: c.inFlight.records, InFlightBytes: c.inFlight.bytes,
+		Circuit: circuit, CircuitError: err, Blocked: c.blocked,
+		Batches: c.counts.batches, Failures: c.counts.failures, Retries: c.counts.retries,
+		Workers: c.alive, Stopped: c.stopping,
+	}
+	var oldest time.Time
+	for _, t := range c.tenants {
+		s.Ledger = s.add(t.balanced())
+		s.Overflowed += t.overflow
+		s.Waiting += len(t.waiting)
+		for _, l := range t.lanes {
+			if len(l.chunks) > 0 && (oldest.IsZero() || l.chunks[0].opened.Before(oldest)) {
+				oldest = l.chunks[0].opened
+			}
+		}
+	}
+	if !oldest.IsZero() {
+		s.OldestAge = time.Since(oldest)
+	}
+	s.Utilization = max(float64(s.Records)/float64(s.Capacity), float64(s.Bytes)/float64(s.CapacityBytes))
+	switch {
+	case s.Utilization >= hardAt || circuit != Closed:
+		s.Level = LevelHard
+	case s.Utilization >= softAt:
+		s.Level = LevelSoft
+	default:
+		s.Level = LevelOK
+	}
+	return s
+}
+
+// balanced is the ledger with what is pending.
+func (t *tenant[R]) balanced() Ledger {
+	l := t.ledger
+	l.Pending = l.Accepted - l.Written - l.Unchanged - l.Superseded - l.DeadLettered - l.Dropped
+	return l
+}
+
+// Ledger returns the tenant's.
+func (h *Handle[R]) Ledger() Ledger {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	return h.t.balanced()
+}
+
+// Ledgers returns the ledger of each tenant that has submitted anything, in order of
+// their slugs.
+func (c *Coordinator[R]) Ledgers() []TenantLedger {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []TenantLedger
+	for _, t := range c.sorted() {
+		list = append(list, TenantLedger{Tenant: t.Tenant, Ledger: t.balanced()})
+	}
+	return slices.DeleteFunc(list, func(l TenantLedger) bool { return l.Accepted == 0 })
+}
+
+// TenantLedger is the ledger of one tenant.
+type TenantLedger struct {
+	Tenant mds.Tenant
+	Ledger
+}
+
+// Health is the state of a component.
+type Health string
+
+// The states of components.
+const (
+	Healthy   Health = "healthy"
+	Degraded  Health = "degraded"  // it works, not as it should
+	Unhealthy Health = "unhealthy" // it does not
+)
+
+// Component is a part of a coordinator, with its state.
+type Component struct {
+	Name  string `json:"name"`
+	State Health `json:"state"`
+	// Reason is why it is not healthy, in a sentence.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Health returns the states of the queue, the circuit, the workers and the dead letters.
+func (c *Coordinator[R]) Health() []Component {
+	s := c.Stats()
+	queue, circuit := Component{Name: "queue", State: Healthy}, Component{Name: "circuit", State: Healthy}
+	workers, letters := Component{Name: "workers", State: Healthy}, Component{Name: "dead_letters", State: Healthy}
+	if s.Utilization >= hardAt {
+		queue.State, queue.Reason = Degraded, "the queue is nearly full"
+	}
+	if s.Stopped {
+		queue.State, queue.Reason = Unhealthy, ErrStopped.Error()
+	}
+	if s.Circuit != Closed {
+		circuit.State, circuit.Reason = Unhealthy, "the backend is not well"
+		if s.CircuitError != nil {
+			circuit.Reason = s.CircuitError.Error()
+		}
+	}
+	if s.Workers < c.cfg.Workers && !s.Stopped {
+		workers.State, workers.Reason = Degraded, "workers have ended"
+	}
+	if s.Blocked != nil {
+		letters.State, letters.Reason = Unhealthy, s.Blocked.Error()
+	}
+	return []Component{queue, circuit, workers, letters}
+}

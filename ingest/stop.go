@@ -1,0 +1,158 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Flush writes what was submitted before it, however small, and waits until all of that
+// is settled, or ctx ends. What becomes of it the receipts tell.
+func (c *Coordinator[R]) Flush(ctx context.Context) error {
+	c.mu.Lock()
+	var open []*chunk[R]
+	for _, t := range c.tenants {
+		for _, l := range t.lanes {
+			for _, ch := range l.chunks {
+				ch.due = true
+				ch.wait()
+				open = append(open, ch)
+			}
+		}
+		c.offer(t)
+	}
+	c.mu.Unlock()
+	for _, ch := range open {
+		select {
+		case <-ch.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// stopGrace is how long Stop waits for writes that it has given up: most tell at once
+// what became of them.
+const stopGrace = time.Second
+
+// Stop refuses new records, has all that were accepted written, and ends the workers. A
+// circuit that is open is probed at once. When ctx ends before, it gives up the writes under way
+// and returns an [*UnwrittenError] with all records that are not known to be settled;
+// for a write that does not heed its context it waits no longer than a second.
+//
+// It may be called again, and waits as long as the first call.
+func (c *Coordinator[R]) Stop(ctx context.Context) error {
+	c.mu.Lock()
+	c.stopping = true
+	c.refuse(ErrStopped)
+	for _, t := range c.tenants {
+		c.offer(t)
+	}
+	c.work.Broadcast()
+	c.mu.Unlock()
+	c.circuit.halfOpen()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		c.giveUp()
+		select {
+		case <-c.done:
+		case <-time.After(stopGrace):
+		}
+	}
+	c.giveUp()
+	c.circuit.stop()
+	return c.unwritten()
+}
+
+// Unwritten are records of one tenant that were accepted and are not known to be settled.
+type Unwritten[R any] struct {
+	Tenant  mds.Tenant
+	Records []R
+	// InDoubt tells that a write of them had not ended: they may be stored.
+	InDoubt bool
+}
+
+// UnwrittenError names the records that Stop left no time for. They can be submitted
+// again, to another coordinator: what was stored is not changed by it.
+type UnwrittenError[R any] struct {
+	Coordinator string
+	Unwritten   []Unwritten[R]
+}
+
+// Records counts them.
+func (e *UnwrittenError[R]) Records() int {
+	n := 0
+	for _, u := range e.Unwritten {
+		n += len(u.Records)
+	}
+	return n
+}
+
+func (e *UnwrittenError[R]) Error() string {
+	var parts []string
+	for _, u := range e.Unwritten {
+		doubt := ""
+		if u.InDoubt {
+			doubt = ", which may be stored"
+		}
+		parts = append(parts, fmt.Sprintf("%d of tenant %s%s", len(u.Records), u.Tenant.Slug, doubt))
+	}
+	return fmt.Sprintf("coordinator %s was stopped with %d records unwritten: %s", e.Coordinator, e.Records(), strings.Join(parts, "; "))
+}
+
+// unwritten names what is left, once and for all.
+func (c *Coordinator[R]) unwritten() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.over = true
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		e := &UnwrittenError[R]{Coordinator: c.cfg.ID}
+		for _, r := range c.left {
+			e.Unwritten = append(e.Unwritten, Unwritten[R]{Tenant: r.tenant.Tenant, Records: r.records})
+		}
+		for _, t := range c.sorted() {
+			e.Unwritten = append(e.Unwritten, c.leave(t)...)
+		}
+		if len(e.Unwritten) > 0 {
+			c.result = e
+		}
+		c.work.Broadcast()
+	}
+	return c.result
+}
+
+// leave settles what a tenant still has as unwritten.
+func (c *Coordinator[R]) leave(t *tenant[R]) []Unwritten[R] {
+	doubtful, waiting := Unwritten[R]{Tenant: t.Tenant, InDoubt: true}, Unwritten[R]{Tenant: t.Tenant}
+	for _, l := range t.lanes {
+		for _, ch := range l.chunks {
+			u := &waiting
+			if ch.taken {
+				u = &doubtful
+			}
+			u.Records = append(u.Records, ch.records[ch.head:]...)
+			ch.lose(ch.head, len(ch.records), ErrUnwritten)
+			ch.settle()
+		}
+	}
+	return slices.DeleteFunc([]Unwritten[R]{doubtful, waiting}, func(u Unwritten[R]) bool { return len(u.Records) == 0 })
+}
+
+// sorted are the tenants in order of their slugs.
+func (c *Coordinator[R]) sorted() []*tenant[R] {
+	tenants := make([]*tenant[R], 0, len(c.tenants))
+	for _, t := range c.tenants {
+		tenants = append(tenants, t)
+	}
+	slices.SortFunc(tenants, func(a, b *tenant[R]) int { return strings.Compare(a.Slug, b.Slug) })
+	return tenants
+}
