@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/deadletter"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -29,6 +30,11 @@ type kind struct {
 	compact func(context.Context, *session) (mds.Compaction, error)
 	copy    func(ctx context.Context, c *copying, sel mds.Selection, there bool) (copied, error)
 
+	// letter tells of a dead letter's record what it is.
+	letter func(*deadletter.Letter) string
+	check  func(*deadletter.Letter) error // whether it could be replayed
+	replay func(context.Context, *replay, []deadletter.Letter) error
+
 	timeframe bool // it has timeframes
 
 	// latest is nil for kinds without series in time.
@@ -43,6 +49,9 @@ func kindOf[R mds.Record[R]]() kind {
 			return store.TableOf[R](s.Store).Info(ctx, s.tenant)
 		},
 		compact: compactKind[R],
+		letter:  describeLetter[R],
+		check:   checkLetter[R],
+		replay:  replayKind[R],
 		copy:    copyKind[R],
 		ingest:  ingestKind[R],
 		query:   queryKind[R],

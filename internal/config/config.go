@@ -25,6 +25,8 @@ type Env struct {
 	PoolMax string
 	// StatementTimeout is MDS_STATEMENT_TIMEOUT, such as 30s; "" where it is not set.
 	StatementTimeout string
+	// DLQDir is MDS_DLQ_DIR, the folder of the dead letters; "" where it is not set.
+	DLQDir string
 	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
 	LogLevel string
 	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
@@ -41,6 +43,7 @@ func FromEnvironment() Env {
 		WriteMode:        os.Getenv("MDS_WRITE_MODE"),
 		PoolMax:          os.Getenv("MDS_POOL_MAX"),
 		StatementTimeout: os.Getenv("MDS_STATEMENT_TIMEOUT"),
+		DLQDir:           os.Getenv("MDS_DLQ_DIR"),
 		LogLevel:         or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
 		LogFormat:        or(os.Getenv("MDS_LOG_FORMAT"), "text"),
 	}

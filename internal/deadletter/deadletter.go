@@ -56,7 +56,7 @@ type Letter struct {
 // Filter picks letters. What is empty picks all.
 type Filter struct {
 	IDs                []string
-	Kind, Tenant, Code string // Tenant is an id
+	Kind, Tenant, Code string // Tenant is a slug or an id
 	// Vendors and Symbols pick by the record, whatever the case of the letters in it. A
 	// list of symbols is picked by any of them.
 	Vendors, Symbols []string
@@ -71,13 +71,30 @@ func (f *Filter) All() bool {
 		f.SubmittedFrom.IsZero() && f.SubmittedBefore.IsZero() && f.DiedFrom.IsZero() && f.DiedBefore.IsZero()
 }
 
+// segments are the numbers of the letters to pick, by segment; nil for all.
+func (f *Filter) segments() map[string]*numbers {
+	if len(f.IDs) == 0 {
+		return nil
+	}
+	wanted := make(map[string]*numbers)
+	for _, id := range f.IDs {
+		if name, number, ok := splitID(id); ok {
+			if wanted[name] == nil {
+				wanted[name] = &numbers{}
+			}
+			wanted[name].add(number)
+		}
+	}
+	return wanted
+}
+
+// picks goes by all but the ids.
 func (f *Filter) picks(l *Letter) bool {
 	return (f.Kind == "" || f.Kind == l.Kind) &&
-		(f.Tenant == "" || f.Tenant == l.Tenant.ID) &&
+		(f.Tenant == "" || f.Tenant == l.Tenant.Slug || strings.EqualFold(f.Tenant, l.Tenant.ID)) &&
 		(f.Code == "" || f.Code == l.Code) &&
 		within(l.Submitted, f.SubmittedFrom, f.SubmittedBefore) &&
 		within(l.Died, f.DiedFrom, f.DiedBefore) &&
-		(len(f.IDs) == 0 || slices.Contains(f.IDs, l.ID)) &&
 		(len(f.Vendors) == 0 || anyFold(f.Vendors, l.Texts("vendor"))) &&
 		(len(f.Symbols) == 0 || anyFold(f.Symbols, append(l.Texts("symbol"), l.Texts("symbols")...)))
 }
@@ -90,6 +107,12 @@ func anyFold(wanted, values []string) bool {
 	return slices.ContainsFunc(values, func(v string) bool {
 		return slices.ContainsFunc(wanted, func(w string) bool { return strings.EqualFold(strings.TrimSpace(v), strings.TrimSpace(w)) })
 	})
+}
+
+// AppendJSON appends the letter as one JSON object on one line, in the form of the
+// segments.
+func (l *Letter) AppendJSON(dst []byte) []byte {
+	return appendLetter(append(appendText(append(dst, `{"id":`...), l.ID), ','), l)
 }
 
 // Texts returns the texts that the record has in a column: one, or the items of

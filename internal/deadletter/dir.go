@@ -81,14 +81,13 @@ func (d Dir) Letters(ctx context.Context, filter Filter) iter.Seq2[Letter, error
 			yield(Letter{}, failed(d.Path, err))
 			return
 		}
+		wanted := filter.segments()
 		for _, s := range list {
-			if len(filter.IDs) > 0 && !slices.ContainsFunc(filter.IDs, func(id string) bool {
-				name, _, ok := splitID(id)
-				return ok && name == s.name
-			}) {
+			only := wanted[s.name]
+			if wanted != nil && only == nil {
 				continue
 			}
-			more, err := s.letters(ctx, &filter, yield)
+			more, err := s.letters(ctx, &filter, only, yield)
 			if more && err != nil {
 				yield(Letter{}, failed(d.Path, err))
 			}
@@ -99,9 +98,9 @@ func (d Dir) Letters(ctx context.Context, filter Filter) iter.Seq2[Letter, error
 	}
 }
 
-// letters yields those of a segment that the filter picks, and reports whether
-// more are wanted.
-func (s segment) letters(ctx context.Context, filter *Filter, yield func(Letter, error) bool) (more bool, err error) {
+// letters yields those of a segment that the filter picks, of some numbers unless only
+// is nil, and reports whether more are wanted.
+func (s segment) letters(ctx context.Context, filter *Filter, only *numbers, yield func(Letter, error) bool) (more bool, err error) {
 	f, c, err := s.open()
 	if err != nil || f == nil {
 		return true, err
@@ -114,7 +113,7 @@ func (s segment) letters(ctx context.Context, filter *Filter, yield func(Letter,
 			return false
 		case found.err != nil:
 			more = yield(Letter{}, found.err)
-		case c.gone.has(found.number):
+		case c.gone.has(found.number), only != nil && !only.has(found.number):
 		default:
 			letter, failure := parseLetter(found.line)
 			letter.ID = s.id(found.number)

@@ -201,6 +201,7 @@ func TestFilters(t *testing.T) {
 	}{
 		"kind":      {Filter{Kind: "news"}, ids(list[1:2])},
 		"tenant":    {Filter{Tenant: "other"}, ids(list[2:3])},
+		"tenant id": {Filter{Tenant: "170955CD-45b1-5e79-a214-43560e6e8b6c", Kind: "news"}, ids(list[1:2])},
 		"code":      {Filter{Code: "refused"}, ids(list[2:3])},
 		"submitted": {Filter{SubmittedFrom: born.Add(time.Second), SubmittedBefore: born.Add(3 * time.Second)}, ids(list[1:3])},
 		"died":      {Filter{DiedFrom: born.Add(2 * time.Hour)}, ids(list[3:])},
@@ -447,6 +448,7 @@ type faulty struct {
 
 type faults struct {
 	write, sync, truncate bool
+	syncOnce              bool
 	part                  int // of what is written all the same
 }
 
@@ -461,7 +463,8 @@ func (f faulty) Write(p []byte) (int, error) {
 }
 
 func (f faulty) Sync() error {
-	if f.fail.sync {
+	if f.fail.sync || f.fail.syncOnce {
+		f.fail.syncOnce = false
 		return errDisk
 	}
 	return f.File.Sync()
@@ -486,6 +489,7 @@ func TestFailedAppend(t *testing.T) {
 		"write, no cut":     {faults{write: true, part: 1 << 20, truncate: true}, 2},
 		"write, no sync":    {faults{write: true, part: 1 << 20, sync: true}, 2},
 		"sync":              {faults{sync: true}, 2},
+		"one sync":          {faults{syncOnce: true}, 2},
 		"sync, no cut":      {faults{sync: true, truncate: true}, 2},
 		"nothing works any": {faults{write: true, part: 1000, sync: true, truncate: true}, 2},
 	} {

@@ -50,6 +50,12 @@ func splitID(id string) (name string, number int, ok bool) {
 	return id[:at], number, err == nil && number > 0 && number <= maxNumber && strconv.Itoa(number) == id[at+1:]
 }
 
+// IsID reports whether a letter can have the id.
+func IsID(id string) bool {
+	_, _, ok := splitID(id)
+	return ok
+}
+
 // segmentsIn lists the segments of a folder in order of arrival; none where
 // there is no folder.
 func segmentsIn(dir string) ([]segment, error) {
