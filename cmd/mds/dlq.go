@@ -21,6 +21,8 @@ import (
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
 )
 
 // dlqFlags pick dead letters.
@@ -140,6 +142,9 @@ func (a *app) deadLetters(f *dlqFlags) (deadletter.Dir, error) {
 		return deadletter.Dir{Path: f.dir, Logger: logger}, nil
 	}
 	dir, embedded := strings.CutPrefix(a.dsn, "duckdb://")
+	if a.dsn != "" && !embedded && !postgres.IsDSN(a.dsn) {
+		return deadletter.Dir{}, usagef("%w: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE, or name the folder of the dead letters with --dlq-dir", store.ErrDSN)
+	}
 	if !embedded || dir == "" {
 		if dir, err = config.DataDir(); err != nil {
 			return deadletter.Dir{}, usagef("no place for the dead letters (%w); name one with --dlq-dir", err)

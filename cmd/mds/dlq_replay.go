@@ -43,7 +43,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but letters are still refus
 			if err != nil {
 				return err
 			}
-			r := &replay{app: a, dir: dir, filter: filter, overwrite: overwrite}
+			r := &replay{app: a, dir: dir, filter: filter, overwrite: overwrite, kindNamed: kindNamed}
 			if dry {
 				return r.dryRun(cmd.Context())
 			}
@@ -62,6 +62,7 @@ type replay struct {
 	dir       deadletter.Dir
 	filter    deadletter.Filter
 	overwrite bool
+	kindNamed func(string) (kind, bool)
 	store     *store.Store
 
 	read, refused int64
@@ -210,7 +211,7 @@ func (r *replay) window(ctx context.Context, filter deadletter.Filter) error {
 }
 
 func (r *replay) batch(ctx context.Context, letters []deadletter.Letter) error {
-	k, known := kindNamed(letters[0].Kind)
+	k, known := r.kindNamed(letters[0].Kind)
 	if !known {
 		for i := range letters {
 			r.refuse(&letters[i], errUnknownKind(letters[i].Kind))
@@ -237,9 +238,15 @@ func (r *replay) refuse(letter *deadletter.Letter, err error) {
 	}
 }
 
+// replayTable is what letters are written into: the table of a store.
+type replayTable[R any] interface {
+	WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error)
+	WriteLate(ctx context.Context, tenant mds.Tenant, records []R, as time.Time) (mds.Receipt, error)
+}
+
 // lateTable writes records as they were submitted.
-type lateTable[R mds.Record[R]] struct {
-	store.Table[R]
+type lateTable[R any] struct {
+	replayTable[R]
 	as time.Time
 }
 
@@ -249,6 +256,10 @@ func (t lateTable[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records
 
 // replayKind writes letters of one kind, tenant and time of submit.
 func replayKind[R mds.Record[R]](ctx context.Context, r *replay, letters []deadletter.Letter) error {
+	return replayInto(ctx, r, letters, store.TableOf[R](r.store))
+}
+
+func replayInto[R mds.Record[R]](ctx context.Context, r *replay, letters []deadletter.Letter, table replayTable[R]) error {
 	var records []R
 	var of []*deadletter.Letter
 	for i := range letters {
@@ -262,9 +273,9 @@ func replayKind[R mds.Record[R]](ctx context.Context, r *replay, letters []deadl
 	if len(records) == 0 {
 		return nil
 	}
-	var writer sink.Writer[R] = store.TableOf[R](r.store)
+	var writer sink.Writer[R] = table
 	if !r.overwrite {
-		writer = lateTable[R]{store.TableOf[R](r.store), letters[0].Submitted}
+		writer = lateTable[R]{table, letters[0].Submitted}
 	}
 	write := surviving(sink.New(writer, r.app.sinkConfig()).For(letters[0].Tenant).Write)
 	if !r.overwrite {
@@ -349,7 +360,7 @@ func (r *replay) dryRun(ctx context.Context) error {
 		}
 		total++
 		err := errUnknownKind(letter.Kind)
-		if k, known := kindNamed(letter.Kind); known {
+		if k, known := r.kindNamed(letter.Kind); known {
 			err = k.check(&letter)
 		}
 		if err == nil {

@@ -249,6 +249,9 @@ func TestCompanion(t *testing.T) {
 		}
 	})
 	t.Run("without its segment", func(t *testing.T) {
+		if err := os.WriteFile(s.removed()+draftExt, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.Remove(s.path()); err != nil {
 			t.Fatal(err)
 		}
