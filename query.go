@@ -16,7 +16,8 @@ type Receipt struct {
 	// Unchanged records equal what the store held already; nothing was written.
 	Unchanged int64 `json:"unchanged"`
 	// Superseded records were followed by one with the same key, in the same batch
-	// or in one of another writer that was stored with it.
+	// or in one of another writer that was stored with it, or came late, when newer
+	// data was stored already.
 	Superseded int64 `json:"superseded"`
 	// Modes are the ways in which the engine wrote, which make no difference to what
 	// is stored.

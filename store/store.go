@@ -68,6 +68,16 @@ type Table[R any] interface {
 	// An invalid record fails the batch with an [*mds.RecordError];
 	// [mds.Retryable] tells whether the batch may be sent again.
 	WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error)
+	// WriteLate upserts records that come late, as they were submitted at a time: a
+	// dead letter that is replayed, a batch that is delivered again. It is WriteBatch
+	// but for this: a stored row that changed (updated_at) at that time or after it
+	// stays, and its record counts as superseded, or as unchanged where the two are
+	// equal. Which it is, is decided as the batch is written, whoever else writes.
+	//
+	// updated_at is by the clock of the store, and of what is written late, too, it is
+	// the time of the write: of late batches with the same keys the first that is
+	// written stays, so that the newest should be.
+	WriteLate(ctx context.Context, tenant mds.Tenant, records []R, as time.Time) (mds.Receipt, error)
 	// Query reads a window of records, in one snapshot and constant memory.
 	// The sequence ends after its first error.
 	Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error]

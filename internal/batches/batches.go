@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/marketdatastore/mds"
 )
@@ -40,6 +41,10 @@ func Validate[R any](schema *mds.Schema[R], records []R) error {
 	}
 	return cmp.Or(errs...)
 }
+
+// As is the time of late records in microseconds, as those of stored rows are compared
+// with it: cut, so that a row that changed in the same one is none that changed before.
+func As(as time.Time) int64 { return mds.Bound(as.Truncate(time.Microsecond), false) }
 
 // AppendKey appends columns as they are spelled, so that different values make
 // different keys.

@@ -14,7 +14,8 @@ import (
 type pending[R any] struct {
 	ctx     context.Context
 	records []R
-	bytes   int // of the records, roughly
+	as      *int64 // of late records, when they were submitted, in microseconds; nil of others
+	bytes   int    // of the records, roughly
 
 	done    chan struct{} // closed when the rest is known
 	receipt mds.Receipt
@@ -80,14 +81,15 @@ func (t *Table[R]) bytes(records []R) int {
 	return n
 }
 
-// take removes the batches that are written together next.
+// take removes the batches that are written together next. One of late records is
+// written alone.
 func (q *queue[R]) take() []*pending[R] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, records, bytes := 0, 0, 0
 	for _, w := range q.waiting {
 		records, bytes = records+len(w.records), bytes+w.bytes
-		if n > 0 && (records > maxTogether || bytes > maxTogetherBytes) {
+		if n > 0 && (records > maxTogether || bytes > maxTogetherBytes || w.as != nil || q.waiting[0].as != nil) {
 			break
 		}
 		n++

@@ -127,10 +127,12 @@ func argument[R any](c *mds.Column[R], r *R) (placeholder string, value any) {
 }
 
 // writeTexts are what is done with a batch. Each takes one argument, updated_at in
-// microseconds.
+// microseconds, and that of late records a second one, the time that rows changed before
+// which it replaces.
 type writeTexts struct {
 	insert string // rows of which none is stored
 	merge  string // the diff-aware upsert: an equal row is not touched
+	late   string // the same, and a row that changed since is not touched either
 	equal  string // counts the rows that are stored as they are
 }
 
@@ -163,18 +165,22 @@ func newWriteTexts[R any](q *statements, schema *mds.Schema[R], cells []cell[R])
 	plainKey := each(key, "f.%[1]s = b.%[1]s", " AND ")
 	differ := each(replaced, "f.%[1]s IS DISTINCT FROM b.%[1]s", " OR ")
 	source := fmt.Sprintf("(SELECT %s, make_timestamp(?) AS updated_at FROM %s()) b", strings.Join(read, ", "), q.function)
-	return writeTexts{
-		insert: fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s", q.facts, strings.Join(all, ", "), source),
-		merge: fmt.Sprintf(`
+	merge := func(older string) string {
+		return fmt.Sprintf(`
 		MERGE INTO %s f
 		USING %s
 		ON %s
-		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = b.updated_at
+		WHEN MATCHED AND (%s)%s THEN UPDATE SET %s, updated_at = b.updated_at
 		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
 			q.facts, source,
-			plainKey, differ, each(replaced, "%[1]s = b.%[1]s", ", "),
-			strings.Join(all, ", "), each(all, "b.%s", ", ")),
-		equal: fmt.Sprintf("SELECT count(*) FROM %s f JOIN %s ON %s WHERE NOT (%s)", q.facts, source, plainKey, differ),
+			plainKey, differ, older, each(replaced, "%[1]s = b.%[1]s", ", "),
+			strings.Join(all, ", "), each(all, "b.%s", ", "))
+	}
+	return writeTexts{
+		insert: fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s", q.facts, strings.Join(all, ", "), source),
+		merge:  merge(""),
+		late:   merge(" AND f.updated_at < make_timestamp(?)"),
+		equal:  fmt.Sprintf("SELECT count(*) FROM %s f JOIN %s ON %s WHERE NOT (%s)", q.facts, source, plainKey, differ),
 	}
 }
 

@@ -36,8 +36,9 @@ func (t *Table[R]) lookCells() []cell[R] {
 	}})
 }
 
-// lookText finds the stored rows of a batch's keys.
-func (t *Table[R]) lookText() string {
+// lookText finds the stored rows of a batch's keys; for late records it also tells which
+// of them changed at a time or after it.
+func (t *Table[R]) lookText(late bool) string {
 	key := slices.Concat([]string{"series_id"}, t.sql.keys)
 	read := []string{"series_id", "n"}
 	for _, c := range t.keys {
@@ -51,53 +52,65 @@ func (t *Table[R]) lookText() string {
 	for i, c := range key {
 		on[i] = fmt.Sprintf("f.%[1]s = b.%[1]s", c)
 	}
-	return fmt.Sprintf("SELECT b.n, f.rowid, f.series_id, epoch_us(f.%s::TIMESTAMP) FROM %s f JOIN (SELECT %s FROM %s()) b ON %s ORDER BY f.rowid",
-		t.sql.time, t.sql.facts, strings.Join(read, ", "), t.sql.function, strings.Join(on, " AND "))
+	newer := ""
+	if late {
+		newer = ", (f.updated_at >= make_timestamp(?))::BIGINT"
+	}
+	return fmt.Sprintf("SELECT b.n, f.rowid, f.series_id, epoch_us(f.%s::TIMESTAMP)%s FROM %s f JOIN (SELECT %s FROM %s()) b ON %s ORDER BY f.rowid",
+		t.sql.time, newer, t.sql.facts, strings.Join(read, ", "), t.sql.function, strings.Join(on, " AND "))
 }
 
 // found is a stored row with the index of the record that is to be in its place.
 type found[R any] struct {
 	fact   fact[R]
 	record int32
+	newer  bool // than a late record is: the row stays
 }
 
 // upsertTexts writes rows of which some may be stored. It returns those that are stored
-// as they are.
-func (t *Table[R]) upsertTexts(ctx context.Context, f *file, w *batchWrite[R], rows []batchRow) (unchanged []batchRow, err error) {
-	stored, err := t.look(ctx, f, w.records, rows)
+// as they are, and those in whose place newer ones stay.
+func (t *Table[R]) upsertTexts(ctx context.Context, f *file, w *batchWrite[R], rows []batchRow) (unchanged, newer []batchRow, err error) {
+	stored, err := t.look(ctx, f, w, rows)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	same, replaced, err := t.compare(ctx, f, w.records, stored)
+	kept, replaced, err := t.compare(ctx, f, w.records, stored)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := t.remove(ctx, f, replaced); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var written []batchRow
 	for _, r := range rows {
-		if same[r.record] {
+		switch equal, stays := kept[r.record]; {
+		case equal:
 			unchanged = append(unchanged, r)
-		} else {
+		case stays:
+			newer = append(newer, r)
+		default:
 			written = append(written, r)
 		}
 	}
-	return unchanged, t.insert(ctx, f, w, written)
+	return unchanged, newer, t.insert(ctx, f, w, written)
 }
 
 // look finds the stored rows of keys, in order of their ids.
-func (t *Table[R]) look(ctx context.Context, f *file, records []R, rows []batchRow) (stored []found[R], err error) {
+func (t *Table[R]) look(ctx context.Context, f *file, w *batchWrite[R], rows []batchRow) (stored []found[R], err error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	b := newBatch(t.lookCells(), records, rows)
-	var v [4]int64
-	err = eachRow(context.WithValue(ctx, batchKey{}, b), f.writerReads(), t.lookText(), nil, func(values []driver.Value) error {
-		if err := readInts(v[:], values); err != nil {
+	var args []any
+	if w.as != nil {
+		args = []any{*w.as}
+	}
+	b := newBatch(t.lookCells(), w.records, rows)
+	var v [5]int64
+	err = eachRow(context.WithValue(ctx, batchKey{}, b), f.writerReads(), t.lookText(w.as != nil), args, func(values []driver.Value) error {
+		if err := readInts(v[:len(values)], values); err != nil {
 			return err
 		}
-		row := found[R]{record: int32(v[0]), fact: fact[R]{row: v[1], series: v[2], micros: v[3]}} // WriteBatch bounds the batch
+		row := found[R]{record: int32(v[0]), fact: fact[R]{row: v[1], series: v[2], micros: v[3]}, newer: v[4] != 0} // WriteBatch bounds the batch
 		t.schema.SetMicros(&row.fact.record, v[3])
 		stored = append(stored, row)
 		return nil
@@ -105,10 +118,10 @@ func (t *Table[R]) look(ctx context.Context, f *file, records []R, rows []batchR
 	return stored, err
 }
 
-// compare reads the values of stored rows, and tells the records that equal theirs, and
-// the ids of the rows that differ.
-func (t *Table[R]) compare(ctx context.Context, f *file, records []R, stored []found[R]) (same map[int32]bool, differ []int64, err error) {
-	same = make(map[int32]bool, len(stored))
+// compare reads the values of stored rows, and tells the records whose rows stay, true
+// where these are equal, and the ids of the rows that are to be replaced.
+func (t *Table[R]) compare(ctx context.Context, f *file, records []R, stored []found[R]) (kept map[int32]bool, replaced []int64, err error) {
+	kept = make(map[int32]bool, len(stored))
 	facts := make([]fact[R], len(stored))
 	for i := range stored {
 		facts[i] = stored[i].fact
@@ -118,14 +131,15 @@ func (t *Table[R]) compare(ctx context.Context, f *file, records []R, stored []f
 	_, err = t.newEmitter(f.writerReads(), func(r R) bool {
 		row := &stored[i]
 		i++
-		if slices.ContainsFunc(columns, func(c *mds.Column[R]) bool { return !c.Equal(&r, &records[row.record]) }) {
-			differ = append(differ, row.fact.row)
+		equal := !slices.ContainsFunc(columns, func(c *mds.Column[R]) bool { return !c.Equal(&r, &records[row.record]) })
+		if equal || row.newer {
+			kept[row.record] = equal
 		} else {
-			same[row.record] = true
+			replaced = append(replaced, row.fact.row)
 		}
 		return true
 	}).emit(ctx, facts)
-	return same, differ, err
+	return kept, replaced, err
 }
 
 // remove removes rows by their ids.

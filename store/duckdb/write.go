@@ -25,6 +25,11 @@ import (
 // [*mds.InvalidError] for a record that does not validate, with an error
 // wrapping [mds.ErrUnknownTenant] for a tenant that the store does not hold.
 func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
+	return t.send(ctx, tenant, records, nil)
+}
+
+// send has a batch written in its turn; as is that of late ones, see [pending].
+func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, as *int64) (mds.Receipt, error) {
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
 	}
@@ -47,7 +52,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 			t.schema.Normalize(&records[i])
 		}
 	}
-	w := &pending[R]{ctx: ctx, records: records, bytes: t.bytes(records), done: make(chan struct{})}
+	w := &pending[R]{ctx: ctx, records: records, as: as, bytes: t.bytes(records), done: make(chan struct{})}
 	op := "write " + t.sql.kind
 	queue := queueOf[R](f, t.sql.kind)
 	queue.push(w)
@@ -87,7 +92,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 	added := t.resolve(known, records)
 	rows := known.arranger.arrange()
 	cells, mask := given(t.factCells, records)
-	w := &batchWrite[R]{records: records, cells: cells, texts: t.writeTexts(cells, mask)}
+	w := &batchWrite[R]{records: records, as: batches[0].as, cells: cells, texts: t.writeTexts(cells, mask)}
 	receipts := make([]mds.Receipt, len(batches))
 	of := owners(batches)
 	for i, w := range batches {
@@ -136,7 +141,11 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 		})
 	}
 	if t.plain {
-		t.noteLatest(latestOf[R](f, t.sql.kind), records, rows)
+		if l := latestOf[R](f, t.sql.kind); w.as != nil && receipts[0].Superseded > int64(len(records)-len(rows)) {
+			l.forget() // some of the rows are not what is stored
+		} else {
+			t.noteLatest(l, records, rows)
+		}
 	}
 	return receipts, nil
 }
@@ -144,6 +153,7 @@ func (t *Table[R]) write(ctx context.Context, f *file, batches []*pending[R]) ([
 // batchWrite is what statements over a batch go by.
 type batchWrite[R any] struct {
 	records []R
+	as      *int64 // see pending
 	cells   []cell[R]
 	texts   writeTexts
 	now     int64 // updated_at
@@ -171,7 +181,7 @@ func (t *Table[R]) merge(ctx context.Context, f *file, w *batchWrite[R], merged 
 	}
 	if !t.plain {
 		rows := slices.Concat(merged...)
-		unchanged, err := t.upsertTexts(ctx, f, w, rows)
+		unchanged, newer, err := t.upsertTexts(ctx, f, w, rows)
 		for i := range merged {
 			receipts[i].Written += int64(len(merged[i]))
 		}
@@ -179,7 +189,14 @@ func (t *Table[R]) merge(ctx context.Context, f *file, w *batchWrite[R], merged 
 			receipts[of(&unchanged[i])].Written--
 			receipts[of(&unchanged[i])].Unchanged++
 		}
+		for i := range newer {
+			receipts[of(&newer[i])].Written--
+			receipts[of(&newer[i])].Superseded++
+		}
 		return err
+	}
+	if w.as != nil {
+		return t.mergeLate(ctx, f, w, merged[0], &receipts[0])
 	}
 	done, err := t.unchanged(ctx, f, w, merged)
 	if err != nil {
@@ -238,8 +255,8 @@ func (t *Table[R]) fresh(known *seriesIDs) func(*batchRow) bool {
 }
 
 // exec runs a statement over a batch.
-func (t *Table[R]) exec(ctx context.Context, f *file, text string, b *batch[R], now int64) (int64, error) {
-	result, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), text, now)
+func (t *Table[R]) exec(ctx context.Context, f *file, text string, b *batch[R], args ...any) (int64, error) {
+	result, err := f.conn.ExecContext(context.WithValue(ctx, batchKey{}, b), text, args...)
 	if err != nil {
 		return 0, err
 	}

@@ -110,6 +110,18 @@ func testCompressedChunks(t *testing.T, d pgtest.Database, cfg store.Config, ser
 	}
 	both(late...)
 	same("late and corrected")
+	for i := range history[:200*series] {
+		history[i].Close++
+	}
+	for _, as := range []time.Time{time.Unix(0, 0), time.Now().Add(time.Hour)} { // nothing is older, and all is
+		want, err := store.Bars(other).WriteLate(ctx, mds.DefaultTenant(), history[:200*series], as)
+		if err != nil || want.Superseded == 0 && want.Written == 0 {
+			t.Fatalf("%+v, %v", want, err)
+		}
+		want.Modes = 0
+		writeLate(t, s, as, want, history[:200*series]...)
+		same(fmt.Sprintf("as of %d", as.Year()))
+	}
 	sel := mds.Selection{Symbols: []string{"S3", "S7"}, Start: first.AddDate(0, 0, 2), End: first.AddDate(0, 0, 6)}
 	for _, of := range []*store.Store{s, other} {
 		if n, err := store.Bars(of).Delete(ctx, mds.DefaultTenant(), sel); err != nil || n == 0 {

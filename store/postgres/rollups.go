@@ -123,7 +123,7 @@ func (s *Store) refresh(ctx context.Context, tenant mds.Tenant, bt *Table[mds.Ba
 			}
 			done.Bars += read
 			if len(made) > 0 {
-				receipt, err := rt.writeWithin(ctx, w, made, attempt)
+				receipt, err := rt.writeWithin(ctx, w, made, nil, attempt)
 				if err != nil {
 					return err
 				}

@@ -106,6 +106,7 @@ type tables struct {
 
 	// The statements that write it.
 	probe, copy, stage, merge, unnest, upsert, upsertUnnest string
+	late, lateUnnest                                        lateTexts
 }
 
 // makeTables lists the tables of facts, of bars one a timeframe.
@@ -140,17 +141,23 @@ func (t *Table[R]) makeTables() {
 		// A connection makes it once, one for each table: nothing is left in it by another.
 		table.stage = fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (LIKE %s) ON COMMIT DELETE ROWS; COPY %[1]s (%[3]s) FROM STDIN (FORMAT binary)", stage, table.name, columns)
 		staged, unnested := fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", columns, stage, strings.Join(t.key, ", ")), t.unnested()
-		table.merge, table.upsert = t.merge(table.name, staged), t.upsert(table.name, staged)
-		table.unnest, table.upsertUnnest = t.merge(table.name, unnested), t.upsert(table.name, unnested)
+		table.merge, table.upsert = t.merge(table.name, staged), t.upsert(table.name, staged, "")
+		table.unnest, table.upsertUnnest = t.merge(table.name, unnested), t.upsert(table.name, unnested, "")
+		table.late, table.lateUnnest = t.lateTexts(table.name, staged, 0), t.lateTexts(table.name, unnested, 1+len(t.arrays))
 	}
+}
+
+// replaced are the columns that a later record replaces, quoted.
+func (t *Table[R]) replaced() []string {
+	if t.schema.TimeIsValue {
+		return append(names(t.values), t.timeName)
+	}
+	return names(t.values)
 }
 
 // merge upserts the rows of a query; equal ones are not touched.
 func (t *Table[R]) merge(table, rows string) string {
-	replaced := names(t.values)
-	if t.schema.TimeIsValue {
-		replaced = append(replaced, t.timeName)
-	}
+	replaced := t.replaced()
 	return fmt.Sprintf(`MERGE INTO %s f USING (%s) b ON %s
 		WHEN MATCHED AND (%s) THEN UPDATE SET %s, updated_at = greatest(f.updated_at, b.updated_at)
 		WHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)`,
@@ -159,15 +166,13 @@ func (t *Table[R]) merge(table, rows string) string {
 		strings.Join(t.columns, ", "), each(t.columns, "b.%s", ", "))
 }
 
-// upsert does the same where others insert the same keys.
-func (t *Table[R]) upsert(table, rows string) string {
-	replaced := names(t.values)
-	if t.schema.TimeIsValue {
-		replaced = append(replaced, t.timeName)
-	}
-	return fmt.Sprintf(`INSERT INTO %s AS f (%s) %s ON CONFLICT (%s) DO UPDATE SET %s, updated_at = greatest(f.updated_at, excluded.updated_at) WHERE %s`,
+// upsert does the same where others insert the same keys, to rows that meet a condition,
+// where there is one.
+func (t *Table[R]) upsert(table, rows, condition string) string {
+	replaced := t.replaced()
+	return fmt.Sprintf(`INSERT INTO %s AS f (%s) %s ON CONFLICT (%s) DO UPDATE SET %s, updated_at = greatest(f.updated_at, excluded.updated_at) WHERE (%s)%s`,
 		table, strings.Join(t.columns, ", "), rows, strings.Join(t.key, ", "),
-		each(replaced, "%[1]s = excluded.%[1]s", ", "), each(replaced, "f.%[1]s IS DISTINCT FROM excluded.%[1]s", " OR "))
+		each(replaced, "%[1]s = excluded.%[1]s", ", "), each(replaced, "f.%[1]s IS DISTINCT FROM excluded.%[1]s", " OR "), condition)
 }
 
 // unnested is a query for the rows of arguments, an array for each column but the last,

@@ -26,6 +26,12 @@ import (
 // record that does not validate, with an error wrapping [mds.ErrUnknownTenant] for a
 // tenant that the store does not hold.
 func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
+	return t.send(ctx, tenant, records, nil)
+}
+
+// send writes a batch, a few times where it meets others; as is that of late records, see
+// [batchWrite].
+func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, as *int64) (mds.Receipt, error) {
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
 	}
@@ -51,7 +57,7 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	}
 	var receipt mds.Receipt
 	err = retrying(ctx, func(attempt int) (err error) {
-		receipt, err = t.write(ctx, tenant, records, attempt)
+		receipt, err = t.write(ctx, tenant, records, as, attempt)
 		err = wrap(ctx, "write "+t.schema.Kind, err)
 		var e *Error
 		if t.store.cfg.WriteMode == WriteCopy && errors.As(err, &e) && e.Code == "23505" { // the row stays there
@@ -67,7 +73,9 @@ type batchWrite[R any] struct {
 	*work
 	*arranger
 	records []R
-	attempt int // those before met another writer
+	as      *int64 // of late records, when they were submitted, in microseconds; nil of others
+	attempt int    // those before met another writer
+	newer   int64  // rows in whose place newer ones stay
 }
 
 // contended reports that a merge met others at the same keys, and may for ever: it fails
@@ -79,9 +87,9 @@ func (b *batchWrite[R]) contended() bool { return b.attempt > mergeAttempts }
 var mergeAttempts = 2
 
 // write writes a batch in one transaction.
-func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, attempt int) (receipt mds.Receipt, err error) {
+func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, as *int64, attempt int) (receipt mds.Receipt, err error) {
 	err = t.store.inTransaction(ctx, tenant, t.access, func(w *work) error {
-		receipt, err = t.writeWithin(ctx, w, records, attempt)
+		receipt, err = t.writeWithin(ctx, w, records, as, attempt)
 		return err
 	})
 	if err != nil {
@@ -91,7 +99,7 @@ func (t *Table[R]) write(ctx context.Context, tenant mds.Tenant, records []R, at
 }
 
 // writeWithin writes a batch in a transaction that was begun as the table's access says.
-func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, attempt int) (receipt mds.Receipt, err error) {
+func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, as *int64, attempt int) (receipt mds.Receipt, err error) {
 	a := t.arrangers.take()
 	defer t.arrangers.give(a)
 	a.begin(len(records), len(t.keys) > 0, len(t.tables))
@@ -100,7 +108,7 @@ func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, attemp
 	}
 	rows := a.arrange(t.schema.TimeIsValue)
 	receipt = mds.Receipt{Superseded: int64(len(records) - len(rows))}
-	b := &batchWrite[R]{work: w, arranger: a, records: records, attempt: attempt}
+	b := &batchWrite[R]{work: w, arranger: a, records: records, as: as, attempt: attempt}
 	for table, part := range byTable(rows) { // in one order, so that two writers do not wait for each other
 		mode, written, err := t.writeRows(ctx, b, int(table), part)
 		if err != nil {
@@ -115,6 +123,8 @@ func (t *Table[R]) writeWithin(ctx context.Context, w *work, records []R, attemp
 		receipt.Unchanged += int64(len(part)) - written
 		b.noteLast(part, mode == mds.WroteCopy || mode == mds.WroteUnnest && attempt == 1 && written == int64(len(part)))
 	}
+	receipt.Unchanged -= b.newer
+	receipt.Superseded += b.newer
 	return receipt, nil
 }
 
@@ -166,6 +176,10 @@ func (t *Table[R]) writeRows(ctx context.Context, b *batchWrite[R], table int, r
 	}
 	if err := t.copy(ctx, b, facts.stage, rows); err != nil {
 		return mode, 0, err
+	}
+	if b.as != nil {
+		written, err = t.upsertLate(ctx, b, &facts.late, nil, len(rows))
+		return mode, written, err
 	}
 	text := facts.merge
 	if t.upserts(b, table) {
@@ -334,6 +348,9 @@ func (t *Table[R]) unnest(ctx context.Context, b *batchWrite[R], table int, rows
 		start = end
 	}
 	b.copied = buffer
+	if b.as != nil {
+		return t.upsertLate(ctx, b, &t.tables[table].lateUnnest, args, len(rows))
+	}
 	text := t.tables[table].unnest
 	if t.upserts(b, table) {
 		text = t.tables[table].upsertUnnest

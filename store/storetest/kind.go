@@ -46,6 +46,7 @@ func RunKind[R mds.Record[R]](t *testing.T, fresh func(t testing.TB) (dsn string
 		{"SpellingsAreNormalised", (*kindHarness[R]).testSpelled},
 		{"TenantsAreApart", (*kindHarness[R]).testTenants},
 		{"Pages", (*kindHarness[R]).testPages},
+		{"LateRecords", (*kindHarness[R]).testLate},
 		{"Model", (*kindHarness[R]).testModel},
 	} {
 		t.Run(test.name, func(t *testing.T) {

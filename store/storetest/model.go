@@ -11,7 +11,7 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// testModel makes random batches, replays, deletions and reopenings and
+// testModel makes random batches, late ones, replays, deletions and reopenings and
 // compares every way of reading with a map at the end.
 func (h *kindHarness[R]) testModel() {
 	rapid.Check(h.T, func(rt *rapid.T) {
@@ -23,6 +23,8 @@ func (h *kindHarness[R]) testModel() {
 			switch rapid.IntRange(0, 9).Draw(rt, "action") {
 			default:
 				m.draw(rt)
+			case 5:
+				m.sendLate(rt, rapid.SliceOfN(rapid.Custom(m.Draw), 0, 30).Draw(rt, "late batch"))
 			case 6:
 				m.send(rt, m.last) // perhaps newer data is there
 			case 7, 8:
@@ -47,23 +49,46 @@ func (m *kindModel[R]) draw(t *rapid.T) {
 }
 
 func (m *kindModel[R]) send(t *rapid.T, batch []R) {
+	want := m.note(batch, false)
+	got, err := m.table.WriteBatch(m.ctx, mds.DefaultTenant(), batch)
+	if err != nil || !sameCounts(got, want) {
+		t.Fatalf("receipt %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// sendLate sends a batch that is older than all that is stored, or newer.
+func (m *kindModel[R]) sendLate(t *rapid.T, batch []R) {
+	as, older := soon(), rapid.Bool().Draw(t, "older")
+	if older {
+		as = longAgo
+	}
+	want := m.note(batch, older)
+	got, err := m.table.WriteLate(m.ctx, mds.DefaultTenant(), batch, as)
+	if err != nil || !sameCounts(got, want) {
+		t.Fatalf("late receipt %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// note notes a batch, of which nothing replaces what is there where it is older, and
+// returns its receipt.
+func (m *kindModel[R]) note(batch []R, older bool) mds.Receipt {
 	kept := make(map[string]R)
 	for _, r := range batch {
 		kept[m.key(&r)] = r
 	}
 	want := mds.Receipt{Superseded: int64(len(batch) - len(kept))}
 	for key, r := range kept {
-		if have, ok := m.records[key]; ok && m.schema.Equal(&have, &r) {
+		switch have, ok := m.records[key]; {
+		case ok && m.schema.Equal(&have, &r):
 			want.Unchanged++
-			continue
+		case ok && older:
+			want.Superseded++
+		default:
+			want.Written++
+			m.records[key] = r
 		}
-		want.Written++
-		m.records[key] = r
 	}
-	got, err := m.table.WriteBatch(m.ctx, mds.DefaultTenant(), batch)
-	if err != nil || !sameCounts(got, want) {
-		t.Fatalf("receipt %+v, %v; want %+v", got, err, want)
-	}
+	return want
 }
 
 // selection draws a selection, and says in Go what it picks.

@@ -171,7 +171,11 @@ func testSameAsRecomputed(t *testing.T, k *keeping) {
 					}
 					batch = append(batch, b)
 				}
-				k.write(batch...)
+				if draw(4, "late") > 0 {
+					k.write(batch...)
+				} else if _, err := k.bars.WriteLate(k.ctx, mds.DefaultTenant(), batch, rapid.SampledFrom([]time.Time{longAgo, soon()}).Draw(r, "as")); err != nil {
+					r.Fatal(err)
+				}
 			case 3:
 				if _, err := k.bars.Delete(k.ctx, mds.DefaultTenant(), window()); err != nil {
 					r.Fatal(err)
