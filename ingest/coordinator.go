@@ -35,6 +35,7 @@ type Coordinator[R mds.Record[R]] struct {
 	router  *router[R]
 	circuit *circuit
 	routes  sync.Pool // of *routes[R]
+	waiters sync.Pool // of *waiter
 
 	writes context.Context // what workers write within; ended by a Stop whose time is up
 	giveUp context.CancelFunc
@@ -87,6 +88,7 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 		alive:   cfg.Workers,
 	}
 	c.work.L = &c.mu
+	c.waiters.New = func() any { return &waiter{turn: make(chan error, 1)} }
 	c.routes.New = func() any { return newRoutes[R](cfg.Lanes) }
 	c.circuit = &circuit{cfg: cfg.Circuit, changed: c.circuitChanged}
 	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it

@@ -53,7 +53,7 @@ func (r *router[R]) lane(record, stored *R) int {
 	if place.Load() != nil {
 		place = places[1]
 	}
-	const few = 16 // of the series that find no place take that of another
+	const few = 16                                     // of the series that find no place take that of another
 	if place.Load() == nil || rand.Uint32()%few == 0 { //nolint:gosec // nothing secret
 		s := &spelling[R]{lane: lane}
 		for _, c := range r.identity { // not what else the record holds on to

@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"slices"
-	"sync"
 )
 
 // waiter is a submit that waits for room. It belongs to the coordinator's lock, but for
@@ -14,12 +13,10 @@ type waiter struct {
 	turn  chan error // nil: it has its room
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{turn: make(chan error, 1)} }}
-
 // waitForRoom waits until the tenant's submit has its room, in the order in which they
 // came. It is called with the lock, and returns with it.
 func (c *Coordinator[R]) waitForRoom(ctx context.Context, t *tenant[R], n int, bytes int64) error {
-	w := waiters.Get().(*waiter)
+	w := c.waiters.Get().(*waiter)
 	w.n, w.bytes = n, bytes
 	t.waiting = append(t.waiting, w)
 	if !t.inRound {
@@ -42,7 +39,7 @@ func (c *Coordinator[R]) waitForRoom(ctx context.Context, t *tenant[R], n int, b
 			c.release(t, n, bytes)
 		}
 	}
-	waiters.Put(w)
+	c.waiters.Put(w)
 	if err == nil && c.stopping {
 		c.release(t, n, bytes)
 		err = ErrStopped

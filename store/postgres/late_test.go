@@ -143,6 +143,19 @@ func TestLateIsCounted(t *testing.T) {
 	})
 }
 
+// TestLateWhereAnotherWas has a store believe that nothing can be there, since another one
+// wrote: the late row is copied in vain, and superseded as it is written again.
+func TestLateWhereAnotherWas(t *testing.T) {
+	d := migrated(t)
+	s, other := open(t, d.Service, store.Config{}), open(t, d.Service, store.Config{})
+	write(t, s, minute("A", 0, 1))
+	write(t, other, minute("A", 1, 1), minute("A", 2, 1))
+	writeLate(t, s, time.Unix(0, 0), mds.Receipt{Written: 1, Unchanged: 1, Superseded: 1}, minute("A", 1, 2), minute("A", 2, 1), minute("A", 3, 2))
+	if got := closes(t, s); got != "A1 A1 A1 A2" {
+		t.Errorf("stored are %s", got)
+	}
+}
+
 // TestLateReadsNoTableWhole has keys be looked up in the table, as late rows are written
 // and as they are counted, whatever the planner believes.
 func TestLateReadsNoTableWhole(t *testing.T) {
