@@ -33,9 +33,9 @@ type circuit struct {
 	successes int // ever: whether the backend was well since
 	probing   bool
 	waiting   []chan bool // what is sent tells whether to probe
-	opened    time.Time
 	timer     *time.Timer
-	err       error // what opened it
+	since     time.Time // when the first write failed after the last that did not
+	err       error     // of the last that failed since
 }
 
 // acquire waits until a write may be made, and tells whether it is the probe.
@@ -81,15 +81,18 @@ func (c *circuit) report(probe bool, v verdict, err error) (closed bool, success
 	from := c.state
 	switch v {
 	case answered:
-		c.failures = 0
+		c.failures, c.since, c.err = 0, time.Time{}, nil
 		c.successes++
 		if probe {
 			c.close()
 		}
 	case failed:
-		c.failures++
+		if c.failures++; c.since.IsZero() {
+			c.since = time.Now()
+		}
+		c.err = err
 		if probe || c.state == Closed && c.failures >= c.cfg.FailureThreshold {
-			c.open(err)
+			c.open()
 		}
 	case unknown:
 		if probe {
@@ -105,8 +108,8 @@ func (c *circuit) report(probe bool, v verdict, err error) (closed bool, success
 	return closed, successes
 }
 
-func (c *circuit) open(err error) {
-	c.state, c.probing, c.opened, c.err = Open, false, time.Now(), err
+func (c *circuit) open() {
+	c.state, c.probing = Open, false
 	if c.timer == nil {
 		c.timer = time.AfterFunc(c.cfg.HalfOpenAfter, c.halfOpen)
 	} else {
@@ -115,7 +118,7 @@ func (c *circuit) open(err error) {
 }
 
 func (c *circuit) close() {
-	c.state, c.probing, c.failures, c.err = Closed, false, 0, nil
+	c.state, c.probing = Closed, false
 	for _, turn := range c.waiting {
 		turn <- false
 	}
@@ -156,9 +159,12 @@ func (c *circuit) stop() {
 	}
 }
 
-// current returns the state, and what opened the circuit.
-func (c *circuit) current() (State, error) {
+// current returns the state, for how long no write has succeeded and why.
+func (c *circuit) current() (state State, failing time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state, c.err
+	if !c.since.IsZero() {
+		failing = time.Since(c.since)
+	}
+	return c.state, failing, c.err
 }

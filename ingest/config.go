@@ -36,7 +36,7 @@ type Config[R any] struct {
 	// A batch is written when it has BatchSize records or BatchBytes, or its oldest
 	// record is FlushInterval old, and grows to BatchMax records while the backend is
 	// busy. Default to 500 records, 32 MiB, 250 ms and 50,000 records, of which
-	// Capacity and CapacityBytes allow a quarter each at most.
+	// Capacity and CapacityBytes allow half at most.
 	BatchSize, BatchMax int
 	BatchBytes          int64
 	FlushInterval       time.Duration
@@ -118,9 +118,9 @@ func (c Config[R]) withDefaults(kind string) Config[R] {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	c.BatchMax = min(c.BatchMax, max(1, c.Capacity/4))
+	c.BatchMax = min(c.BatchMax, max(1, c.Capacity/2))
 	c.BatchSize = min(c.BatchSize, c.BatchMax)
-	c.BatchBytes = min(c.BatchBytes, max(1, c.CapacityBytes/4))
+	c.BatchBytes = min(c.BatchBytes, max(1, c.CapacityBytes/2))
 	return c
 }
 

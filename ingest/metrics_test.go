@@ -31,7 +31,7 @@ func TestMetrics(t *testing.T) {
 			return nil
 		}
 		c := newCoordinator(t, w, ingest.Config[mds.Bar]{
-			Metrics: metrics, Lanes: 1, BatchSize: 4, Capacity: 8, Overflow: ingest.DropOldest, DeadLetters: &drawer{},
+			Metrics: metrics, Lanes: 1, BatchSize: 2, BatchMax: 2, Capacity: 8, Overflow: ingest.DropOldest, DeadLetters: &drawer{},
 		})
 		h := c.For(mds.DefaultTenant())
 		const atFirst = `
@@ -53,7 +53,7 @@ mds_worker_write_errors_total{error_type="unavailable"} 0
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(atFirst), "mds_coord_items_dropped_total", "mds_coord_queue_depth", "mds_worker_write_errors_total"); err != nil {
 			t.Error(err)
 		}
-		submit(t, h, bar("s", 0, 1), bar("s", 0, 2), invalid("s", 1), bar("s", 2, 1)) // 2 a batch, of a quarter of 8
+		submit(t, h, bar("s", 0, 1), bar("s", 0, 2), invalid("s", 1), bar("s", 2, 1))
 		synctest.Wait()
 		submit(t, h, bars("t", 7)...) // one of it, or what waits, has to go
 		pass(3 * time.Second)

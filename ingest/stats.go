@@ -66,9 +66,12 @@ type Stats struct {
 	// OldestAge is that of the record that waits longest, 0 where none does.
 	OldestAge time.Duration `json:"oldest_age"`
 
-	// Circuit is the state of the circuit; CircuitError is what opened it.
-	Circuit      State `json:"circuit"`
-	CircuitError error `json:"-"`
+	// Circuit is the state of the circuit. Failing is for how long the backend has not
+	// been well, since the first write that failed after the last that did not, and
+	// Failure the last of these; 0 and nil while it is well.
+	Circuit State         `json:"circuit"`
+	Failing time.Duration `json:"failing"`
+	Failure error         `json:"-"`
 	// Blocked is why dead letters cannot be kept, nil where they can.
 	Blocked error `json:"-"`
 
@@ -84,13 +87,13 @@ type Stats struct {
 
 // Stats returns the figures of all tenants.
 func (c *Coordinator[R]) Stats() Stats {
-	circuit, err := c.circuit.current()
+	circuit, failing, err := c.circuit.current()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := Stats{
 		ID: c.cfg.ID, Records: c.records.used, Bytes: c.bytes.used, Capacity: c.records.capacity, CapacityBytes: c.bytes.capacity,
 		InFlight: c.inFlight.records, InFlightBytes: c.inFlight.bytes,
-		Circuit: circuit, CircuitError: err, Blocked: c.blocked,
+		Circuit: circuit, Failing: failing, Failure: err, Blocked: c.blocked,
 		Batches: c.counts.batches, Failures: c.counts.failures, Retries: c.counts.retries,
 		Workers: c.alive, Stopped: c.stopping,
 	}
@@ -183,8 +186,8 @@ func (c *Coordinator[R]) Health() []Component {
 	}
 	if s.Circuit != Closed {
 		circuit.State, circuit.Reason = Unhealthy, "the backend is not well"
-		if s.CircuitError != nil {
-			circuit.Reason = s.CircuitError.Error()
+		if s.Failure != nil {
+			circuit.Reason = s.Failure.Error()
 		}
 	}
 	if s.Workers < c.cfg.Workers && !s.Stopped {

@@ -132,14 +132,15 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 	return filter, nil
 }
 
-// deadLetters is where the dead letters of the store of the flags are.
-func (a *app) deadLetters(f *dlqFlags) (deadletter.Dir, error) {
+// deadLetters is where the dead letters of the store of the flags are, unless a folder is
+// named.
+func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 	logger, err := a.logger()
 	if err != nil {
 		return deadletter.Dir{}, err
 	}
-	if f.dir != "" {
-		return deadletter.Dir{Path: f.dir, Logger: logger}, nil
+	if folder != "" {
+		return deadletter.Dir{Path: folder, Logger: logger}, nil
 	}
 	dir, embedded := strings.CutPrefix(a.dsn, "duckdb://")
 	if a.dsn != "" && !embedded && !postgres.IsDSN(a.dsn) {
@@ -204,7 +205,7 @@ mds dlq export -.`,
 			if limit < 0 {
 				return usagef("--limit %d: use 0 for all, or more", limit)
 			}
-			dir, err := a.deadLetters(f)
+			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}
@@ -323,7 +324,7 @@ func (a *app) dlqShowCommand(f *dlqFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := a.deadLetters(f)
+			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}
@@ -408,7 +409,7 @@ func (a *app) dlqDiscardCommand(f *dlqFlags) *cobra.Command {
 			if whole.All() && !yes {
 				return usagef("say which letters: give ids, --kind, --code, --vendor, --symbol, --since or --until, or --yes for all")
 			}
-			dir, err := a.deadLetters(f)
+			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}
@@ -480,7 +481,7 @@ for a number and {"quoted":"\"caf\\xe9\""} for text that is not UTF-8.`,
 			if err != nil {
 				return err
 			}
-			dir, err := a.deadLetters(f)
+			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}

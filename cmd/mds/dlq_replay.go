@@ -39,7 +39,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but letters are still refus
 			if err != nil {
 				return err
 			}
-			dir, err := a.deadLetters(f)
+			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}

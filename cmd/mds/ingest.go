@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +17,10 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/codec/vendor"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/load"
-	"github.com/marketdatastore/mds/sink"
-	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
 )
 
 // maxBatchSize bounds the memory of an ingest.
@@ -34,6 +35,7 @@ type ingestFlags struct {
 	rejects          string
 	strict, noHeader bool
 	batchSize        int
+	coordinatorFlags
 }
 
 func (a *app) ingestCommand() *cobra.Command {
@@ -59,7 +61,11 @@ Columns are found by their names and the usual aliases, in any order; --columns
 maps the rest. A row that cannot be read goes to the rejects file with its
 reason, and the others are loaded. Loading a file again changes nothing.
 ` + vendors.String() + `
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
+A row that the store refuses for good goes to the dead letters (mds dlq). While the store
+is not well, rows wait for it. An interrupt ends the reading and writes what was read; a
+second one leaves that unwritten, and names it.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or refused.`,
 		Example: fmt.Sprintf(`  mds ingest %[1]s FILE.csv --tz America/New_York
   mds ingest %[1]s daily/*.csv.gz --symbol-from filename --vendor yahoo
   zcat dump.ndjson.gz | mds ingest %[1]s - --columns %[2]s=Time`, schema.Kind, schema.TimeColumn().Name),
@@ -72,6 +78,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := noEmptyFlags(cmd); err != nil {
 				return err
+			}
+			if given := cmd.Flags().Changed("batch-size"); f.batchSize < 0 || f.batchSize > maxBatchSize || given && f.batchSize == 0 {
+				return usagef("--batch-size %d: use 1 to %s", f.batchSize, count(maxBatchSize))
 			}
 			return runIngest[R](cmd.Context(), a, &f, args)
 		},
@@ -94,7 +103,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected.`,
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
-	flags.IntVar(&f.batchSize, "batch-size", load.DefaultBatchSize, "records written in one transaction")
+	flags.IntVar(&f.batchSize, "batch-size", 0, "records written in one transaction (default 122880, with PostgreSQL 30000)")
+	f.coordinatorFlags.add(a, flags)
 	f.label = "start"
 	if schema.Timeframe != nil {
 		flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
@@ -155,6 +165,48 @@ func decoderOf[R mds.Record[R]](format string) (func(io.Reader, codec.Options) (
 	return nil, usagef("--format %q: use %s", format, strings.Replace(and(names), " and ", " or ", 1))
 }
 
+// The records written in one transaction: a row group of DuckDB, which such a transaction
+// writes straight into its file, past the log; and where several are written at once less.
+const (
+	duckdbBatch = 122_880
+	serverBatch = 30_000
+)
+
+// ingestSettings are those of the coordinator: flags, then the environment, then what is
+// best for files.
+func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], error) {
+	cfg, err := coordinatorSettings[R](a.env.Coordinator)
+	if err != nil {
+		return cfg, err
+	}
+	if err := f.coordinatorFlags.check(); err != nil {
+		return cfg, err
+	}
+	server := postgres.IsDSN(a.dsn)
+	cfg.FlushInterval = cmp.Or(f.flushInterval, cfg.FlushInterval, time.Second)
+	cfg.Capacity = cmp.Or(f.capacity, cfg.Capacity, 1<<18)
+	cfg.CapacityBytes = cmp.Or(cfg.CapacityBytes, 64<<20)
+	cfg.Workers = cmp.Or(f.workers, cfg.Workers)
+	batch := duckdbBatch
+	if server {
+		batch = serverBatch
+	} else if cfg.Workers == 0 {
+		cfg.Workers = 1
+	}
+	cfg.BatchSize = cmp.Or(f.batchSize, cfg.BatchSize, batch)
+	cfg.BatchMax = max(cfg.BatchSize, cfg.BatchMax)
+	if f.batchSize > 0 { // there has to be room for one that is written and one that is read
+		cfg.BatchMax = f.batchSize
+		schema := mds.SchemaOf[R]()
+		var none R
+		cfg.Capacity = max(cfg.Capacity, 2*f.batchSize)
+		if schema.Plain() {
+			cfg.CapacityBytes = max(cfg.CapacityBytes, int64(2*f.batchSize*(schema.Sizer()(&none)+64)))
+		}
+	}
+	return cfg, nil
+}
+
 // loadZone finds a time zone by its IANA name.
 func loadZone(name string) (*time.Location, error) {
 	zone, err := time.LoadLocation(name)
@@ -173,8 +225,9 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 	if err != nil {
 		return err
 	}
-	if f.batchSize < 1 || f.batchSize > maxBatchSize {
-		return usagef("--batch-size %d: use 1 to %s", f.batchSize, count(maxBatchSize))
+	cfg, err := ingestSettings[R](a, f)
+	if err != nil {
+		return err
 	}
 	if slices.Contains(files, "-") && (len(files) > 1 || f.symbolFrom == "filename") {
 		return usagef("- is standard input: it goes without other files and has no file name for --symbol-from")
@@ -199,8 +252,7 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		// Records are decoded into the same batches over and over: there is little to
 		// collect, and no reason to let the heap grow to twice what is in use.
 		defer debug.SetGCPercent(debug.SetGCPercent(25))
-		progress := newProgress(a.stderr)
-		result, err := load.Run(ctx, load.Config[R]{
+		result, err := loadInto(ctx, a, s, f, cfg, load.Config[R]{
 			Files:          files,
 			Stdin:          a.stdin,
 			Options:        opt,
@@ -208,16 +260,15 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 			SymbolFromFile: f.symbolFrom == "filename",
 			Strict:         f.strict,
 			Rejects:        rejects,
-			Writer:         sink.New(store.TableOf[R](s.Store), a.sinkConfig()).For(s.tenant),
-			BatchSize:      f.batchSize,
-			Progress:       progress.update,
 		})
-		progress.done()
 		if closeErr := rejects.Close(); closeErr != nil {
 			err = closeErr
 		}
 		if err == nil || result.Ledger.Read > 0 {
-			a.printResult(schema.Kind, result, rejects, f.strict)
+			a.printResult(schema.Kind, result.Result, rejects, f.strict)
+			if n := result.Ledger.DeadLettered; n > 0 {
+				fmt.Fprintf(a.stderr, "the store refuses %s: they are dead letters now, in %s; mds dlq list shows them\n", plural(n, "row"), result.letters)
+			}
 		}
 		switch {
 		case errors.Is(err, load.ErrInterrupted) && result.Ledger.Read == 0:
@@ -230,11 +281,54 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		if err := tidy[R](ctx, a, s, result.Ledger.Written); err != nil {
 			return err
 		}
-		if result.Ledger.Rejected > 0 {
+		if result.Ledger.Rejected+result.Ledger.DeadLettered > 0 {
 			return errRejected
 		}
 		return nil
 	})
+}
+
+// ingestion is what a load did, and where the dead letters are.
+type ingestion struct {
+	load.Result
+	letters string
+}
+
+// loadInto loads files through a coordinator.
+func loadInto[R mds.Record[R]](ctx context.Context, a *app, s *session, f *ingestFlags, settings ingest.Config[R], cfg load.Config[R]) (ingestion, error) {
+	c, err := coordinate(ctx, a, s, &f.coordinatorFlags, settings)
+	if err != nil {
+		return ingestion{}, err
+	}
+	over, done := c.impatience(ctx, a)
+	defer done()
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	progress := newProgress(a.stderr)
+	watched := c.watch(over, progress, func(err error) {
+		stop(err)
+		done()
+	})
+	defer context.AfterFunc(over, func() { _ = c.stop(over) })() // what is unwritten the last call tells
+	cfg.Intake, cfg.Progress = c.handle, progress.update
+	result, err := load.Run(reading, cfg)
+	unwritten := c.stop(over)
+	watched()
+	progress.done()
+	if given := context.Cause(reading); given != nil && ctx.Err() == nil {
+		err = given // the store was not well for too long
+	}
+	result.Ledger = result.Ledger.Settled(c.handle.Ledger())
+	var left *ingest.UnwrittenError[R]
+	if errors.As(unwritten, &left) {
+		a.nameUnwritten(seriesOf(left))
+		if err == nil || errors.Is(err, load.ErrInterrupted) || errors.Is(err, ingest.ErrStopped) {
+			err = errors.New("interrupted twice: what is unwritten is listed above; run the same command again to load it")
+		}
+	} else if unwritten != nil && err == nil {
+		err = unwritten
+	}
+	return ingestion{result, c.dir.Path}, err
 }
 
 // rejectsPath is where rejected rows go unless a flag says otherwise: a new
@@ -282,6 +376,9 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 		kind, count(l.Read), count(l.Rejected), count(l.Accepted()), count(l.Written), count(l.Unchanged), count(l.Superseded))
 	if l.Unwritten > 0 {
 		fmt.Fprintf(a.stdout, " + %s unwritten", count(l.Unwritten))
+	}
+	if l.DeadLettered > 0 {
+		fmt.Fprintf(a.stdout, " + %s dead-lettered", count(l.DeadLettered))
 	}
 	fmt.Fprintln(a.stdout)
 	if seconds := result.Elapsed.Seconds(); seconds > 0 {

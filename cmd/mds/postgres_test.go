@@ -74,7 +74,7 @@ func TestPostgresKilled(t *testing.T) {
 	c.must("migrate", "--admin-dsn", d.Owner)
 	const rows = 60_000
 	file := testFile(t, "week.csv", string(syntheticCSV(t, rows)))
-	cmd := c.program("ingest", "bars", file, "--batch-size", "500", "--format", "csv")
+	cmd := c.program("ingest", "bars", file, "--batch-size", "500", "--flush-interval", "1h", "--give-up-after", "1s", "--format", "csv")
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {

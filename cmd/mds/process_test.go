@@ -106,7 +106,7 @@ func killMidway(t *testing.T, file []byte, flags ...string) *cli {
 	}
 	c := newCLI(t)
 	random := rand.New(rand.NewPCG(7, 7))
-	args := append([]string{"ingest", "bars", "-", "--batch-size", strconv.Itoa(batch)}, flags...)
+	args := append([]string{"ingest", "bars", "-", "--batch-size", strconv.Itoa(batch), "--flush-interval", "1h"}, flags...)
 	stored := 0
 	for kill := range 10 {
 		cmd := c.program(args...)
@@ -253,7 +253,7 @@ func TestDiskFull(t *testing.T) {
 		mount -t tmpfs -o size=6m none "$DIR"
 		export MDS_DSN="duckdb://$DIR/store"
 		set +e
-		"$PROGRAM" ingest bars "$FILE" --batch-size 5000
+		"$PROGRAM" ingest bars "$FILE" --batch-size 5000 --flush-interval 1h --give-up-after 1s
 		echo "exit $?"
 		"$PROGRAM" info --json`)
 	cmd.Env = append(cmd.Env, "FILE="+file)
@@ -262,7 +262,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("stdout\n%s\nstderr\n%s", stdout, stderr)
 	}
 	ledger := outcome{t: t, stdout: stdout, stderr: stderr}.ledger()
-	if ledger.Written == 0 || ledger.Written%5000 != 0 || !strings.Contains(stdout, " unwritten") {
+	if ledger.Written == 0 || !strings.Contains(stdout, " unwritten") {
 		t.Errorf("ledger %+v in %s", ledger, stdout)
 	}
 	if want := fmt.Sprintf(`"rows": %d,`, ledger.Written); !strings.Contains(stdout, want) {

@@ -6,16 +6,21 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
 
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/load"
 )
 
 // progress shows how far a load has come: a bar that is redrawn on a
 // terminal, a line every few seconds elsewhere.
 type progress struct {
+	mu       sync.Mutex
+	now      load.Progress
+	queue    string // what there is to say of it
 	w        io.Writer
 	terminal bool
 	start    time.Time
@@ -29,7 +34,43 @@ func newProgress(w io.Writer) *progress {
 	return &progress{w: w, terminal: ok && term.IsTerminal(int(file.Fd())), start: now, last: now}
 }
 
+// update tells how far a load has come.
 func (p *progress) update(now load.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = now
+	p.draw()
+}
+
+// queued tells what waits to be written.
+func (p *progress) queued(s *ingest.Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = fmt.Sprintf(", %s queued (%s)", count(s.Pending), s.Level)
+	if s.Retries > 0 {
+		p.queue += ", " + retries(s.Retries)
+	}
+	if s.DeadLettered > 0 {
+		p.queue += fmt.Sprintf(", %s dead-lettered", count(s.DeadLettered))
+	}
+	if s.Failing > 0 {
+		p.queue += fmt.Sprintf(", the store is not well for %s", s.Failing.Round(time.Second))
+	}
+	if s.Blocked != nil {
+		p.queue += ", waiting for room for dead letters"
+	}
+	p.draw()
+}
+
+func retries(n int64) string {
+	if n == 1 {
+		return "1 retry"
+	}
+	return count(n) + " retries"
+}
+
+// draw draws, now and then. It is called with the lock.
+func (p *progress) draw() {
 	every := 5 * time.Second
 	if p.terminal {
 		every = 100 * time.Millisecond
@@ -38,7 +79,7 @@ func (p *progress) update(now load.Progress) {
 		return
 	}
 	p.last = time.Now()
-	line := p.line(now, time.Since(p.start))
+	line := p.line(p.now, time.Since(p.start))
 	if p.terminal {
 		p.drawn = true
 		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
@@ -54,6 +95,7 @@ func (p *progress) line(now load.Progress, elapsed time.Duration) string {
 	if now.Ledger.Rejected > 0 {
 		text += fmt.Sprintf(", %s rejected", count(now.Ledger.Rejected))
 	}
+	text += p.queue
 	if now.Total <= 0 || now.Bytes <= 0 {
 		return text
 	}
@@ -67,6 +109,8 @@ func (p *progress) line(now load.Progress, elapsed time.Duration) string {
 
 // done clears the bar.
 func (p *progress) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.drawn {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}

@@ -27,14 +27,30 @@ type Env struct {
 	StatementTimeout string
 	// DLQDir is MDS_DLQ_DIR, the folder of the dead letters; "" where it is not set.
 	DLQDir string
+	// Coordinator are the MDS_COORDINATOR_…, MDS_RETRY_… and MDS_CB_… that are set, by
+	// their names.
+	Coordinator map[string]string
 	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
 	LogLevel string
 	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
 	LogFormat string
 }
 
+// coordinatorNames are the settings of coordinators.
+var coordinatorNames = []string{
+	"MDS_COORDINATOR_CAPACITY", "MDS_COORDINATOR_CAPACITY_BYTES", "MDS_COORDINATOR_WORKERS", "MDS_COORDINATOR_BATCH_SIZE",
+	"MDS_COORDINATOR_BATCH_MAX", "MDS_COORDINATOR_FLUSH_INTERVAL", "MDS_RETRY_MAX_ATTEMPTS", "MDS_RETRY_INITIAL_BACKOFF",
+	"MDS_RETRY_MAX_BACKOFF", "MDS_RETRY_BACKOFF_MULTIPLIER", "MDS_RETRY_JITTER", "MDS_CB_FAILURE_THRESHOLD", "MDS_CB_HALF_OPEN_AFTER",
+}
+
 // FromEnvironment reads the environment.
 func FromEnvironment() Env {
+	coordinator := make(map[string]string)
+	for _, name := range coordinatorNames {
+		if value := os.Getenv(name); value != "" {
+			coordinator[name] = value
+		}
+	}
 	return Env{
 		DSN:              os.Getenv("MDS_DSN"),
 		AdminDSN:         os.Getenv("MDS_ADMIN_DSN"),
@@ -44,6 +60,7 @@ func FromEnvironment() Env {
 		PoolMax:          os.Getenv("MDS_POOL_MAX"),
 		StatementTimeout: os.Getenv("MDS_STATEMENT_TIMEOUT"),
 		DLQDir:           os.Getenv("MDS_DLQ_DIR"),
+		Coordinator:      coordinator,
 		LogLevel:         or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
 		LogFormat:        or(os.Getenv("MDS_LOG_FORMAT"), "text"),
 	}

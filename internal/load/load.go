@@ -1,6 +1,6 @@
-// Package load reads files through a codec and writes them through a sink,
-// keeping the ledger: read = rejected + accepted, and accepted = written +
-// unchanged + superseded + unwritten.
+// Package load reads files through a codec and hands their records to a coordinator,
+// keeping the ledger: read = rejected + accepted, and accepted = written + unchanged +
+// superseded + dead-lettered + unwritten.
 package load
 
 import (
@@ -12,22 +12,26 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/ingest"
 )
 
-// DefaultBatchSize is the number of records written in one transaction: a row group
-// of DuckDB, which such a transaction writes straight into its file, past the log.
-const DefaultBatchSize = 122_880
+// Records are handed over so many at a time, or so many bytes, roughly, or when the
+// first of them is that old: what comes slowly through a pipe does not wait.
+const (
+	handOver      = 500
+	handOverBytes = 1 << 20
+	handOverAge   = 100 * time.Millisecond
+)
 
-// maxBatchBytes is how large the records of a batch may be together, roughly.
-const maxBatchBytes = 32 << 20
-
-// Writer stores a batch, all or none.
-type Writer[R any] interface {
-	Write(ctx context.Context, records []R) (mds.Receipt, error)
+// Intake takes records over, all or none; they are the caller's again when it returns. It
+// may wait.
+type Intake[R any] interface {
+	Submit(ctx context.Context, records ...R) (ingest.Receipt[R], error)
 }
 
 // Config configures a load.
@@ -52,12 +56,8 @@ type Config[R any] struct {
 	// Rejects receives the rows that are no records. Required.
 	Rejects *Rejects
 
-	// Writer stores the records. Required.
-	Writer Writer[R]
-
-	// BatchSize is the most records written at once; large records make smaller
-	// batches. Defaults to DefaultBatchSize.
-	BatchSize int
+	// Intake takes the records over. Required.
+	Intake Intake[R]
 
 	// Progress is called now and then. Optional.
 	Progress func(Progress)
@@ -76,6 +76,8 @@ type Ledger struct {
 	Read     int64 `json:"read"`
 	Rejected int64 `json:"rejected"`
 	mds.Receipt
+	// DeadLettered rows are refused by the store, and kept as dead letters.
+	DeadLettered int64 `json:"dead_lettered"`
 	// Unwritten rows were accepted and could not be stored.
 	Unwritten int64 `json:"unwritten"`
 }
@@ -83,14 +85,21 @@ type Ledger struct {
 // Accepted rows became records.
 func (l Ledger) Accepted() int64 { return l.Read - l.Rejected }
 
+// Settled returns the ledger with what became of the records that were handed over.
+func (l Ledger) Settled(by ingest.Ledger) Ledger {
+	l.Receipt, l.DeadLettered = by.Receipt, by.DeadLettered
+	l.Unwritten = l.Accepted() - l.Written - l.Unchanged - l.Superseded - l.DeadLettered
+	return l
+}
+
 // Result is what a load did, also when it ended early.
 type Result struct {
+	// Ledger has what was read; what became of it the intake knows.
 	Ledger Ledger
 	// Warnings counts records with something odd about them, by what.
 	Warnings map[string]int64
 	// Ignored are the columns that feed nothing, each named once.
 	Ignored []string
-	Batches int
 	Elapsed time.Duration
 }
 
@@ -119,60 +128,57 @@ func (e *FileError) Error() string {
 func (e *FileError) Unwrap() error { return e.Err }
 
 // ErrInterrupted ends a load whose context was cancelled. What was read until
-// then is written; running the load again completes it.
+// then is handed over; running the load again completes it.
 var ErrInterrupted = errors.New("interrupted")
 
-// load is one run. While a batch is being written, the next is read.
+// load is one run.
 type load[R mds.Record[R]] struct {
 	cfg    Config[R]
 	schema mds.Schema[R]
-	small  bool // records are: their number bounds the bytes of a batch
-	batch  []R
-	bytes  int // of the batch
+	size   func(*R) int
 	result Result
+	record R // that is being decoded
 
-	// writing receives the outcome of the batch that is being written, nil while
-	// none is.
-	writing chan outcome[R]
-	// reading ends as a write fails.
+	mu     sync.Mutex // held while records are handed over
+	batch  []R        // to be handed over
+	bytes  int        // of it
+	timer  *time.Timer
+	failed error // handing over, for good
+
+	// reading ends as handing over fails.
 	reading context.Context
 	stop    context.CancelFunc
-	spare   []R // a batch that was written, to be filled again
 
 	bytesBefore  int64 // of the files done
 	total        int64
 	reportedRows int64
 }
 
-// Run loads the files. The result is valid with an error, too: what was read
-// before it is written, or named as unwritten.
+// Run loads the files. The result is valid with an error, too: what was read before it is
+// handed over, unless that failed.
 //
-// When ctx is cancelled it stops reading, writes what it has read and returns
-// [ErrInterrupted].
+// When ctx is cancelled it stops reading, hands over what it has read, however long that
+// takes, and returns [ErrInterrupted].
 func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
-	if cfg.BatchSize <= 0 {
-		cfg.BatchSize = DefaultBatchSize
-	}
 	if cfg.Decoder == nil {
 		cfg.Decoder = func(r io.Reader, opt codec.Options) (codec.Decoder[R], error) {
 			return codec.NewDecoder[R](r, "", opt)
 		}
 	}
 	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R]()}
-	l.small = l.schema.Plain()
+	l.size = l.schema.Sizer()
 	l.result.Warnings = make(map[string]int64)
 	start := time.Now()
 	l.reading, l.stop = context.WithCancel(ctx)
 	defer l.stop()
+	l.timer = time.AfterFunc(time.Hour, l.aged)
+	defer l.timer.Stop()
 	err := l.run(ctx)
-	// The batch in hand is written whatever ended the reading. That it could
+	// The records in hand are handed over whatever ended the reading. That they could
 	// not be is worse news than what ended it.
-	if flushErr := l.flush(ctx); flushErr != nil {
-		err = flushErr
-	} else if writeErr := l.wait(); writeErr != nil {
-		err = writeErr
+	if failed := l.flush(context.WithoutCancel(ctx)); failed != nil {
+		err = failed
 	}
-	l.result.Ledger.Unwritten = l.result.Ledger.Accepted() - l.result.Ledger.Written - l.result.Ledger.Unchanged - l.result.Ledger.Superseded
 	l.result.Elapsed = time.Since(start)
 	return l.result, err
 }
@@ -256,9 +262,9 @@ func (l *load[R]) file(ctx context.Context, name string) (err error) {
 	}()
 	for {
 		if ctx.Err() != nil || l.reading.Err() != nil {
-			return ErrInterrupted // or a write has failed, which is told instead
+			return ErrInterrupted // or handing over has failed, which is told instead
 		}
-		more, err := l.next(ctx, decoder, name)
+		more, err := l.next(decoder, name)
 		if err != nil || !more {
 			return err
 		}
@@ -266,24 +272,15 @@ func (l *load[R]) file(ctx context.Context, name string) (err error) {
 	}
 }
 
-// next decodes one row and writes the batch when it is full.
-func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name string) (more bool, err error) {
-	l.batch = append(l.batch, *new(R))
-	err = decoder.Next(&l.batch[len(l.batch)-1])
-	if err != nil {
-		l.batch = l.batch[:len(l.batch)-1]
-	}
+// next decodes one row and hands over what there is, where it is enough.
+func (l *load[R]) next(decoder codec.Decoder[R], name string) (more bool, err error) {
+	l.record = *new(R)
+	err = decoder.Next(&l.record)
 	var row *codec.RowError
 	switch {
 	case err == nil:
 		l.result.Ledger.Read++
-		if !l.small {
-			l.bytes += l.schema.Size(&l.batch[len(l.batch)-1])
-		}
-		if len(l.batch) == l.cfg.BatchSize || l.bytes >= maxBatchBytes {
-			return true, l.flush(ctx)
-		}
-		return true, nil
+		return true, l.add()
 	case errors.As(err, &row):
 		l.result.Ledger.Read++
 		l.result.Ledger.Rejected++
@@ -301,54 +298,57 @@ func (l *load[R]) next(ctx context.Context, decoder codec.Decoder[R], name strin
 	}
 }
 
-// outcome is what became of a batch.
-type outcome[R any] struct {
-	batch   []R
-	receipt mds.Receipt
-	err     error
-}
-
-// flush has the batch written while the next is read. It waits for the one before,
-// whose error it returns: batches are written in order, and none after one that could
-// not be.
-//
-// A write is not given up when ctx ends: the writer's own time limit bounds it.
-func (l *load[R]) flush(ctx context.Context) error {
-	if err := l.wait(); err != nil || len(l.batch) == 0 {
-		return err
+// add adds the record that was decoded to those that are handed over next.
+func (l *load[R]) add() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.batch) == 0 {
+		l.timer.Reset(handOverAge)
 	}
-	batch, done := l.batch, make(chan outcome[R], 1)
-	go func() {
-		receipt, err := l.cfg.Writer.Write(context.WithoutCancel(ctx), batch)
-		if err != nil {
-			l.stop() // what a pipe may yet bring is of no use
-		}
-		done <- outcome[R]{batch, receipt, err}
-	}()
-	l.writing = done
-	l.batch, l.spare, l.bytes = l.spare[:0], nil, 0
-	return nil
+	l.batch = append(l.batch, l.record)
+	l.bytes += l.size(&l.record)
+	if len(l.batch) < handOver && l.bytes < handOverBytes {
+		return l.failed
+	}
+	return l.submit(l.reading)
 }
 
-// wait waits for the batch that is being written, if there is one.
-func (l *load[R]) wait() error {
-	if l.writing == nil {
+// aged hands over records that came a while ago: the next one may be long in coming.
+func (l *load[R]) aged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.submit(l.reading); err != nil {
+		l.stop() // what a pipe may yet bring is of no use
+	}
+}
+
+// flush hands over what is left.
+func (l *load[R]) flush(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.submit(ctx)
+}
+
+// submit hands records over. It is called with the lock. When ctx ends they stay, for
+// flush.
+func (l *load[R]) submit(ctx context.Context) error {
+	if len(l.batch) == 0 || l.failed != nil {
+		return l.failed
+	}
+	_, err := l.cfg.Intake.Submit(ctx, l.batch...)
+	if err != nil && ctx.Err() != nil {
 		return nil
 	}
-	o := <-l.writing
-	l.writing = nil
-	clear(o.batch) // let go what they point to
-	l.spare = o.batch[:0]
-	if o.err != nil {
-		l.batch = l.batch[:0] // named as unwritten in the ledger, as the one that failed
-		return &writeError{o.err}
+	if err != nil {
+		l.failed = &writeError{err}
+		l.stop()
 	}
-	l.result.Batches++
-	l.result.Ledger.Receipt = l.result.Ledger.Add(o.receipt)
-	return nil
+	clear(l.batch) // let go what they point to
+	l.batch, l.bytes = l.batch[:0], 0
+	return l.failed
 }
 
-// writeError keeps a failed write apart from a file that cannot be read.
+// writeError keeps records that are not taken over apart from a file that cannot be read.
 type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,23 +14,26 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/load"
 )
 
-// memory is a writer whose n-th batch fails.
+// memory is an intake that fails from the n-th record on.
 type memory struct {
-	failAt  int
-	batches [][]mds.Bar
+	failAt int
+	bars   []mds.Bar
+	calls  int
 }
 
 var errFull = errors.New("full")
 
-func (m *memory) Write(_ context.Context, bars []mds.Bar) (mds.Receipt, error) {
-	if len(m.batches)+1 == m.failAt {
-		return mds.Receipt{}, errFull
+func (m *memory) Submit(ctx context.Context, bars ...mds.Bar) (r ingest.Receipt[mds.Bar], err error) {
+	m.calls++
+	if m.failAt > 0 && len(m.bars)+len(bars) >= m.failAt {
+		return r, errFull
 	}
-	m.batches = append(m.batches, append([]mds.Bar(nil), bars...))
-	return mds.Receipt{Written: int64(len(bars))}, nil
+	m.bars = append(m.bars, bars...)
+	return r, ctx.Err()
 }
 
 func csvFile(t *testing.T, name string, rows ...string) string {
@@ -51,31 +53,28 @@ func rows(n int) []string {
 	return out
 }
 
-// TestLargeRecordsMakeSmallBatches: a batch is bounded in bytes, too.
-func TestLargeRecordsMakeSmallBatches(t *testing.T) {
+// TestLargeRecordsGoInSmallParts: what is handed over is bounded in bytes, too.
+func TestLargeRecordsGoInSmallParts(t *testing.T) {
 	summary := strings.Repeat("x", 200<<10)
 	var text strings.Builder
-	for i := range 400 { // 80 MB
+	for i := range 40 { // 8 MB
 		fmt.Fprintf(&text, `{"id":"%d","published_at":"2024-01-02","title":"t","summary":"%s"}`+"\n", i, summary)
 	}
-	var batches []int
-	result, err := load.Run(context.Background(), load.Config[mds.News]{
-		Files: []string{"-"}, Stdin: strings.NewReader(text.String()), Rejects: load.NewRejects(filepath.Join(t.TempDir(), "rejects")),
-		Writer: writerFunc[mds.News](func(records []mds.News) mds.Receipt {
-			batches = append(batches, len(records))
-			return mds.Receipt{Written: int64(len(records))}
-		}),
+	var parts parts[mds.News]
+	_, err := load.Run(context.Background(), load.Config[mds.News]{
+		Files: []string{"-"}, Stdin: strings.NewReader(text.String()), Rejects: load.NewRejects(filepath.Join(t.TempDir(), "rejects")), Intake: &parts,
 	})
-	if err != nil || result.Ledger.Written != 400 || len(batches) < 3 || slices.Max(batches) > 200 {
-		t.Errorf("%+v in batches of %v, %v", result.Ledger, batches, err)
+	if err != nil || fmt.Sprint(parts.sizes) != "[6 6 6 6 6 6 4]" {
+		t.Errorf("parts of %v, %v", parts.sizes, err)
 	}
 }
 
-// writerFunc is a Writer that cannot fail.
-type writerFunc[R any] func([]R) mds.Receipt
+// parts are the sizes of what is handed over.
+type parts[R any] struct{ sizes []int }
 
-func (f writerFunc[R]) Write(_ context.Context, records []R) (mds.Receipt, error) {
-	return f(records), nil
+func (p *parts[R]) Submit(_ context.Context, records ...R) (r ingest.Receipt[R], err error) {
+	p.sizes = append(p.sizes, len(records))
+	return r, nil
 }
 
 func run(ctx context.Context, t *testing.T, w *memory, change func(*load.Config[mds.Bar]), files ...string) (load.Result, *load.Rejects, error) {
@@ -86,44 +85,81 @@ func run(ctx context.Context, t *testing.T, w *memory, change func(*load.Config[
 		Options:        codec.Options{Fixed: map[string]string{"timeframe": "1s"}},
 		SymbolFromFile: true,
 		Rejects:        rejects,
-		Writer:         w,
-		BatchSize:      4,
+		Intake:         w,
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	result, err := load.Run(ctx, cfg)
-	l := result.Ledger
-	if l.Read != l.Rejected+l.Accepted() || l.Accepted() != l.Written+l.Unchanged+l.Superseded+l.Unwritten {
+	n := int64(len(w.bars))
+	l := result.Ledger.Settled(ingest.Ledger{Accepted: n, Receipt: mds.Receipt{Written: n}})
+	if l.Read != l.Rejected+l.Accepted() || l.Accepted() != l.Written+l.Unwritten {
 		t.Errorf("the ledger does not balance: %+v", l)
 	}
+	result.Ledger = l
 	return result, rejects, errors.Join(err, rejects.Close())
 }
 
-func sizes(w *memory) (out []int) {
-	for _, b := range w.batches {
-		out = append(out, len(b))
-	}
-	return out
-}
-
-func TestBatchesGoOverFiles(t *testing.T) {
+func TestRecordsOfAllFiles(t *testing.T) {
 	w := &memory{}
-	result, rejects, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(5)...), csvFile(t, "B.csv.txt", rows(5)...))
-	if err != nil || fmt.Sprint(sizes(w)) != "[4 4 2]" || result.Batches != 3 || result.Ledger.Read != 10 || rejects.Path() != "" {
-		t.Errorf("%+v, batches %v, %v", result, sizes(w), err)
+	result, rejects, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(50)...), csvFile(t, "B.csv.txt", rows(50)...))
+	if err != nil || result.Ledger.Read != 100 || result.Ledger.Written != 100 || rejects.Path() != "" {
+		t.Errorf("%+v, %v", result, err)
 	}
-	if w.batches[0][0].Symbol != "A" || w.batches[2][1].Symbol != "B" {
-		t.Errorf("symbols %s and %s", w.batches[0][0].Symbol, w.batches[2][1].Symbol)
+	if w.bars[0].Symbol != "A" || w.bars[99].Symbol != "B" || w.bars[99].Close != 49 {
+		t.Errorf("%+v and %+v", w.bars[0], w.bars[99])
 	}
 }
 
-func TestAFailedWriteNamesWhatIsUnwritten(t *testing.T) {
+// TestHandedOverInSlices has records go over many at a time.
+func TestHandedOverInSlices(t *testing.T) {
+	lines := make([]string, 1750)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("2020-11-27T%02d:%02d:%02dZ,1", i/3600, i/60%60, i%60)
+	}
+	w := &memory{}
+	if _, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", lines...)); err != nil || w.calls < 4 || w.calls > 50 {
+		t.Errorf("%d times, %v", w.calls, err)
+	}
+}
+
+// TestWhatComesSlowlyDoesNotWait has rows of a pipe that stays open handed over.
+func TestWhatComesSlowlyDoesNotWait(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := fmt.Fprint(w, "ts,close\n"+strings.Join(rows(6), "\n")+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan int, 1)
+	var result load.Result
+	result, err = load.Run(context.Background(), load.Config[mds.Bar]{
+		Files: []string{"-"}, Stdin: r, Options: codec.Options{Fixed: map[string]string{"timeframe": "1s", "symbol": "A"}},
+		Rejects: load.NewRejects(filepath.Join(t.TempDir(), "rejects")),
+		Intake: intakeFunc(func(bars []mds.Bar) {
+			came <- len(bars)
+			w.Close() // only now the input ends
+		}),
+	})
+	if err != nil || result.Ledger.Read != 6 || <-came != 6 {
+		t.Errorf("%+v, %v", result.Ledger, err)
+	}
+}
+
+type intakeFunc func([]mds.Bar)
+
+func (f intakeFunc) Submit(_ context.Context, bars ...mds.Bar) (r ingest.Receipt[mds.Bar], err error) {
+	f(bars)
+	return r, nil
+}
+
+func TestWhatIsNotTakenOverIsUnwritten(t *testing.T) {
 	w := &memory{failAt: 2}
 	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...))
-	// What is read while the second batch fails is up to who is faster.
 	l := result.Ledger
-	if !errors.Is(err, errFull) || l.Written != 4 || l.Read < 8 || l.Read > 10 || l.Unwritten != l.Read-4 || len(w.batches) != 1 {
+	if !errors.Is(err, errFull) || l.Written != 0 || l.Read != 10 || l.Unwritten != 10 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
 }
@@ -132,7 +168,7 @@ func TestAWrongFileIsKnownBeforeTheFirstIsRead(t *testing.T) {
 	w := &memory{}
 	result, _, err := run(context.Background(), t, w, nil, csvFile(t, "A.csv", rows(10)...), "/nowhere.csv")
 	var file *load.FileError
-	if !errors.As(err, &file) || file.File != "/nowhere.csv" || result.Ledger.Read != 0 || len(w.batches) > 0 {
+	if !errors.As(err, &file) || file.File != "/nowhere.csv" || result.Ledger.Read != 0 || len(w.bars) > 0 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
 }
@@ -174,20 +210,20 @@ func TestPipes(t *testing.T) {
 	}
 }
 
-// TestAFailedLastWriteIsTold, whatever ended the reading.
-func TestAFailedLastWriteIsTold(t *testing.T) {
+// TestAFailureAtTheEndIsTold, whatever ended the reading.
+func TestAFailureAtTheEndIsTold(t *testing.T) {
 	w := &memory{failAt: 2}
 	result, _, err := run(&countdown{context.Background(), 6}, t, w, nil, csvFile(t, "A.csv", rows(10)...))
-	if !errors.Is(err, errFull) || errors.Is(err, load.ErrInterrupted) || result.Ledger.Written != 4 || result.Ledger.Unwritten != 2 {
+	if !errors.Is(err, errFull) || errors.Is(err, load.ErrInterrupted) || result.Ledger.Unwritten != 6 {
 		t.Errorf("%+v, %v", result.Ledger, err)
 	}
 }
 
-func TestCancelWritesWhatWasRead(t *testing.T) {
+func TestCancelHandsOverWhatWasRead(t *testing.T) {
 	w := &memory{}
 	result, _, err := run(&countdown{context.Background(), 6}, t, w, nil, csvFile(t, "A.csv", rows(10)...))
-	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Read != 6 || fmt.Sprint(sizes(w)) != "[4 2]" {
-		t.Errorf("%+v, batches %v, %v", result.Ledger, sizes(w), err)
+	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Read != 6 || len(w.bars) != 6 {
+		t.Errorf("%+v, %d bars, %v", result.Ledger, len(w.bars), err)
 	}
 }
 
@@ -223,9 +259,9 @@ func TestSymbolOf(t *testing.T) {
 	}
 }
 
-// TestFailedWriteEndsReading has a batch fail while standard input, or a named pipe,
+// TestFailureEndsReading has handing over fail while standard input, or a named pipe,
 // brings nothing.
-func TestFailedWriteEndsReading(t *testing.T) {
+func TestFailureEndsReading(t *testing.T) {
 	named := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(named, 0o600); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/sink"
+	"github.com/marketdatastore/mds/store"
+)
+
+// coordinatorFlags are those of commands that write through a coordinator. What is 0 is
+// left to the environment, and then to the coordinator.
+type coordinatorFlags struct {
+	workers, capacity int
+	flushInterval     time.Duration
+	patience          time.Duration
+	dlqDir            string
+}
+
+func (f *coordinatorFlags) add(a *app, flags *pflag.FlagSet) {
+	flags.IntVar(&f.workers, "workers", 0, "batches written at once (default 4; DuckDB, which has one writer: 1; environment MDS_COORDINATOR_WORKERS)")
+	flags.IntVar(&f.capacity, "capacity", 0, "records that are queued and being written at most (default 262144; environment MDS_COORDINATOR_CAPACITY)")
+	flags.DurationVar(&f.flushInterval, "flush-interval", 0, "write a batch when its oldest record is that old, however small (default 1s; environment MDS_COORDINATOR_FLUSH_INTERVAL)")
+	flags.DurationVar(&f.patience, "give-up-after", 5*time.Minute, "end when the store has not been well for so long; 0 waits for ever")
+	flags.StringVar(&f.dlqDir, "dlq-dir", a.env.DLQDir, "the folder for records that the store refuses for good (default dead-letters in the store's folder, for servers in the user's data directory; environment MDS_DLQ_DIR)")
+}
+
+// check refuses what no coordinator takes.
+func (f *coordinatorFlags) check() error {
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{{"workers", int64(f.workers)}, {"capacity", int64(f.capacity)}, {"flush-interval", int64(f.flushInterval)}, {"give-up-after", int64(f.patience)}} {
+		if n.value < 0 {
+			return usagef("--%s is less than 0", n.flag)
+		}
+	}
+	return nil
+}
+
+// coordinatorSettings are those of the environment.
+func coordinatorSettings[R any](env map[string]string) (cfg ingest.Config[R], err error) {
+	number := func(to *int) func(string) error {
+		return func(text string) (err error) {
+			if *to, err = strconv.Atoi(text); err != nil || *to < 1 {
+				return errors.New("write a whole number, 1 or more")
+			}
+			return nil
+		}
+	}
+	duration := func(to *time.Duration) func(string) error {
+		return func(text string) (err error) {
+			if *to, err = time.ParseDuration(text); err != nil || *to <= 0 {
+				return errors.New("write a duration such as 250ms or 1m")
+			}
+			return nil
+		}
+	}
+	var errs []error
+	for _, s := range []struct {
+		name string
+		set  func(string) error
+	}{
+		{"MDS_COORDINATOR_CAPACITY", number(&cfg.Capacity)},
+		{"MDS_COORDINATOR_CAPACITY_BYTES", func(text string) (err error) {
+			cfg.CapacityBytes, err = parseBytes(text)
+			return err
+		}},
+		{"MDS_COORDINATOR_WORKERS", number(&cfg.Workers)},
+		{"MDS_COORDINATOR_BATCH_SIZE", number(&cfg.BatchSize)},
+		{"MDS_COORDINATOR_BATCH_MAX", number(&cfg.BatchMax)},
+		{"MDS_COORDINATOR_FLUSH_INTERVAL", duration(&cfg.FlushInterval)},
+		{"MDS_RETRY_MAX_ATTEMPTS", number(&cfg.Retry.MaxAttempts)},
+		{"MDS_RETRY_INITIAL_BACKOFF", duration(&cfg.Retry.InitialBackoff)},
+		{"MDS_RETRY_MAX_BACKOFF", duration(&cfg.Retry.MaxBackoff)},
+		{"MDS_RETRY_BACKOFF_MULTIPLIER", func(text string) (err error) {
+			if cfg.Retry.Multiplier, err = strconv.ParseFloat(text, 64); err != nil || !(cfg.Retry.Multiplier >= 1) {
+				return errors.New("write a number, 1 or more")
+			}
+			return nil
+		}},
+		{"MDS_RETRY_JITTER", func(text string) error {
+			jitter, err := strconv.ParseBool(text)
+			if cfg.Retry.NoJitter = !jitter; err != nil {
+				return errors.New("write true or false")
+			}
+			return nil
+		}},
+		{"MDS_CB_FAILURE_THRESHOLD", number(&cfg.Circuit.FailureThreshold)},
+		{"MDS_CB_HALF_OPEN_AFTER", duration(&cfg.Circuit.HalfOpenAfter)},
+	} {
+		if text := env[s.name]; text != "" {
+			if err := s.set(text); err != nil {
+				errs = append(errs, fmt.Errorf("%s is %q: %w", s.name, text, err))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return cfg, usageError{errors.Join(errs...)}
+	}
+	return cfg, nil
+}
+
+// parseBytes reads a size such as 64MiB or 100MB, or a number of bytes.
+func parseBytes(text string) (int64, error) {
+	number := strings.TrimRight(text, "kKMGiB")
+	n, err := strconv.ParseInt(number, 10, 64)
+	unit, ok := map[string]int64{
+		"": 1, "B": 1, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+	}[text[len(number):]]
+	if err != nil || !ok || n < 1 || n > (1<<62)/unit {
+		return 0, errors.New("write a size such as 64MiB")
+	}
+	return n * unit, nil
+}
+
+// coordinate opens a coordinator over the tenant's store, with its dead letters. End it
+// with drain.
+func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coordinatorFlags, cfg ingest.Config[R]) (*coordination[R], error) {
+	dir, err := a.deadLetters(f.dlqDir)
+	if err != nil {
+		return nil, err
+	}
+	version, err := s.SchemaVersion(ctx, s.tenant)
+	if err != nil {
+		return nil, err
+	}
+	log, err := deadletter.Open(deadletter.Config{Dir: dir.Path, Logger: dir.Logger})
+	if err != nil {
+		return nil, err
+	}
+	cfg.DeadLetters = &letterbox[R]{log: log, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
+	cfg.Logger = dir.Logger
+	sinkConfig := a.sinkConfig()
+	if sinkConfig.WriteTimeout > cfg.WriteTimeout {
+		cfg.WriteTimeout = sinkConfig.WriteTimeout
+	}
+	c, err := ingest.New(ctx, sink.New(store.TableOf[R](s.Store), sinkConfig), cfg)
+	if err != nil {
+		return nil, errors.Join(usageError{err}, log.Close())
+	}
+	return &coordination[R]{Coordinator: c, handle: c.For(s.tenant), log: log, dir: dir, patience: f.patience}, nil
+}
+
+// coordination is a coordinator at work for one command.
+type coordination[R mds.Record[R]] struct {
+	*ingest.Coordinator[R]
+	handle   *ingest.Handle[R]
+	log      *deadletter.Log
+	dir      deadletter.Dir
+	patience time.Duration
+
+	stopOnce sync.Once
+	stopped  error
+}
+
+// stop drains the coordinator until ctx ends. It may be called again, by others, too.
+func (c *coordination[R]) stop(ctx context.Context) error {
+	c.stopOnce.Do(func() { c.stopped = errors.Join(c.Stop(ctx), c.log.Close()) })
+	return c.stopped
+}
+
+// impatience ends when what is queued is to be left unwritten: when ctx ended, as by
+// Ctrl-C, and another signal comes.
+func (c *coordination[R]) impatience(ctx context.Context, a *app) (context.Context, context.CancelFunc) {
+	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if n := c.Stats().Pending; n > 0 {
+			fmt.Fprintf(a.stderr, "interrupted: writing %s that are queued; interrupt again to leave them unwritten\n", plural(n, "row"))
+		}
+		again, done := signal.NotifyContext(over, os.Interrupt, syscall.SIGTERM)
+		defer done()
+		<-again.Done()
+		cancel()
+	})
+	return over, func() {
+		stop()
+		cancel()
+	}
+}
+
+// watch shows what is queued, and calls gaveUp with the reason when the store has not been
+// well for too long. What it returns ends it.
+func (c *coordination[R]) watch(ctx context.Context, p *progress, gaveUp func(error)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		var blocked time.Time // since when
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			s := c.Stats()
+			p.queued(&s)
+			if s.Blocked == nil {
+				blocked = time.Time{}
+			} else if blocked.IsZero() {
+				blocked = time.Now()
+			}
+			if err := c.outOfPatience(&s, blocked); err != nil {
+				gaveUp(err)
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// outOfPatience returns the error to end with, nil while the store is well or may become
+// so.
+func (c *coordination[R]) outOfPatience(s *ingest.Stats, blocked time.Time) error {
+	blockedFor := time.Since(blocked)
+	switch {
+	case c.patience == 0:
+		return nil
+	case s.Failing >= c.patience && s.Failure != nil:
+		return fmt.Errorf("given up after %s: %w; what was acknowledged is kept: run the same command again for the rest", s.Failing.Round(time.Second), s.Failure)
+	case s.Blocked != nil && blockedFor >= c.patience:
+		return fmt.Errorf("given up after %s: %w; run the same command again for the rest", blockedFor.Round(time.Second), s.Blocked)
+	}
+	return nil
+}
+
+// letterbox keeps a coordinator's dead letters in their folder.
+type letterbox[R mds.Record[R]] struct {
+	log           *deadletter.Log
+	kind          string
+	schemaVersion int
+}
+
+// Keep returns when the letters are on the disk.
+func (b *letterbox[R]) Keep(ctx context.Context, letters []ingest.Letter[R]) error {
+	list := make([]deadletter.Letter, len(letters))
+	now := time.Now()
+	for i := range letters {
+		l := &letters[i]
+		list[i] = deadletter.Letter{
+			Kind: b.kind, Tenant: l.Tenant, Code: l.Code, Reason: l.Reason, SchemaVersion: b.schemaVersion,
+			Attempts: l.Attempts, Submitted: l.Submitted, Died: now, Record: deadletter.Encode(&l.Record),
+		}
+	}
+	return b.log.Append(ctx, list)
+}
+
+// unwrittenSeries is what is left of one series.
+type unwrittenSeries struct {
+	name        string
+	n           int64
+	first, last time.Time
+}
+
+// seriesOf sums up what is unwritten by its series, in order of their names.
+func seriesOf[R mds.Record[R]](e *ingest.UnwrittenError[R]) []unwrittenSeries {
+	schema := mds.SchemaOf[R]()
+	identity := schema.ByRole(mds.Identity)
+	byName := make(map[string]*unwrittenSeries)
+	for _, u := range e.Unwritten {
+		for i := range u.Records {
+			r := &u.Records[i]
+			var name []byte
+			for _, c := range identity {
+				name = append(c.AppendText(name, r), ' ')
+			}
+			s, ok := byName[string(name)]
+			if !ok {
+				s = &unwrittenSeries{name: strings.TrimSpace(string(name))}
+				byName[string(name)] = s
+			}
+			at := time.UnixMicro(schema.Micros(r)).UTC()
+			if s.n++; s.n == 1 || at.Before(s.first) {
+				s.first = at
+			}
+			if at.After(s.last) {
+				s.last = at
+			}
+		}
+	}
+	var list []unwrittenSeries
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		list = append(list, *byName[name])
+	}
+	return list
+}
+
+// nameUnwritten names what is unwritten, of many series the first.
+func (a *app) nameUnwritten(list []unwrittenSeries) {
+	const most = 20
+	for i, s := range list {
+		if i == most {
+			fmt.Fprintf(a.stderr, "unwritten: and %s more series\n", count(int64(len(list)-most)))
+			break
+		}
+		fmt.Fprintf(a.stderr, "unwritten: %s: %s, %s to %s\n", s.name, plural(s.n, "row"), s.first.Format(time.RFC3339), s.last.Format(time.RFC3339))
+	}
+}
