@@ -337,7 +337,7 @@ func (a *app) dlqShowCommand(f *dlqFlags) *cobra.Command {
 				}
 				missing = slices.DeleteFunc(missing, func(id string) bool { return id == letter.ID })
 			}
-			return noSuchLetters(missing, filter, dir)
+			return errors.Join(a.warnOfQuarantine(dir), noSuchLetters(missing, filter, dir))
 		},
 	}
 }

@@ -289,6 +289,42 @@ func TestDLQReplayOverwrites(t *testing.T) {
 	}
 }
 
+// TestDLQReplayOrder: the record that was submitted last stays, also where more letters
+// come between than are held at a time.
+func TestDLQReplayOrder(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--overwrite"}} {
+		c := loaded(t)
+		letters := []deadletter.Letter{deadBar("TWICE", 5, -100), deadBar("TWICE", 4, -300)}
+		for n := range replayedAtOnce {
+			letters = append(letters, deadBar(fmt.Sprint("S", n), 1, -200))
+		}
+		c.bury(letters...)
+		c.must(append([]string{"dlq", "replay"}, flags...)...)
+		if got := c.closes(); !strings.HasSuffix(got, ", TWICE 5") || strings.Contains(got, "TWICE 4") || c.buried() != "" {
+			t.Errorf("%v: stored are %s", flags, got[len(got)-100:])
+		}
+	}
+}
+
+// TestDLQReplayOnServer is the same on PostgreSQL.
+func TestDLQReplayOnServer(t *testing.T) {
+	server, _ := onServer(t)
+	letters := &cli{t: t, dsn: "duckdb://" + t.TempDir()} // where they are, not a store
+	server.must("write", "bars", "--vendor", "test", "--symbol", "MSFT", "--timeframe", "1m", "--ts", "2020-11-27T14:30:00Z", "--close", "11")
+	ids := letters.bury(deadBar("MSFT", 2, -3600*24*3000), poison(0), deadBar("NEW", 1, 0), deadBar("TWICE", 5, -100), deadBar("TWICE", 4, -200))
+	out := server.run("dlq", "replay", "--dlq-dir", letters.dlqDir())
+	if out.exit != exitRejected || out.stdout != "5 letters read = 2 written + 0 unchanged + 2 superseded + 1 still refused\n" || letters.buried() != ids[1] {
+		t.Errorf("exit %d, %q, %q, left are %s", out.exit, out.stdout, out.stderr, letters.buried())
+	}
+	letters.bury(deadBar("MSFT", 2, -3600*24*3000))
+	if out := server.run("dlq", "replay", "--dlq-dir", letters.dlqDir(), "--overwrite", "--all-tenants", "--code", "exhausted"); out.exit != exitDone || letters.buried() != ids[1] {
+		t.Errorf("exit %d, %q, %q, left are %s", out.exit, out.stdout, out.stderr, letters.buried())
+	}
+	if got, want := server.closes(), "MSFT 2, NEW 1, TWICE 5"; got != want {
+		t.Errorf("stored are %s, want %s", got, want)
+	}
+}
+
 // TestDLQReplayPicks takes what ids and flags pick, of each tenant where it is told to.
 func TestDLQReplayPicks(t *testing.T) {
 	c := loaded(t)
