@@ -402,6 +402,40 @@ func TestDLQReplayEndsInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestDLQReplayInParts: of two letters of one submit with the same key the last stays,
+// also where the batch is refused for a third one and written in parts.
+func TestDLQReplayInParts(t *testing.T) {
+	c := newCLI(t)
+	ids := c.bury(deadBar("K", 4, 0), deadBar("K", 5, 0), deadBar("POISON", 1, 0))
+	stored := 0.0
+	table := lateFunc(func(batch []mds.Bar, _ time.Time) (mds.Receipt, error) {
+		if slices.ContainsFunc(batch, func(b mds.Bar) bool { return b.Symbol == "POISON" }) {
+			return mds.Receipt{}, errors.New("no")
+		}
+		if stored != 0 { // what was written late by then stays
+			return mds.Receipt{Superseded: int64(len(batch))}, nil
+		}
+		stored = batch[len(batch)-1].Close
+		return mds.Receipt{Written: 1, Superseded: int64(len(batch) - 1)}, nil
+	})
+	var out strings.Builder
+	r := &replay{app: &app{stdout: &out, stderr: &out}, dir: deadletter.Dir{Path: c.dlqDir()}}
+	r.kindNamed = func(string) (kind, bool) {
+		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
+			return replayInto(ctx, r, letters, table)
+		}}, true
+	}
+	segments, refs, err := r.pick(t.Context())
+	if err == nil {
+		err = r.windows(t.Context(), segments, refs)
+	}
+	r.printLedger()
+	want := "still refused: " + ids[2] + ": no\n3 letters read = 1 written + 0 unchanged + 1 superseded + 1 still refused\n"
+	if err != nil || stored != 5 || out.String() != want || c.buried() != ids[2] {
+		t.Errorf("%v, stored is %v, left are %s, %s", err, stored, c.buried(), out.String())
+	}
+}
+
 // lateFunc is a table that late records are written into.
 type lateFunc func([]mds.Bar, time.Time) (mds.Receipt, error)
 
