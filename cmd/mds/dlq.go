@@ -99,7 +99,7 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 			return filter, usagef("%q is no letter's id; one is like 20261126T084200.123456Z-1a2b.7, and mds dlq list shows them", id)
 		}
 	}
-	filter = deadletter.Filter{IDs: ids, Kind: f.kind, Code: f.code}
+	filter = deadletter.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids))), Kind: f.kind, Code: f.code}
 	if !f.allTenants {
 		filter.Tenant = a.tenant
 	}
@@ -338,7 +338,7 @@ func (a *app) dlqShowCommand(f *dlqFlags) *cobra.Command {
 				}
 				missing = slices.DeleteFunc(missing, func(id string) bool { return id == letter.ID })
 			}
-			return noSuchLetters(missing, filter, dir)
+			return errors.Join(a.warnOfQuarantine(dir), noSuchLetters(missing, filter, dir))
 		},
 	}
 }

@@ -107,6 +107,7 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	r.printLedger()
+	err = errors.Join(err, r.app.warnOfQuarantine(r.dir))
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted: what is listed above is done; run the same command again for the rest")
@@ -115,7 +116,7 @@ func (r *replay) run(ctx context.Context) error {
 	case r.refused > 0:
 		return errRejected
 	}
-	return r.app.warnOfQuarantine(r.dir)
+	return nil
 }
 
 // withoutTenant runs fn on the store of the flags, for no tenant in particular.

@@ -289,6 +289,42 @@ func TestDLQReplayOverwrites(t *testing.T) {
 	}
 }
 
+// TestDLQReplayOrder: the record that was submitted last stays, also where more letters
+// come between than are held at a time.
+func TestDLQReplayOrder(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--overwrite"}} {
+		c := loaded(t)
+		letters := []deadletter.Letter{deadBar("TWICE", 5, -100), deadBar("TWICE", 4, -300)}
+		for n := range replayedAtOnce {
+			letters = append(letters, deadBar(fmt.Sprint("S", n), 1, -200))
+		}
+		c.bury(letters...)
+		c.must(append([]string{"dlq", "replay"}, flags...)...)
+		if got := c.closes(); !strings.HasSuffix(got, ", TWICE 5") || strings.Contains(got, "TWICE 4") || c.buried() != "" {
+			t.Errorf("%v: stored are %s", flags, got[len(got)-100:])
+		}
+	}
+}
+
+// TestDLQReplayOnServer is the same on PostgreSQL.
+func TestDLQReplayOnServer(t *testing.T) {
+	server, _ := onServer(t)
+	letters := &cli{t: t, dsn: "duckdb://" + t.TempDir()} // where they are, not a store
+	server.must("write", "bars", "--vendor", "test", "--symbol", "MSFT", "--timeframe", "1m", "--ts", "2020-11-27T14:30:00Z", "--close", "11")
+	ids := letters.bury(deadBar("MSFT", 2, -3600*24*3000), poison(0), deadBar("NEW", 1, 0), deadBar("TWICE", 5, -100), deadBar("TWICE", 4, -200))
+	out := server.run("dlq", "replay", "--dlq-dir", letters.dlqDir())
+	if out.exit != exitRejected || out.stdout != "5 letters read = 2 written + 0 unchanged + 2 superseded + 1 still refused\n" || letters.buried() != ids[1] {
+		t.Errorf("exit %d, %q, %q, left are %s", out.exit, out.stdout, out.stderr, letters.buried())
+	}
+	letters.bury(deadBar("MSFT", 2, -3600*24*3000))
+	if out := server.run("dlq", "replay", "--dlq-dir", letters.dlqDir(), "--overwrite", "--all-tenants", "--code", "exhausted"); out.exit != exitDone || letters.buried() != ids[1] {
+		t.Errorf("exit %d, %q, %q, left are %s", out.exit, out.stdout, out.stderr, letters.buried())
+	}
+	if got, want := server.closes(), "MSFT 2, NEW 1, TWICE 5"; got != want {
+		t.Errorf("stored are %s, want %s", got, want)
+	}
+}
+
 // TestDLQReplayPicks takes what ids and flags pick, of each tenant where it is told to.
 func TestDLQReplayPicks(t *testing.T) {
 	c := loaded(t)
@@ -363,6 +399,40 @@ func TestDLQReplayEndsInTheMiddle(t *testing.T) {
 	r.printLedger()
 	if !errors.Is(err, failing) || out.String() != "5 letters read = 2 written + 0 unchanged + 0 superseded + 0 still refused + 3 unwritten\n" || c.buried() != strings.Join(ids[:3], " ") {
 		t.Errorf("%v, %q, left are %s", err, out.String(), c.buried())
+	}
+}
+
+// TestDLQReplayInParts: of two letters of one submit with the same key the last stays,
+// also where the batch is refused for a third one and written in parts.
+func TestDLQReplayInParts(t *testing.T) {
+	c := newCLI(t)
+	ids := c.bury(deadBar("K", 4, 0), deadBar("K", 5, 0), deadBar("POISON", 1, 0))
+	stored := 0.0
+	table := lateFunc(func(batch []mds.Bar, _ time.Time) (mds.Receipt, error) {
+		if slices.ContainsFunc(batch, func(b mds.Bar) bool { return b.Symbol == "POISON" }) {
+			return mds.Receipt{}, errors.New("no")
+		}
+		if stored != 0 { // what was written late by then stays
+			return mds.Receipt{Superseded: int64(len(batch))}, nil
+		}
+		stored = batch[len(batch)-1].Close
+		return mds.Receipt{Written: 1, Superseded: int64(len(batch) - 1)}, nil
+	})
+	var out strings.Builder
+	r := &replay{app: &app{stdout: &out, stderr: &out}, dir: deadletter.Dir{Path: c.dlqDir()}}
+	r.kindNamed = func(string) (kind, bool) {
+		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
+			return replayInto(ctx, r, letters, table)
+		}}, true
+	}
+	segments, refs, err := r.pick(t.Context())
+	if err == nil {
+		err = r.windows(t.Context(), segments, refs)
+	}
+	r.printLedger()
+	want := "still refused: " + ids[2] + ": no\n3 letters read = 1 written + 0 unchanged + 1 superseded + 1 still refused\n"
+	if err != nil || stored != 5 || out.String() != want || c.buried() != ids[2] {
+		t.Errorf("%v, stored is %v, left are %s, %s", err, stored, c.buried(), out.String())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/marketdatastore/mds"
@@ -260,6 +261,24 @@ func TestCompanion(t *testing.T) {
 			t.Errorf("there is %v", got)
 		}
 	})
+}
+
+// TestSegmentGoesWhileItIsOpened: a segment that is dropped between the opening of it and
+// of its companion has no letters, although nothing says any more that they are removed.
+func TestSegmentGoesWhileItIsOpened(t *testing.T) {
+	s, _ := written(t)
+	if err := syscall.Mkfifo(s.removed(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan string)
+	go func() { done <- symbols(t, s.dir) }()
+	companion, err := os.OpenFile(s.removed(), os.O_WRONLY, 0) // waits for the reader
+	if err == nil {
+		err = errors.Join(os.Remove(s.path()), companion.Close())
+	}
+	if got := <-done; err != nil || got != "" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 // TestForeignFiles are left alone.

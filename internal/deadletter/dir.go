@@ -272,7 +272,10 @@ func (d Dir) remove(s segment, list []int) (n int, err error) {
 	if err := s.note(removedLine(list)); err != nil {
 		return 0, err
 	}
-	if o.present.count == c.gone.count+len(list) {
+	for _, number := range list {
+		c.gone.add(number)
+	}
+	if o.present.within(&c.gone) {
 		err = d.settle(s)
 	}
 	return len(list), err

@@ -173,8 +173,11 @@ func encode(letters []Letter) (bodies [][]byte, size int64, err error) {
 // makeRoom ends the segment where the letters would make it too large, and looks
 // whether they fit into the folder.
 func (l *Log) makeRoom(ctx context.Context, size int64) error {
-	if s := l.current; s != nil && s.size+size > l.cfg.SegmentBytes {
-		l.seal()
+	if s := l.current; s != nil {
+		// Somebody may have removed the folder: what is written to a file without a name is lost.
+		if _, err := os.Stat(s.path()); err != nil || s.size+size > l.cfg.SegmentBytes {
+			l.seal()
+		}
 	}
 	used, err := bytesIn(l.cfg.Dir)
 	if err != nil || used+size <= l.cfg.MaxBytes {
@@ -222,6 +225,8 @@ func (l *Log) write(ctx context.Context, letters []Letter, bodies [][]byte) erro
 	}
 	l.current = nil // what fails from here on is not trusted with more
 	if _, err := s.file.Write(lines); err != nil {
+		// Somebody may have read them, and removed them: their numbers are not given again.
+		s.last += len(letters)
 		return errors.Join(err, l.takeBack(ctx, s))
 	}
 	err := s.file.Sync()

@@ -449,7 +449,8 @@ type faulty struct {
 type faults struct {
 	write, sync, truncate bool
 	syncOnce              bool
-	part                  int // of what is written all the same
+	part                  int    // of what is written all the same
+	after                 func() // a write failed
 }
 
 var errDisk = errors.New("input/output error")
@@ -457,6 +458,9 @@ var errDisk = errors.New("input/output error")
 func (f faulty) Write(p []byte) (int, error) {
 	if f.fail.write {
 		n, _ := f.File.Write(p[:min(f.fail.part, len(p))])
+		if f.fail.after != nil {
+			f.fail.after()
+		}
 		return n, errDisk
 	}
 	return f.File.Write(p)
@@ -536,6 +540,52 @@ func TestFailedAppend(t *testing.T) {
 	}
 }
 
+// TestRemovedBeforeItFailed: a letter that was read and removed before its append failed
+// takes no other with it.
+func TestRemovedBeforeItFailed(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, Config{Dir: dir})
+	var fail faults
+	l.wrap = func(f *os.File) media { return faulty{f, &fail} }
+	add(t, l, letters(0, 1))
+	fail = faults{write: true, part: 1 << 20, after: func() {
+		list, _ := read(t, dir, Filter{})
+		if n := remove(t, dir, list[1:]); n != 3 {
+			t.Errorf("%d removed", n)
+		}
+	}}
+	if err := l.Append(t.Context(), letters(1, 4)); !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	fail = faults{}
+	add(t, l, letters(5, 9))
+	if got := symbols(t, dir); got != "S0 S5 S6 S7 S8" {
+		t.Errorf("there are %s", got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := read(t, dir, Filter{})
+	remove(t, dir, all)
+	if got := files(t, dir); len(got) != 0 {
+		t.Errorf("emptied, there is %v", got)
+	}
+}
+
+// TestFolderRemoved: a log whose folder somebody removed makes it again.
+func TestFolderRemoved(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, Config{Dir: dir})
+	add(t, l, letters(0, 1))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, letters(1, 2))
+	if got := symbols(t, dir); got != "S1" {
+		t.Errorf("there are %q", got)
+	}
+}
+
 func TestAppendRefuses(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, Config{Dir: dir})
@@ -580,8 +630,13 @@ func TestOpenRefuses(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	var set numbers
 	text := string(appendRanges(nil, []int{9, 3, 1, 2, 2, 70, 71}))
-	if err := set.addRanges(text); err != nil || text != "1-3,9,70-71" || set.count != 6 || !set.has(71) || set.has(8) || set.has(1000) {
-		t.Errorf("%s: %d, %v", text, set.count, err)
+	if err := set.addRanges(text); err != nil || text != "1-3,9,70-71" || !set.has(71) || set.has(8) || set.has(1000) {
+		t.Errorf("%s: %v, %v", text, set, err)
+	}
+	var more numbers
+	more.add(500)
+	if !set.within(&set) || set.within(&more) || more.within(&set) || !(&numbers{}).within(&set) {
+		t.Error("within is wrong")
 	}
 	for _, text := range []string{"", "0", "-1", "2-1", "1,", "a", strconv.Itoa(maxNumber + 1), "1-" + strconv.Itoa(maxNumber+1)} {
 		if err := set.addRanges(text); err == nil {

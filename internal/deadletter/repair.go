@@ -92,13 +92,8 @@ func (d Dir) settle(s segment) error {
 			return err
 		}
 	}
-	for number := range maxNumber {
-		if number/64 >= len(o.present.words) {
-			break
-		}
-		if o.present.has(number) && !c.gone.has(number) {
-			return nil
-		}
+	if !o.present.within(&c.gone) {
+		return nil
 	}
 	return s.drop()
 }

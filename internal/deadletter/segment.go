@@ -156,23 +156,30 @@ func bytesIn(dir string) (total int64, err error) {
 const maxNumber = 1 << 26
 
 // numbers is a set of letters' numbers.
-type numbers struct {
-	words []uint64
-	count int
-}
+type numbers struct{ words []uint64 }
 
 func (s *numbers) add(n int) {
 	if word := n / 64; word >= len(s.words) {
 		s.words = append(s.words, make([]uint64, max(word+1, 2*len(s.words))-len(s.words))...)
 	}
-	if !s.has(n) {
-		s.words[n/64] |= 1 << (n % 64)
-		s.count++
-	}
+	s.words[n/64] |= 1 << (n % 64)
 }
 
 func (s *numbers) has(n int) bool {
 	return n/64 < len(s.words) && s.words[n/64]&(1<<(n%64)) != 0
+}
+
+// within reports whether all of the set are in the other.
+func (s *numbers) within(other *numbers) bool {
+	for i, word := range s.words {
+		if i < len(other.words) {
+			word &^= other.words[i]
+		}
+		if word != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // appendRanges appends numbers as "1-5,9".
