@@ -94,7 +94,7 @@ func submitUntilKilled(t *testing.T, dir string) {
 				r := submit(t, h, b)
 				if _, err := r.Wait(context.Background()); err == nil {
 					// One write a line: what is cut off is none.
-					os.Stdout.WriteString(fmt.Sprint("ack ", b.Symbol, " ", b.TS.Unix(), "\n"))
+					fmt.Fprint(os.Stdout, "ack ", b.Symbol, " ", b.TS.Unix(), "\n")
 				}
 			}
 		}()

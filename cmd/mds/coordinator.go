@@ -140,11 +140,11 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	if err != nil {
 		return nil, err
 	}
-	log, err := deadletter.Open(deadletter.Config{Dir: dir.Path, Logger: dir.Logger})
+	letters, err := deadletter.Open(deadletter.Config{Dir: dir.Path, Logger: dir.Logger})
 	if err != nil {
 		return nil, err
 	}
-	cfg.DeadLetters = &letterbox[R]{log: log, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
+	cfg.DeadLetters = &letterbox[R]{log: letters, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
 	cfg.Logger = dir.Logger
 	sinkConfig := a.sinkConfig()
 	if sinkConfig.WriteTimeout > cfg.WriteTimeout {
@@ -152,16 +152,16 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	}
 	c, err := ingest.New(ctx, sink.New(store.TableOf[R](s.Store), sinkConfig), cfg)
 	if err != nil {
-		return nil, errors.Join(usageError{err}, log.Close())
+		return nil, errors.Join(usageError{err}, letters.Close())
 	}
-	return &coordination[R]{Coordinator: c, handle: c.For(s.tenant), log: log, dir: dir, patience: f.patience}, nil
+	return &coordination[R]{Coordinator: c, handle: c.For(s.tenant), letters: letters, dir: dir, patience: f.patience}, nil
 }
 
 // coordination is a coordinator at work for one command.
 type coordination[R mds.Record[R]] struct {
 	*ingest.Coordinator[R]
 	handle   *ingest.Handle[R]
-	log      *deadletter.Log
+	letters  *deadletter.Log
 	dir      deadletter.Dir
 	patience time.Duration
 
@@ -171,7 +171,7 @@ type coordination[R mds.Record[R]] struct {
 
 // stop drains the coordinator until ctx ends. It may be called again, by others, too.
 func (c *coordination[R]) stop(ctx context.Context) error {
-	c.stopOnce.Do(func() { c.stopped = errors.Join(c.Stop(ctx), c.log.Close()) })
+	c.stopOnce.Do(func() { c.stopped = errors.Join(c.Stop(ctx), c.letters.Close()) })
 	return c.stopped
 }
 

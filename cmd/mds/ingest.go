@@ -35,7 +35,7 @@ type ingestFlags struct {
 	rejects          string
 	strict, noHeader bool
 	batchSize        int
-	coordinatorFlags
+	queue            coordinatorFlags
 }
 
 func (a *app) ingestCommand() *cobra.Command {
@@ -104,7 +104,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or r
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
 	flags.IntVar(&f.batchSize, "batch-size", 0, "records written in one transaction (default 122880, with PostgreSQL 30000)")
-	f.coordinatorFlags.add(a, flags)
+	f.queue.add(a, flags)
 	f.label = "start"
 	if schema.Timeframe != nil {
 		flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
@@ -179,14 +179,14 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 	if err != nil {
 		return cfg, err
 	}
-	if err := f.coordinatorFlags.check(); err != nil {
+	if err := f.queue.check(); err != nil {
 		return cfg, err
 	}
 	server := postgres.IsDSN(a.dsn)
-	cfg.FlushInterval = cmp.Or(f.flushInterval, cfg.FlushInterval, time.Second)
-	cfg.Capacity = cmp.Or(f.capacity, cfg.Capacity, 1<<18)
+	cfg.FlushInterval = cmp.Or(f.queue.flushInterval, cfg.FlushInterval, time.Second)
+	cfg.Capacity = cmp.Or(f.queue.capacity, cfg.Capacity, 1<<18)
 	cfg.CapacityBytes = cmp.Or(cfg.CapacityBytes, 64<<20)
-	cfg.Workers = cmp.Or(f.workers, cfg.Workers)
+	cfg.Workers = cmp.Or(f.queue.workers, cfg.Workers)
 	batch := duckdbBatch
 	if server {
 		batch = serverBatch
@@ -296,7 +296,7 @@ type ingestion struct {
 
 // loadInto loads files through a coordinator.
 func loadInto[R mds.Record[R]](ctx context.Context, a *app, s *session, f *ingestFlags, settings ingest.Config[R], cfg load.Config[R]) (ingestion, error) {
-	c, err := coordinate(ctx, a, s, &f.coordinatorFlags, settings)
+	c, err := coordinate(ctx, a, s, &f.queue, settings)
 	if err != nil {
 		return ingestion{}, err
 	}

@@ -336,10 +336,10 @@ func (l *load[R]) submit(ctx context.Context) error {
 		return l.failed
 	}
 	_, err := l.cfg.Intake.Submit(ctx, l.batch...)
-	if err != nil && ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // they stay
+	case err != nil:
 		l.failed = &writeError{err}
 		l.stop()
 	}
