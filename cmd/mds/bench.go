@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) benchCommand() *cobra.Command {
-	return group("bench", "Measure this machine", a.benchStoreCommand(), a.benchCodecsCommand())
+	return group("bench", "Measure this machine", a.benchStoreCommand(), a.benchCodecsCommand(), a.benchCoordinatorCommand())
 }
 
 func (a *app) benchStoreCommand() *cobra.Command {
@@ -72,6 +72,30 @@ func (a *app) benchCodecsCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) benchCoordinatorCommand() *cobra.Command {
+	var cfg bench.Config
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "coordinator",
+		Short: "Measure the coordinator: by itself, on top of the sink, and how long records are under way",
+		Long: `Measure the coordinator: what it takes into a writer that takes all, the CPU time that
+it adds to the same batches through the sink, how long records are under way from their
+submit until they are committed, and how much longer beside another tenant that floods it.
+
+It measures on a throw-away store, or with --dsn in tenants of their own, which are
+removed. Of a server the CPU time is that of the whole machine: nothing else should run.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("dsn") {
+				cfg.DSN = a.dsn
+			}
+			return a.runBench(cmd.Context(), cfg, asJSON, bench.Coordinator)
+		},
+	}
+	benchFlags(cmd, &cfg, &asJSON)
+	return cmd
+}
+
 func benchFlags(cmd *cobra.Command, cfg *bench.Config, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print one JSON document")
 	cmd.Flags().BoolVar(&cfg.Quick, "quick", false, "do little, to see that it works: the figures mean nothing")
@@ -118,6 +142,9 @@ func printReport(w io.Writer, report bench.Report) error {
 		}
 		if r.Millis > 0 {
 			figures = append(figures, fmt.Sprintf("%.2f ms", r.Millis))
+		}
+		if r.Allocations > 0 {
+			figures = append(figures, fmt.Sprintf("%.4f a row", r.Allocations))
 		}
 		if r.Bytes > 1e6 {
 			figures = append(figures, size(int64(r.Bytes)))

@@ -27,6 +27,8 @@ type Row struct {
 	High float64 `json:"high"`
 	// Millis is the median time of one operation, 0 where rates say it better.
 	Millis float64 `json:"ms,omitempty"`
+	// Allocations are those of the heap a row, 0 where they are not counted.
+	Allocations float64 `json:"allocations,omitempty"`
 	// Bytes is a size: of the process, or of one row on the disk.
 	Bytes float64 `json:"bytes,omitempty"`
 }
