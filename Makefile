@@ -47,7 +47,7 @@ test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://D
 
 .PHONY: bench
 bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENCHTIME=1s)
-	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./store/duckdb ./store/postgres
+	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./ingest ./store/duckdb ./store/postgres
 
 .PHONY: bench-policies
 bench-policies: deps ## measure what rollups cost, how fast they are made, and compressed chunks (BENCH=name)

@@ -129,7 +129,11 @@ func printReport(w io.Writer, report bench.Report) error {
 			if out.Flush() != nil {
 				break // the next writing says it again
 			}
-			fmt.Fprintf(w, "\n%s\n", strings.Join(about, ", "))
+			if len(about) > 0 {
+				fmt.Fprintf(w, "\n%s\n", strings.Join(about, ", "))
+			} else {
+				fmt.Fprintln(w)
+			}
 			stored, batch = r.Stored, r.Batch
 		}
 		name := r.Name
