@@ -18,6 +18,9 @@ type cli struct {
 	t     *testing.T
 	dsn   string
 	stdin io.Reader
+
+	writeMode   string
+	coordinator map[string]string // settings of the environment
 }
 
 func newCLI(t *testing.T) *cli {
@@ -44,7 +47,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 		stdin = strings.NewReader("")
 	}
 	a := &app{stdin: stdin, stdout: &stdout, stderr: &stderr, env: config.Env{
-		DSN: c.dsn, Tenant: "default", LogLevel: "warn", LogFormat: "text",
+		DSN: c.dsn, Tenant: "default", LogLevel: "warn", LogFormat: "text", WriteMode: c.writeMode, Coordinator: c.coordinator,
 	}}
 	hasRejects := false
 	for _, arg := range args {

@@ -19,7 +19,6 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/deadletter"
-	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -146,11 +145,8 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	}
 	cfg.DeadLetters = &letterbox[R]{log: letters, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
 	cfg.Logger = dir.Logger
-	sinkConfig := a.sinkConfig()
-	if sinkConfig.WriteTimeout > cfg.WriteTimeout {
-		cfg.WriteTimeout = sinkConfig.WriteTimeout
-	}
-	c, err := ingest.New(ctx, sink.New(store.TableOf[R](s.Store), sinkConfig), cfg)
+	cfg.WriteTimeout = a.sinkConfig().WriteTimeout
+	c, err := ingest.New(ctx, store.TableOf[R](s.Store), cfg)
 	if err != nil {
 		return nil, errors.Join(usageError{err}, letters.Close())
 	}
@@ -175,23 +171,27 @@ func (c *coordination[R]) stop(ctx context.Context) error {
 	return c.stopped
 }
 
-// impatience ends when what is queued is to be left unwritten: when ctx ended, as by
-// Ctrl-C, and another signal comes.
+// impatience ends when what is queued is to be left unwritten: at the second signal, of
+// which the first ends ctx.
 func (c *coordination[R]) impatience(ctx context.Context, a *app) (context.Context, context.CancelFunc) {
 	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if n := c.Stats().Pending; n > 0 {
-			fmt.Fprintf(a.stderr, "interrupted: writing %s that are queued; interrupt again to leave them unwritten\n", plural(n, "row"))
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(signals)
+		for n := range 2 {
+			select {
+			case <-signals:
+			case <-over.Done():
+				return
+			}
+			if pending := c.Stats().Pending; n == 0 && pending > 0 {
+				fmt.Fprintf(a.stderr, "interrupted: writing %s that are queued; interrupt again to leave them unwritten\n", plural(pending, "row"))
+			}
 		}
-		again, done := signal.NotifyContext(over, os.Interrupt, syscall.SIGTERM)
-		defer done()
-		<-again.Done()
 		cancel()
-	})
-	return over, func() {
-		stop()
-		cancel()
-	}
+	}()
+	return over, cancel
 }
 
 // watch shows what is queued, and calls gaveUp with the reason when the store has not been

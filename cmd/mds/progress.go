@@ -46,6 +46,7 @@ func (p *progress) update(now load.Progress) {
 func (p *progress) queued(s *ingest.Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.now.Ledger.Read = max(p.now.Ledger.Read, s.Accepted) // of few rows it is told late
 	p.queue = fmt.Sprintf(", %s queued (%s)", count(s.Pending), s.Level)
 	if s.Retries > 0 {
 		p.queue += ", " + retries(s.Retries)
