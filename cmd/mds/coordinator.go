@@ -139,7 +139,11 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	if err != nil {
 		return nil, err
 	}
-	letters, err := deadletter.Open(deadletter.Config{Dir: dir.Path, Logger: dir.Logger})
+	most, err := a.deadLettersBound()
+	if err != nil {
+		return nil, err
+	}
+	letters, err := deadletter.Open(deadletter.Config{Dir: dir.Path, MaxBytes: most, Logger: dir.Logger})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -153,6 +154,16 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
 }
 
+// deadLettersBound is what the dead letters take at most, 0 where nothing is said.
+func (a *app) deadLettersBound() (n int64, err error) {
+	if text := a.env.DLQMaxBytes; text != "" {
+		if n, err = parseBytes(text); err != nil {
+			return 0, usagef("MDS_DLQ_MAX_BYTES is %q: %w", text, err)
+		}
+	}
+	return n, nil
+}
+
 // readLetters reads letters and warns of what is damaged among them.
 func (a *app) readLetters(ctx context.Context, dir deadletter.Dir, filter deadletter.Filter) iter.Seq2[deadletter.Letter, error] {
 	return func(yield func(deadletter.Letter, error) bool) {
@@ -299,7 +310,11 @@ func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[str
 	}
 	switch {
 	case len(parts) > 0:
-		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(deadletter.DefaultMaxBytes), dir.Path)
+		most, err := a.deadLettersBound()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(most, deadletter.DefaultMaxBytes)), dir.Path)
 	case filter.Tenant == "":
 		fmt.Fprintf(a.stderr, "no dead letters in %s match\n", dir.Path)
 	default:

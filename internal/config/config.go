@@ -27,6 +27,9 @@ type Env struct {
 	StatementTimeout string
 	// DLQDir is MDS_DLQ_DIR, the folder of the dead letters; "" where it is not set.
 	DLQDir string
+	// DLQMaxBytes is MDS_DLQ_MAX_BYTES, what the dead letters take at most, such as 1GiB; ""
+	// where it is not set.
+	DLQMaxBytes string
 	// Coordinator are the MDS_COORDINATOR_…, MDS_RETRY_… and MDS_CB_… that are set, by
 	// their names.
 	Coordinator map[string]string
@@ -60,6 +63,7 @@ func FromEnvironment() Env {
 		PoolMax:          os.Getenv("MDS_POOL_MAX"),
 		StatementTimeout: os.Getenv("MDS_STATEMENT_TIMEOUT"),
 		DLQDir:           os.Getenv("MDS_DLQ_DIR"),
+		DLQMaxBytes:      os.Getenv("MDS_DLQ_MAX_BYTES"),
 		Coordinator:      coordinator,
 		LogLevel:         or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
 		LogFormat:        or(os.Getenv("MDS_LOG_FORMAT"), "text"),
