@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -311,10 +311,10 @@ func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[str
 	switch {
 	case len(parts) > 0:
 		most, err := a.deadLettersBound()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(most, deadletter.DefaultMaxBytes)), dir.Path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(most, deadletter.DefaultMaxBytes)), dir.Path)
 	case filter.Tenant == "":
 		fmt.Fprintf(a.stderr, "no dead letters in %s match\n", dir.Path)
 	default:

@@ -7,16 +7,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -73,30 +72,26 @@ func run(ctx context.Context, w io.Writer, dsn string) error {
 	return err
 }
 
-// write stores a batch.
-func write(ctx context.Context, w io.Writer, out sink.Bound[mds.Bar], batch []mds.Bar) (mds.Receipt, error) {
+// write stores a batch, but for records that no write takes.
+func write(ctx context.Context, w io.Writer, out sink.Bound[mds.Bar], batch []mds.Bar) (total mds.Receipt, err error) {
 	const attempts = 5
 	wait := 50 * time.Millisecond
-	for attempt := 1; ; {
-		receipt, err := out.Write(ctx, batch)
-		var bad *mds.RecordError
-		switch {
-		case err == nil:
-			return receipt, nil
-		case errors.As(err, &bad):
-			// None of the batch was stored. Take the record out, and say so.
-			fmt.Fprintf(w, "left out: %v\n", bad.Err)
-			batch = slices.Delete(batch, bad.Index, bad.Index+1)
-		case mds.Retryable(err) && attempt < attempts:
-			// Sending a batch again is safe: what was stored changes nothing.
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return mds.Receipt{}, ctx.Err()
-			}
-			attempt, wait = attempt+1, 2*wait
-		default:
-			return mds.Receipt{}, err
+	for attempt := 1; ; attempt++ {
+		done, err := ingest.Isolate(ctx, batch, out.Write)
+		total = total.Add(done.Receipt)
+		for _, refused := range done.Refused {
+			fmt.Fprintf(w, "left out: %v\n", refused.Err)
+		}
+		if err == nil || !mds.Retryable(err) || attempt == attempts {
+			return total, err
+		}
+		// Sending again is safe: what was stored changes nothing.
+		batch = batch[done.Done:]
+		select {
+		case <-time.After(wait):
+			wait *= 2
+		case <-ctx.Done():
+			return total, ctx.Err()
 		}
 	}
 }
