@@ -4,8 +4,11 @@ import "time"
 
 // noteOpened has a chunk be written when it is old enough.
 func (c *Coordinator[R]) noteOpened(ch *chunk[R]) {
-	c.opening = append(c.opening, ch)
-	if len(c.opening) > 1 {
+	for c.opening.len() > 0 && c.opening.first().taken {
+		c.opening.pop()
+	}
+	c.opening.push(ch)
+	if c.opening.len() > 1 {
 		return
 	}
 	if c.timer == nil {
@@ -20,20 +23,16 @@ func (c *Coordinator[R]) aged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	n := 0
-	for n < len(c.opening) {
-		ch := c.opening[n]
+	for c.opening.len() > 0 && !c.over {
+		ch := c.opening.first()
 		if !ch.taken {
 			if left := c.cfg.FlushInterval - now.Sub(ch.opened); left > 0 {
 				c.timer.Reset(left)
-				break
+				return
 			}
 			ch.due = true
 			c.offer(ch.tenant)
 		}
-		n++
+		c.opening.pop()
 	}
-	left := copy(c.opening, c.opening[n:])
-	clear(c.opening[left:])
-	c.opening = c.opening[:left]
 }

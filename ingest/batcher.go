@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -36,7 +35,7 @@ type Batcher[R mds.Record[R]] struct {
 	validate func(*R) error
 	ctx      context.Context // of batches that are written for their age
 
-	mu      sync.Mutex // held while a batch is written: what is added meanwhile waits
+	turn    chan struct{} // holds one while a batch is written: what is added meanwhile waits
 	records []R
 	bytes   int64
 	timer   *time.Timer
@@ -63,14 +62,15 @@ func (e *BatchError[R]) Error() string {
 
 func (e *BatchError[R]) Unwrap() error { return e.Err }
 
-// NewBatcher returns a batcher over a writer. Batches that are written for their age see
-// the values of ctx, and are given up when it ends; what is left then Close writes.
+// NewBatcher returns a batcher over a writer. Batches are written for their age within ctx,
+// until it ends: what comes then is written when it is enough, and by Close.
 func NewBatcher[R mds.Record[R]](ctx context.Context, writer BatchWriter[R], cfg BatcherConfig) *Batcher[R] {
+	cfg.MaxRows, cfg.MaxAge, cfg.MaxBytes = max(cfg.MaxRows, 0), max(cfg.MaxAge, 0), max(cfg.MaxBytes, 0)
 	set(&cfg.MaxRows, 1000)
 	set(&cfg.MaxAge, 5*time.Second)
 	set(&cfg.MaxBytes, 1<<20)
 	schema := mds.SchemaOf[R]()
-	return &Batcher[R]{writer: writer, cfg: cfg, size: schema.Sizer(), validate: schema.Validate, ctx: ctx}
+	return &Batcher[R]{writer: writer, cfg: cfg, size: schema.Sizer(), validate: schema.Validate, ctx: ctx, turn: make(chan struct{}, 1)}
 }
 
 // Add adds a record, and writes the batch where that fills it. A record that does not
@@ -79,10 +79,12 @@ func NewBatcher[R mds.Record[R]](ctx context.Context, writer BatchWriter[R], cfg
 //
 // A batch that could not be written, this one or one before that was written for its age,
 // is reported by a [*BatchError] with its records. The record of this call is either
-// among these, or held.
+// among these, or held. With any other error, such as the context's, it was not taken.
 func (b *Batcher[R]) Add(ctx context.Context, record R) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.take(ctx); err != nil {
+		return err
+	}
+	defer b.give()
 	if b.closed {
 		return ErrClosed
 	}
@@ -105,8 +107,10 @@ func (b *Batcher[R]) Add(ctx context.Context, record R) error {
 
 // Flush writes what is held.
 func (b *Batcher[R]) Flush(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.take(ctx); err != nil {
+		return err
+	}
+	defer b.give()
 	before := b.failed
 	b.failed = nil
 	return both[R](before, b.write(ctx))
@@ -115,8 +119,10 @@ func (b *Batcher[R]) Flush(ctx context.Context) error {
 // Close writes what is held, and refuses new records. Its error has all that could not be
 // written and was not reported before. It may be called again.
 func (b *Batcher[R]) Close(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.take(ctx); err != nil {
+		return err
+	}
+	defer b.give()
 	b.closed = true
 	before := b.failed
 	b.failed = nil
@@ -125,22 +131,39 @@ func (b *Batcher[R]) Close(ctx context.Context) error {
 
 // Receipt says what became of the records that were written so far.
 func (b *Batcher[R]) Receipt() mds.Receipt {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.turn <- struct{}{}
+	defer b.give()
 	return b.receipt
 }
 
 // aged writes a batch for its age, unless it was written already. Its failure is told at
 // the next call, and nothing is added before that: what is held of failures is one batch.
 func (b *Batcher[R]) aged(number int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if b.take(b.ctx) != nil {
+		return // Close writes it
+	}
+	defer b.give()
 	if b.batch == number {
 		b.failed = b.write(b.ctx)
 	}
 }
 
-// write writes the batch. It is called with the lock.
+// take waits for the turn, which give gives back.
+func (b *Batcher[R]) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case b.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Batcher[R]) give() { <-b.turn }
+
+// write writes the batch, in its turn.
 func (b *Batcher[R]) write(ctx context.Context) error {
 	if len(b.records) == 0 {
 		return nil

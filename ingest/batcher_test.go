@@ -160,3 +160,47 @@ func TestBatcherRefusesInvalid(t *testing.T) {
 		t.Error(err, w.stored())
 	}
 }
+
+// TestBatcherAfterItsContext has a batcher whose context has ended hold what it has until
+// it is enough, or closed.
+func TestBatcherAfterItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx, cancel := context.WithCancel(t.Context())
+		b := ingest.NewBatcher(ctx, sink.New(w, sink.Config{}).For(mds.DefaultTenant()), ingest.BatcherConfig{})
+		if err := b.Add(t.Context(), bar("s", 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		pass(time.Minute)
+		if err := b.Close(t.Context()); err != nil || len(w.stored()) != 1 {
+			t.Errorf("%v, %d rows", err, len(w.stored()))
+		}
+	})
+}
+
+// TestBatcherHeedsContexts has an add that waits for a write end with its context.
+func TestBatcherHeedsContexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			pass(time.Minute)
+			return nil
+		}
+		b := ingest.NewBatcher(t.Context(), sink.New(w, sink.Config{WriteTimeout: time.Hour}).For(mds.DefaultTenant()), ingest.BatcherConfig{MaxRows: 1})
+		done := make(chan error)
+		go func() { done <- b.Add(context.Background(), bar("s", 0, 1)) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.Add(ctx, bar("s", 1, 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := b.Close(t.Context()); err != nil || len(w.stored()) != 1 {
+			t.Errorf("%v, %d rows", err, len(w.stored()))
+		}
+	})
+}

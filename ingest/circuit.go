@@ -1,13 +1,8 @@
 package ingest
 
-import (
-	"context"
-	"slices"
-	"sync"
-	"time"
-)
+import "time"
 
-// State is that of a coordinator's circuit.
+// State is that of a circuit.
 type State int
 
 // The states, with the values that metrics show.
@@ -20,49 +15,38 @@ const (
 // String returns the state's name: closed, open or half_open.
 func (s State) String() string { return [...]string{"closed", "open", "half_open"}[s] }
 
-// circuit keeps writes from a backend that is not well. Who waits uses up nothing. In the
-// half-open circuit they take turns to probe, so that one write which can never succeed
-// does not keep it open for all.
+// circuit keeps writes from what is not well: there is one for the backend, and one for
+// each tenant, whose data may be out of reach by itself. It belongs to the coordinator's
+// lock, and never waits: who may not write is parked.
 type circuit struct {
-	cfg     Circuit
-	changed func(from, to State, err error) // called without the lock
-
-	mu        sync.Mutex
+	cfg       *Circuit
 	state     State
-	failures  int // in a row, while closed
-	successes int // ever: whether the backend was well since
+	failures  int // in a row
+	successes int // ever
 	probing   bool
-	waiting   []chan bool // what is sent tells whether to probe
-	timer     *time.Timer
+	retry     time.Time // when it is half open
 	since     time.Time // when the first write failed after the last that did not
 	err       error     // of the last that failed since
 }
 
-// acquire waits until a write may be made, and tells whether it is the probe.
-func (c *circuit) acquire(ctx context.Context) (probe bool, err error) {
-	c.mu.Lock()
-	if c.state == Closed || c.state == HalfOpen && !c.probing {
-		c.probing = c.state == HalfOpen
-		probe = c.probing
-		c.mu.Unlock()
-		return probe, nil
+// lets reports whether a write may begin.
+func (c *circuit) lets(now time.Time) bool {
+	switch c.state {
+	case Open:
+		return !now.Before(c.retry) && !c.probing
+	case HalfOpen:
+		return !c.probing
 	}
-	turn := make(chan bool, 1)
-	c.waiting = append(c.waiting, turn)
-	c.mu.Unlock()
-	select {
-	case probe = <-turn:
-		return probe, nil
-	case <-ctx.Done():
+	return true
+}
+
+// begin notes that a write begins, and reports whether it is a probe.
+func (c *circuit) begin() (probe bool) {
+	if c.state == Closed {
+		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if at := slices.Index(c.waiting, turn); at >= 0 {
-		c.waiting = slices.Delete(c.waiting, at, at+1)
-	} else if <-turn { // it was given the turn just now
-		c.nextProbe()
-	}
-	return false, errAbandoned
+	c.state, c.probing = HalfOpen, true
+	return true
 }
 
 // verdict is what a write told about the backend.
@@ -71,100 +55,67 @@ type verdict int
 const (
 	answered verdict = iota // it is well: it wrote, or refused these records
 	failed                  // it is not
-	unknown                 // the write was given up
+	unknown                 // the write was given up, or panicked
 )
 
-// report tells how a write went that acquire let through. It returns whether writes may
-// go on, and how many have succeeded ever.
-func (c *circuit) report(probe bool, v verdict, err error) (closed bool, successes int) {
-	c.mu.Lock()
-	from := c.state
+// report tells how a write went.
+func (c *circuit) report(probe bool, v verdict, err error, now time.Time) {
+	if probe {
+		c.probing = false
+	}
 	switch v {
 	case answered:
-		c.failures, c.since, c.err = 0, time.Time{}, nil
 		c.successes++
+		c.failures, c.since, c.err = 0, time.Time{}, nil
 		if probe {
-			c.close()
+			c.state = Closed
 		}
 	case failed:
 		if c.failures++; c.since.IsZero() {
-			c.since = time.Now()
+			c.since = now
 		}
 		c.err = err
 		if probe || c.state == Closed && c.failures >= c.cfg.FailureThreshold {
-			c.open()
-		}
-	case unknown:
-		if probe {
-			c.nextProbe()
+			c.state, c.retry = Open, now.Add(c.cfg.HalfOpenAfter)
 		}
 	}
-	to := c.state
-	closed, successes = to == Closed, c.successes
-	c.mu.Unlock()
-	if from != to {
-		c.changed(from, to, err)
-	}
-	return closed, successes
 }
 
-func (c *circuit) open() {
-	c.state, c.probing = Open, false
-	if c.timer == nil {
-		c.timer = time.AfterFunc(c.cfg.HalfOpenAfter, c.halfOpen)
-	} else {
-		c.timer.Reset(c.cfg.HalfOpenAfter)
+// lets reports whether a write of a tenant may begin, as far as the backend and the
+// tenant's own data are known to be well. While the backend is not, a tenant that has not
+// failed itself may probe it at once: it may be the others' data that is out of reach.
+func (c *Coordinator[R]) lets(t *tenant[R], now time.Time) bool {
+	if !t.circuit.lets(now) {
+		return false
 	}
+	untried := t.circuit.failures == 0 && c.circuit.state == Open && !c.circuit.probing
+	return c.circuit.lets(now) || untried
 }
 
-func (c *circuit) close() {
-	c.state, c.probing = Closed, false
-	for _, turn := range c.waiting {
-		turn <- false
-	}
-	c.waiting = nil
+// probe is which circuits a write probes.
+type probe struct{ backend, tenant bool }
+
+// begin notes that a write of a tenant begins.
+func (c *Coordinator[R]) begin(t *tenant[R]) probe {
+	return probe{backend: c.circuit.begin(), tenant: t.circuit.begin()}
 }
 
-// halfOpen lets one write through, now: the time has come, or the last one, when Stop is
-// called.
-func (c *circuit) halfOpen() {
-	c.mu.Lock()
-	opened := c.state == Open
-	if opened {
-		c.state = HalfOpen
-		c.nextProbe()
+// report tells both circuits how a write went, and returns what to log. A tenant that is
+// known to be out of reach by itself tells nothing about the backend.
+func (c *Coordinator[R]) report(t *tenant[R], p probe, v verdict, err error, now time.Time) (from, to State) {
+	from = c.circuit.state
+	alone := p.tenant && !p.backend
+	t.circuit.report(p.tenant, v, err, now)
+	if v != failed || !alone {
+		c.circuit.report(p.backend, v, err, now)
 	}
-	err := c.err
-	c.mu.Unlock()
-	if opened {
-		c.changed(Open, HalfOpen, err)
-	}
+	return from, c.circuit.state
 }
 
-// nextProbe gives the probe to who waits longest, or to who comes next.
-func (c *circuit) nextProbe() {
-	c.probing = len(c.waiting) > 0
-	if c.probing {
-		c.waiting[0] <- true
-		c.waiting = slices.Delete(c.waiting, 0, 1)
+// hurry has open circuits probed at once.
+func (c *Coordinator[R]) hurry() {
+	c.circuit.retry = time.Time{}
+	for _, t := range c.tenants {
+		t.circuit.retry = time.Time{}
 	}
-}
-
-// stop ends the timer.
-func (c *circuit) stop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-}
-
-// current returns the state, for how long no write has succeeded and why.
-func (c *circuit) current() (state State, failing time.Duration, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.since.IsZero() {
-		failing = time.Since(c.since)
-	}
-	return c.state, failing, c.err
 }

@@ -58,7 +58,8 @@ type Config[R any] struct {
 	// told to Dropped.
 	DeadLetters DeadLetters[R]
 	// Dropped is told of records that are dropped, in its own copy, by the submitter
-	// or a worker that waits for it. Nil is none.
+	// or a worker, which wait for it: it must not wait for room itself, but may call
+	// TrySubmit. Nil is none.
 	Dropped func(tenant mds.Tenant, records []R, reason Reason, err error)
 
 	// Metrics is shared by the coordinators of a process. Nil exports nothing.

@@ -2,12 +2,10 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/marketdatastore/mds"
 )
@@ -33,39 +31,42 @@ type Coordinator[R mds.Record[R]] struct {
 	cfg     Config[R]
 	schema  mds.Schema[R]
 	router  *router[R]
-	circuit *circuit
 	routes  sync.Pool // of *routes[R]
 	waiters sync.Pool // of *waiter
 
-	writes context.Context // what workers write within; ended by a Stop whose time is up
-	giveUp context.CancelFunc
-	done   chan struct{} // closed when all workers have ended
+	writes  context.Context // what workers write within; ended by a Stop whose time is up
+	giveUp  context.CancelFunc
+	refuses chan struct{} // closed when submits are refused
+	done    chan struct{} // closed when all workers have ended
 
 	mu       sync.Mutex
-	work     sync.Cond // workers wait for offers
+	work     sync.Cond // workers wait for offers, and for what is parked
+	circuit  circuit   // of the backend
 	tenants  map[string]*tenant[R]
-	offers   []*tenant[R] // those with a chunk to be written, in turn
+	offers   fifo[*tenant[R]] // those with a chunk to be written, in turn
+	running  []*job[R]        // those that workers have
+	parked   []*job[R]        // those that wait for their next attempt
+	idle     []*job[R]        // to be used again
+	wake     *time.Timer      // when one of the parked may go on
 	records  room
 	bytes    room
-	inFlight load
-	round    []*tenant[R] // those that have submits waiting for room, in turn
-	opening  []*chunk[R]  // in the order in which they were begun, for their age
+	inFlight load             // of all jobs
+	round    fifo[*tenant[R]] // those that have submits waiting for room, in turn
+	elder    *waiter          // that has waited long, while others were let in
+	opening  fifo[*chunk[R]]  // in the order in which they were begun, for their age
 	timer    *time.Timer
 	spare    [][]R // buffers to be used again
 	submits  uint64
 	alive    int // workers
 	counts   counts
 	stopping bool
-	over     bool         // Stop has named what is unwritten
-	held     []*batch[R]  // by workers
-	left     []remains[R] // what workers could not write before Stop's time was up
-	result   error        // of Stop
-	blocked  error        // why dead letters cannot be kept
+	over     bool  // Stop has named what is unwritten
+	result   error // of Stop
 }
 
 // counts are what the coordinator has done, beside the ledger.
 type counts struct {
-	batches, retries, failures int64
+	writes, retries, failures int64
 }
 
 // New returns a coordinator over a writer, with its workers waiting. Its error names every
@@ -73,7 +74,11 @@ type counts struct {
 func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) (*Coordinator[R], error) {
 	schema := mds.SchemaOf[R]()
 	cfg = cfg.withDefaults(schema.Kind)
-	if err := cfg.validate(); err != nil {
+	err := cfg.validate()
+	if writer == nil {
+		err = errors.Join(errors.New("there is no writer"), err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.ID, err)
 	}
 	c := &Coordinator[R]{
@@ -81,6 +86,7 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 		cfg:     cfg,
 		schema:  schema,
 		router:  newRouter(schema, cfg.Lanes),
+		refuses: make(chan struct{}),
 		done:    make(chan struct{}),
 		tenants: make(map[string]*tenant[R]),
 		records: room{capacity: int64(cfg.Capacity)},
@@ -88,9 +94,9 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 		alive:   cfg.Workers,
 	}
 	c.work.L = &c.mu
+	c.circuit.cfg = &c.cfg.Circuit
 	c.waiters.New = func() any { return &waiter{turn: make(chan error, 1)} }
 	c.routes.New = func() any { return newRoutes[R](cfg.Lanes) }
-	c.circuit = &circuit{cfg: cfg.Circuit, changed: c.circuitChanged}
 	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it
 	for range cfg.Workers {
 		go c.worker()
@@ -105,32 +111,42 @@ type Handle[R mds.Record[R]] struct {
 	t *tenant[R]
 }
 
-// For binds the coordinator to a tenant. It keeps some hundred bytes for each tenant that
-// it was ever asked for.
+// For binds the coordinator to a tenant. It keeps some hundred bytes, and some for each
+// lane, of each tenant that it was ever asked for.
 func (c *Coordinator[R]) For(t mds.Tenant) *Handle[R] {
+	var limit *quota
+	if c.cfg.Rate != nil {
+		if perSecond := c.cfg.Rate(t); perSecond > 0 {
+			limit = newQuota(perSecond, time.Now())
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q, ok := c.tenants[t.ID]
 	if !ok {
-		q = &tenant[R]{Tenant: t, lanes: make([]*lane[R], c.cfg.Lanes)}
+		q = &tenant[R]{Tenant: t, lanes: make([]*lane[R], c.cfg.Lanes), quota: limit, circuit: circuit{cfg: &c.cfg.Circuit}}
 		for i := range q.lanes {
 			q.lanes[i] = &lane[R]{}
 		}
-		if c.cfg.Rate != nil {
-			if perSecond := c.cfg.Rate(t); perSecond > 0 {
-				q.limiter = rate.NewLimiter(rate.Limit(perSecond), max(1, int(math.Ceil(perSecond))))
-			}
-		}
-		c.records.join(func(yield func(int64) bool) { c.eachUsed(yield, func(l load) int64 { return l.records }) })
-		c.bytes.join(func(yield func(int64) bool) { c.eachUsed(yield, func(l load) int64 { return l.bytes }) })
 		c.tenants[t.ID] = q
 	}
 	return &Handle[R]{c: c, t: q}
 }
 
-func (c *Coordinator[R]) eachUsed(yield func(int64) bool, of func(load) int64) {
+// join gives a tenant its share, at its first submit.
+func (c *Coordinator[R]) join(t *tenant[R]) {
+	if t.joined {
+		return
+	}
+	t.joined = true
+	c.records.join(func(yield func(int64) bool) { c.eachUsed(t, yield, func(l load) int64 { return l.records }) })
+	c.bytes.join(func(yield func(int64) bool) { c.eachUsed(t, yield, func(l load) int64 { return l.bytes }) })
+}
+
+// eachUsed yields what each tenant uses that has a share, but one.
+func (c *Coordinator[R]) eachUsed(but *tenant[R], yield func(int64) bool, of func(load) int64) {
 	for _, t := range c.tenants {
-		if !yield(of(t.used)) {
+		if t.joined && t != but && !yield(of(t.used)) {
 			return
 		}
 	}

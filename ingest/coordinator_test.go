@@ -1,12 +1,14 @@
 package ingest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,7 +136,7 @@ func TestLanesRunSideBySide(t *testing.T) {
 			}
 			return nil
 		}
-		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Workers: 4, BatchSize: 10})
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Workers: 4, Lanes: 64, BatchSize: 10})
 		h := c.For(mds.DefaultTenant())
 		for round := range 20 {
 			for i := range 20 {
@@ -146,6 +148,112 @@ func TestLanesRunSideBySide(t *testing.T) {
 			t.Errorf("%d batches at once, want 4", w.most)
 		}
 	})
+}
+
+// TestTogetherWithinBounds has small lanes go together as far as a batch may grow.
+func TestTogetherWithinBounds(t *testing.T) {
+	for name, cfg := range map[string]ingest.Config[mds.Bar]{
+		"records": {Lanes: 64, BatchSize: 100, BatchMax: 100},
+		"bytes":   {Lanes: 64, BatchBytes: 100 * 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				cfg := cfg
+				cfg.FlushInterval = time.Second
+				c := newCoordinator(t, w, cfg)
+				h := c.For(mds.DefaultTenant())
+				for i := range 20 {
+					submit(t, h, bars(fmt.Sprint("s", i), 60)...)
+				}
+				stop(t, c)
+				if sizes := w.sizes(); slices.Max(sizes) > 111 { // of 180 bytes each
+					t.Errorf("batches of %v", sizes)
+				}
+			})
+		})
+	}
+}
+
+// TestPressed has producers that wait for room not wait for the age of what is queued.
+func TestPressed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCoordinator(t, newWorld(), ingest.Config[mds.Bar]{Capacity: 40, BatchSize: 20, Lanes: 8, FlushInterval: time.Hour})
+		h := c.For(mds.DefaultTenant())
+		start := time.Now()
+		for round := range 4 {
+			var batch []mds.Bar
+			for i := range 40 {
+				batch = append(batch, bar(fmt.Sprint("s", i), round, 1))
+			}
+			submit(t, h, batch...)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		stop(t, c)
+	})
+}
+
+// TestWriteTimeout has a write that hangs be given up, and made again.
+func TestWriteTimeout(t *testing.T) {
+	for name, says := range map[string]error{"the context's error": nil, "something else": errors.New("query interrupted")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				var hung atomic.Bool
+				w.before = func(ctx context.Context, _ mds.Tenant, _ []mds.Bar) error {
+					if hung.CompareAndSwap(false, true) {
+						<-ctx.Done()
+						return cmp.Or(says, ctx.Err())
+					}
+					return nil
+				}
+				letters := &drawer{}
+				c := newCoordinator(t, w, ingest.Config[mds.Bar]{WriteTimeout: 5 * time.Second, BatchSize: 1, DeadLetters: letters})
+				start := time.Now()
+				r := submit(t, c.For(mds.DefaultTenant()), bars("s", 10)...)
+				if o, err := r.Wait(t.Context()); err != nil || o.Committed != 10 || time.Since(start) < 5*time.Second || time.Since(start) > 6*time.Second {
+					t.Errorf("%+v after %v, %v", o, time.Since(start), err)
+				}
+				stop(t, c)
+			})
+		})
+	}
+}
+
+// TestWritersThatCannotCount have told more, or less, than there is.
+func TestWritersThatCannotCount(t *testing.T) {
+	for _, told := range []int64{0, 3, 500} {
+		c := newCoordinator(t, counting(told), ingest.Config[mds.Bar]{})
+		submit(t, c.For(mds.DefaultTenant()), bars("s", 100)...)
+		stop(t, c)
+		if s := c.Stats(); s.Written != 100 || s.Pending != 0 {
+			t.Errorf("told of %d: %+v", told, s.Ledger)
+		}
+	}
+}
+
+type counting int64
+
+func (n counting) WriteBatch(context.Context, mds.Tenant, []mds.Bar) (mds.Receipt, error) {
+	return mds.Receipt{Written: int64(n)}, nil
+}
+
+func TestMisuse(t *testing.T) {
+	if _, err := ingest.New[mds.Bar](t.Context(), nil, ingest.Config[mds.Bar]{}); err == nil || err.Error() != "coordinator bars: there is no writer" {
+		t.Error(err)
+	}
+	c := newCoordinator(t, newWorld(), ingest.Config[mds.Bar]{})
+	defer stop(t, c)
+	if _, err := c.For(mds.Tenant{}).Submit(t.Context(), bar("s", 0, 1)); !errors.Is(err, mds.ErrUnknownTenant) {
+		t.Error(err)
+	}
+	var none ingest.Receipt[mds.Bar]
+	none, err := c.For(mds.DefaultTenant()).Submit(t.Context())
+	if o, waitErr := none.Wait(t.Context()); err != nil || waitErr != nil || o != (ingest.Outcome{}) {
+		t.Error(o, err, waitErr)
+	}
 }
 
 func TestFlush(t *testing.T) {
@@ -163,8 +271,9 @@ func TestFlush(t *testing.T) {
 		if err := c.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if err := c.Flush(t.Context()); err != nil {
-			t.Error(err)
+		start := time.Now()
+		if err := c.Flush(t.Context()); err != nil || time.Since(start) > 2*time.Second { // not when they are old
+			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		if n := len(w.stored()); n != 7 {
 			t.Errorf("%d rows are stored after a flush, want 7", n)
@@ -378,7 +487,9 @@ func TestConfigFaults(t *testing.T) {
 // TestRate has a tenant submit no faster than it may, and another as fast as it likes.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCoordinator(t, newWorld(), ingest.Config[mds.Bar]{Rate: func(tenant mds.Tenant) float64 {
+		var c *ingest.Coordinator[mds.Bar]
+		c = newCoordinator(t, newWorld(), ingest.Config[mds.Bar]{Rate: func(tenant mds.Tenant) float64 {
+			c.Stats() // it may ask
 			if tenant.Slug == "slow" {
 				return 100
 			}
@@ -396,13 +507,33 @@ func TestRate(t *testing.T) {
 		if _, err := slow.TrySubmit(bars("s", 10)...); !errors.Is(err, ingest.ErrQuota) {
 			t.Error(err)
 		}
-		submit(t, slow, bars("s", 250)...) // more than a second's worth
-		if took := time.Since(start); took != 6500*time.Millisecond {
-			t.Errorf("750 records at 100/s took %v, want 6.5s", took)
+		submit(t, slow, bars("s", 250)...) // more than a second's worth goes when none is owed
+		if took := time.Since(start); took != 5*time.Second {
+			t.Errorf("750 records at 100/s took %v, want 5s", took)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := slow.Submit(short, bar("s", 0, 1)); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 6*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		if _, err := slow.Submit(t.Context(), bars("s", 300_000)...); !errors.Is(err, ingest.ErrTooLarge) || time.Since(start) != 6*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		if _, err := fast.TrySubmit(bars("s", 10)...); err != nil {
 			t.Error(err)
 		}
+		waits := make(chan error)
+		go func() {
+			_, err := slow.Submit(context.Background(), bars("s", 10_000)...)
+			if err == nil {
+				_, err = slow.Submit(context.Background(), bar("s", 0, 1))
+			}
+			waits <- err
+		}()
+		pass(10 * time.Second)
 		stop(t, c)
+		if err := <-waits; !errors.Is(err, ingest.ErrStopped) {
+			t.Errorf("a submit that waits for its rate: %v", err)
+		}
 	})
 }

@@ -21,7 +21,7 @@ const (
 // faultOf goes by the error's own classification: the layer that knows says so (see
 // [mds.Retryable], [mds.Unavailable]). An error that may be retried and does not say
 // whether the backend is well counts as a sign that it is not; so does a time limit
-// that passed.
+// that passed, of an error that says nothing.
 func faultOf(err error) fault {
 	var health interface{ Unavailable() bool }
 	said := errors.As(err, &health)
@@ -32,7 +32,11 @@ func faultOf(err error) fault {
 		return unwell
 	case mds.Retryable(err) && said:
 		return passing
-	case mds.Retryable(err), errors.Is(err, context.DeadlineExceeded):
+	case mds.Retryable(err):
+		return unwell
+	case classified(err):
+		return refused
+	case errors.Is(err, context.DeadlineExceeded):
 		return unwell
 	case errors.Is(err, context.Canceled):
 		return passing // not by us, which errAbandoned tells
@@ -40,14 +44,22 @@ func faultOf(err error) fault {
 	return refused
 }
 
+// classified reports that an error says whether it may be retried, or whether the backend
+// is well, or what is wrong with the records.
+func classified(err error) bool {
+	var retryable interface{ Retryable() bool }
+	var health interface{ Unavailable() bool }
+	var record *mds.RecordError
+	var panicked *PanicError
+	return errors.As(err, &retryable) || errors.As(err, &health) || errors.As(err, &record) || errors.As(err, &panicked) || errors.Is(err, mds.ErrUnknownTenant)
+}
+
 // errAbandoned ends a write that Stop gave up.
 var errAbandoned = errors.New("the write was given up")
 
-// PanicError is a writer's panic. It counts as a refusal of the records.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
+// PanicError is a writer's panic. It counts as a refusal of the records. Where it came from
+// is logged.
+type PanicError struct{ Value any }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("the writer panicked: %v", e.Value) }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,8 @@ func TestDownForAMinute(t *testing.T) {
 		{},
 		{Workers: 1},
 		{Circuit: ingest.Circuit{FailureThreshold: 1000}}, // it never opens
+		{Circuit: ingest.Circuit{FailureThreshold: 1000}, Retry: ingest.Retry{MaxElapsed: 200 * time.Millisecond}},
+		{Retry: ingest.Retry{MaxElapsed: 200 * time.Millisecond}},
 		{Retry: ingest.Retry{MaxAttempts: 1}},
 	} {
 		t.Run(fmt.Sprintf("%+v %+v", cfg.Circuit, cfg.Retry), func(t *testing.T) {
@@ -404,4 +407,185 @@ func TestUnknownTenant(t *testing.T) {
 			t.Errorf("%d letters after %d writes", len(letters.kept()), w.calls)
 		}
 	})
+}
+
+// TestTheSickStallNobody has more batches that cannot be written for now than workers: of
+// series, of tenants, and of letters that cannot be kept. All others are written meanwhile,
+// and the sick lose nothing.
+func TestTheSickStallNobody(t *testing.T) {
+	sick := func(batch []mds.Bar) bool {
+		return slices.ContainsFunc(batch, func(b mds.Bar) bool { return strings.HasPrefix(b.Symbol, "SICK") })
+	}
+	for _, workers := range []int{1, 4} {
+		t.Run(fmt.Sprint("series, with workers: ", workers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, letters := newWorld(), &drawer{}
+				w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+					if sick(batch) {
+						return down{}
+					}
+					return nil
+				}
+				c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters, Workers: workers, Lanes: 64})
+				h := c.For(mds.DefaultTenant())
+				for i := range 5 {
+					submit(t, h, bar(fmt.Sprint("SICK", i), 0, 1))
+				}
+				pass(time.Second)
+				for i := range 100 {
+					submit(t, h, bar(fmt.Sprint("s", i), 0, 1))
+				}
+				pass(5 * time.Minute)
+				if n := len(w.stored()); n < 80 { // some share a lane with the sick
+					t.Errorf("%d of 100 are stored", n)
+				}
+				for i := range 1000 { // others go on
+					submit(t, h, bar(fmt.Sprint("s", i%100), 1+i, 1))
+					pass(time.Second)
+				}
+				if n := len(letters.kept()); n != 5 {
+					t.Errorf("%d letters of 5 that can never be written, though others are", n)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				if err := c.Stop(ctx); err != nil {
+					t.Error(err)
+				}
+				if s := c.Stats(); s.Written != 1100 || s.DeadLettered != 5 {
+					t.Errorf("%+v", s.Ledger)
+				}
+			})
+		})
+	}
+	t.Run("tenants", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, letters := newWorld(), &drawer{}
+			var well atomic.Bool
+			w.before = func(_ context.Context, tenant mds.Tenant, _ []mds.Bar) error {
+				if tenant.Slug != "healthy" && !well.Load() {
+					return down{}
+				}
+				return nil
+			}
+			c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters})
+			for i := range 6 {
+				submit(t, c.For(tenantOf(t, fmt.Sprint("sick", i))), bars("s", 10)...)
+			}
+			pass(time.Second)
+			h := c.For(tenantOf(t, "healthy"))
+			var slow time.Duration
+			for i := range 3000 {
+				start := time.Now()
+				r := submit(t, h, bar("s", i, 1))
+				if _, err := r.Wait(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				slow = max(slow, time.Since(start))
+				pass(time.Second)
+			}
+			if slow > time.Second {
+				t.Errorf("the healthy one waited for %v", slow)
+			}
+			well.Store(true)
+			pass(2 * time.Minute)
+			if s := c.Stats(); s.Written != 3060 || len(letters.kept()) != 0 {
+				t.Errorf("%+v, %d letters", s.Ledger, len(letters.kept()))
+			}
+			stop(t, c)
+		})
+	})
+	t.Run("letters", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, letters := newWorld(), &drawer{shut: errors.New("full")}
+			w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+				if sick(batch) {
+					return errRefused
+				}
+				return nil
+			}
+			c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters, Lanes: 64, BatchSize: 1})
+			h := c.For(mds.DefaultTenant())
+			for i := range 8 {
+				submit(t, h, bar(fmt.Sprint("SICK", i), 0, 1))
+			}
+			pass(time.Minute)
+			for i := range 100 {
+				submit(t, h, bar(fmt.Sprint("s", i), 0, 1))
+			}
+			pass(time.Minute)
+			if n := len(w.stored()); n < 80 {
+				t.Errorf("%d of 100 are stored", n)
+			}
+			if s := c.Stats(); s.Blocked == nil {
+				t.Errorf("%+v", s)
+			}
+			letters.setShut(nil)
+			stop(t, c)
+			if len(letters.kept()) != 8 || len(w.stored()) != 100 {
+				t.Errorf("%d letters, %d rows", len(letters.kept()), len(w.stored()))
+			}
+		})
+	})
+}
+
+// TestOneThatNeverPasses has one row of a batch fail in a way that says it will pass, and
+// never does: it costs that row.
+func TestOneThatNeverPasses(t *testing.T) {
+	for name, fail := range map[string]error{"conflict": conflict{}, "unavailable": down{}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, letters := newWorld(), &drawer{}
+				w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+					if slices.ContainsFunc(batch, func(b mds.Bar) bool { return b.Close == -1 }) {
+						return fail
+					}
+					return nil
+				}
+				c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters, Lanes: 64})
+				h := c.For(mds.DefaultTenant())
+				batch := bars("s", 1000)
+				batch[700].Close = -1
+				r := submit(t, h, batch...)
+				done := make(chan struct{})
+				go func() { // another series, which shows that the store is well
+					for i := 0; ; i++ {
+						select {
+						case <-done:
+							return
+						case <-time.After(100 * time.Millisecond):
+							submit(t, h, bar("t", i, 1))
+						}
+					}
+				}()
+				o, err := r.Wait(t.Context())
+				close(done)
+				if want := (ingest.Outcome{Committed: 999, DeadLettered: 1}); o != want {
+					t.Errorf("%+v, %v", o, err)
+				}
+				stop(t, c)
+				if l := letters.kept(); len(l) != 1 || l[0].Record.Close != -1 || l[0].Code != ingest.CodeExhausted {
+					t.Errorf("%+v", l)
+				}
+			})
+		})
+	}
+}
+
+// TestWritesOfALetter has a letter tell how many writes its record was in.
+func TestWritesOfALetter(t *testing.T) {
+	w, letters := newWorld(), &drawer{}
+	w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+		if slices.ContainsFunc(batch, func(b mds.Bar) bool { return b.Close == -1 }) {
+			return errRefused
+		}
+		return nil
+	}
+	c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters})
+	batch := bars("s", 512)
+	batch[0].Close = -1
+	submit(t, c.For(mds.DefaultTenant()), batch...)
+	stop(t, c)
+	if l := letters.kept(); len(l) != 1 || l[0].Attempts != 10 { // 512, 256, … 1
+		t.Errorf("%+v", l)
+	}
 }

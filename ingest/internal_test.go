@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -59,17 +60,17 @@ func TestRoom(t *testing.T) {
 func TestPauses(t *testing.T) {
 	cfg := Config[struct{}]{}.withDefaults("x").Retry
 	cfg.NoJitter = true
-	a := attempts{cfg: cfg}
+	var a attempts
 	for i, want := range []time.Duration{50, 100, 200, 400, 800, 1600, 2000, 2000} {
-		if got := a.pause(); got != want*time.Millisecond {
+		if got := a.pause(&cfg); got != want*time.Millisecond {
 			t.Errorf("pause %d is %v, want %d ms", i, got, want)
 		}
 	}
 	cfg.NoJitter = false
 	var low, high int
 	for range 1000 {
-		a := attempts{cfg: cfg, pauses: 1}
-		switch got := a.pause(); {
+		a := attempts{pauses: 1}
+		switch got := a.pause(&cfg); {
 		case got < 0 || got > 100*time.Millisecond:
 			t.Fatalf("a pause of %v", got)
 		case got < 10*time.Millisecond:
@@ -83,25 +84,100 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// TestAttemptsEnd has attempts end by their number and by their time.
+// TestAttemptsEnd has attempts end by their number and by their time, of failures that
+// count.
 func TestAttemptsEnd(t *testing.T) {
-	a := attempts{cfg: Config[struct{}]{}.withDefaults("x").Retry}
-	for i := 1; i < 5; i++ {
-		if !a.again(passing, true, 0, time.Second) {
-			t.Fatalf("no attempt after %d", i)
+	cfg := Config[struct{}]{}.withDefaults("x").Retry
+	var a attempts
+	for i := range 4 {
+		if a.count(passing, 0, time.Second); a.over(&cfg) {
+			t.Fatalf("no attempt after %d", i+1)
 		}
 	}
-	if a.again(passing, true, 0, time.Second) {
+	if a.count(passing, 0, time.Second); !a.over(&cfg) {
 		t.Error("a sixth attempt")
 	}
-	a = attempts{cfg: a.cfg}
-	if a.again(passing, true, 0, 2*time.Minute) {
+	a = attempts{}
+	if a.count(passing, 0, 2*time.Minute); !a.over(&cfg) {
 		t.Error("an attempt after two minutes")
 	}
-	a = attempts{cfg: a.cfg}
-	for i := range 100 { // while nothing else succeeds, or the circuit is open
-		if !a.again(unwell, i%2 == 0, 7, time.Minute) {
+	a = attempts{}
+	for range 100 { // while nothing else of the tenant succeeds
+		if a.count(unwell, 7, time.Hour) || a.over(&cfg) {
 			t.Fatal("attempts are used up while the backend is not well")
 		}
 	}
+	if !a.count(unwell, 8, time.Second) {
+		t.Error("a failure does not count, though another write has succeeded since the last")
+	}
+}
+
+// TestQuota has a bucket be overdrawn by what is larger than it, and never else.
+func TestQuota(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	q := newQuota(100, now)
+	steps := []struct {
+		after time.Duration
+		n     int
+		wait  time.Duration
+	}{
+		{0, 60, 0},
+		{0, 60, 200 * time.Millisecond}, // of 100 there are 40
+		{200 * time.Millisecond, 60, 0},
+		{0, 500, time.Second}, // when it is full
+		{time.Second, 500, 0},
+		{time.Second, 1, 3010 * time.Millisecond}, // 300 are owed
+		{3010 * time.Millisecond, 1, 0},
+		{time.Hour, 100, 0}, // it holds no more than a second's
+		{0, 1, 10 * time.Millisecond},
+	}
+	for i, s := range steps {
+		now = now.Add(s.after)
+		if wait := q.take(s.n, now); (wait - s.wait).Abs() > time.Microsecond {
+			t.Fatalf("step %d: %v to wait, want %v", i, wait, s.wait)
+		}
+	}
+	q.give(1)
+	if wait := q.take(1, now); wait != 0 {
+		t.Errorf("%v to wait for what was given back", wait)
+	}
+}
+
+// TestFifo compares a queue with a slice.
+func TestFifo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var q fifo[int]
+		var want []int
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				for n := range rapid.IntRange(1, 50).Draw(t, "n") {
+					q.push(n)
+					want = append(want, n)
+				}
+			},
+			"pop": func(t *rapid.T) {
+				for range rapid.IntRange(0, len(want)).Draw(t, "n") {
+					if first, got := q.first(), q.pop(); first != want[0] || got != want[0] {
+						t.Fatalf("%d and %d, want %d", first, got, want[0])
+					}
+					want = want[1:]
+				}
+			},
+			"remove": func(t *rapid.T) {
+				n := rapid.IntRange(0, 60).Draw(t, "item")
+				at := slices.Index(want, n)
+				if first, found := q.remove(n); found != (at >= 0) || first != (at == 0) {
+					t.Fatalf("%t %t of %v", first, found, want)
+				}
+				if at >= 0 {
+					want = slices.Delete(slices.Clone(want), at, at+1)
+				}
+			},
+			"": func(t *rapid.T) {
+				if q.len() != len(want) {
+					t.Fatalf("%d of %d", q.len(), len(want))
+				}
+			},
+		})
+	})
 }

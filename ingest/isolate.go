@@ -21,7 +21,9 @@ type Isolation struct {
 type Refusal struct {
 	// Index counts from 0 within the records.
 	Index int
-	Err   error
+	// Writes is how many writes had the record in them.
+	Writes int
+	Err    error
 }
 
 // Isolate writes records in order, and where they are refused for good in halves, down to
@@ -33,7 +35,7 @@ type Refusal struct {
 // context ended. What is done by then is told; the rest may be written again.
 func Isolate[R mds.Record[R]](ctx context.Context, records []R, write func(context.Context, []R) (mds.Receipt, error)) (Isolation, error) {
 	i := isolation[R]{write: write, records: records}
-	err := i.part(ctx, 0, len(records))
+	err := i.part(ctx, 0, len(records), 1)
 	return i.Isolation, err
 }
 
@@ -43,8 +45,9 @@ type isolation[R mds.Record[R]] struct {
 	records []R
 }
 
-// part writes records[from:to], after all before it are done.
-func (i *isolation[R]) part(ctx context.Context, from, to int) error {
+// part writes records[from:to], after all before it are done, as the n-th write that has
+// them.
+func (i *isolation[R]) part(ctx context.Context, from, to, n int) error {
 	if from == to {
 		return nil
 	}
@@ -57,57 +60,63 @@ func (i *isolation[R]) part(ctx context.Context, from, to int) error {
 	if faultOf(err) != refused {
 		return err
 	}
+	var record *mds.RecordError
+	named := errors.As(err, &record) && record.Index >= 0 && record.Index < to-from
 	if to-from == 1 || errors.Is(err, mds.ErrUnknownTenant) {
+		if named {
+			err = record.Err
+		}
 		for at := from; at < to; at++ {
-			i.refuse(at, err)
+			i.refuse(at, n, err)
 		}
 		return nil
 	}
-	var record *mds.RecordError
-	if !errors.As(err, &record) || record.Index < 0 || record.Index >= to-from {
-		middle := from + (to-from)/2
-		if err := i.part(ctx, from, middle); err != nil {
-			return err
-		}
-		return i.part(ctx, middle, to)
-	}
 	var invalid *mds.InvalidError
-	if errors.As(record.Err, &invalid) {
-		return i.valid(ctx, from, to)
+	if named && errors.As(record.Err, &invalid) {
+		return i.valid(ctx, from, to, n)
+	}
+	if !named {
+		return i.halves(ctx, from, to, n)
 	}
 	guilty := from + record.Index
-	if err := i.part(ctx, from, guilty); err != nil {
+	if err := i.part(ctx, from, guilty, n+1); err != nil {
 		return err
 	}
-	i.refuse(guilty, record.Err)
-	return i.part(ctx, guilty+1, to)
+	i.refuse(guilty, n, record.Err)
+	return i.halves(ctx, guilty+1, to, n)
 }
 
-func (i *isolation[R]) refuse(at int, err error) {
-	i.Refused = append(i.Refused, Refusal{Index: at, Err: err})
+// halves writes records[from:to] in two parts: of many that are guilty, each would
+// otherwise have all after it sent again.
+func (i *isolation[R]) halves(ctx context.Context, from, to, n int) error {
+	middle := from + (to-from)/2
+	if err := i.part(ctx, from, middle, n+1); err != nil {
+		return err
+	}
+	return i.part(ctx, middle, to, n+1)
+}
+
+func (i *isolation[R]) refuse(at, n int, err error) {
+	i.Refused = append(i.Refused, Refusal{Index: at, Writes: n, Err: err})
 	i.Done = at + 1
 }
 
 // valid writes the valid ones among records[from:to], where some are not: they are found
 // by looking at each, not by a write for each.
-func (i *isolation[R]) valid(ctx context.Context, from, to int) error {
+func (i *isolation[R]) valid(ctx context.Context, from, to, n int) error {
 	schema := mds.SchemaOf[R]()
 	var good []R
 	var index []int
 	var bad []Refusal
 	for at := from; at < to; at++ {
 		if err := schema.Validate(&i.records[at]); err != nil {
-			bad = append(bad, Refusal{Index: at, Err: err})
+			bad = append(bad, Refusal{Index: at, Writes: n, Err: err})
 			continue
 		}
 		good, index = append(good, i.records[at]), append(index, at)
 	}
-	if len(bad) == 0 { // the writer knows better: it names one after the other
-		middle := from + (to-from)/2
-		if err := i.part(ctx, from, middle); err != nil {
-			return err
-		}
-		return i.part(ctx, middle, to)
+	if len(bad) == 0 { // the writer knows better
+		return i.halves(ctx, from, to, n)
 	}
 	rest, err := Isolate(ctx, good, i.write)
 	i.Receipt = i.Receipt.Add(rest.Receipt)
@@ -116,18 +125,18 @@ func (i *isolation[R]) valid(ctx context.Context, from, to int) error {
 	} else if rest.Done > 0 {
 		i.Done = index[rest.Done-1] + 1
 	}
-	i.merge(bad, rest.Refused, index)
+	i.merge(bad, rest.Refused, index, n)
 	return err
 }
 
 // merge adds refusals in order, of those that are done.
-func (i *isolation[R]) merge(bad, more []Refusal, index []int) {
+func (i *isolation[R]) merge(bad, more []Refusal, index []int, n int) {
 	for len(bad) > 0 || len(more) > 0 {
 		var next Refusal
 		if len(more) == 0 || len(bad) > 0 && bad[0].Index < index[more[0].Index] {
 			next, bad = bad[0], bad[1:]
 		} else {
-			next, more = Refusal{Index: index[more[0].Index], Err: more[0].Err}, more[1:]
+			next, more = Refusal{Index: index[more[0].Index], Writes: n + more[0].Writes, Err: more[0].Err}, more[1:]
 		}
 		if next.Index < i.Done {
 			i.Refused = append(i.Refused, next)

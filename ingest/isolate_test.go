@@ -95,3 +95,24 @@ func TestIsolateFindsInvalidAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestIsolateSendsFewRows has many rows refused by name cost no more than without.
+func TestIsolateSendsFewRows(t *testing.T) {
+	records := bars("s", 20_000)
+	for i := 0; i < len(records); i += 10 {
+		records[i].Close = -1
+	}
+	sent := 0
+	i, err := ingest.Isolate(t.Context(), records, func(_ context.Context, part []mds.Bar) (mds.Receipt, error) {
+		sent += len(part)
+		for n := range part {
+			if part[n].Close == -1 {
+				return mds.Receipt{}, &mds.RecordError{Index: n, Err: errRefused}
+			}
+		}
+		return mds.Receipt{Written: int64(len(part))}, nil
+	})
+	if err != nil || len(i.Refused) != 2000 || sent > 20_000*16 {
+		t.Errorf("%d refused, %d rows sent, %v", len(i.Refused), sent, err)
+	}
+}

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/marketdatastore/mds"
 )
 
@@ -18,6 +16,7 @@ type chunk[R any] struct {
 	records []R
 	head    int   // those before were dropped
 	bytes   int64 // of those that were not
+	gone    int64 // bytes of those that were
 	opened  time.Time
 	marks   []mark
 	due     bool // it is to be written, however small
@@ -114,14 +113,16 @@ type tenant[R any] struct {
 	mds.Tenant
 	lanes    []*lane[R]
 	used     load
-	queued   int64 // records of it that are not being written
-	writing  int   // batches
-	offered  bool  // it is in the coordinator's ready list
-	waiting  []*waiter
+	joined   bool  // it has submitted something, and so has a share
+	queued   int64 // records of it that no job has
+	writing  int   // jobs that workers have
+	offered  bool  // it is in the coordinator's list
+	waiting  fifo[*waiter]
 	inRound  bool // it is in the coordinator's list of those with waiters
 	ledger   Ledger
 	overflow int64 // of the dropped, those by overflow
-	limiter  *rate.Limiter
+	quota    *quota
+	circuit  circuit
 }
 
 // ready reports whether a chunk is worth a transaction: it is large enough or old enough.
@@ -129,8 +130,8 @@ func (c *Coordinator[R]) ready(ch *chunk[R]) bool {
 	return ch != nil && (ch.due || c.stopping || ch.pending() >= c.cfg.BatchSize || ch.bytes >= c.cfg.BatchBytes || len(ch.lane.chunks) > 1)
 }
 
-// offer puts a tenant on the ready list and wakes a worker, where it has a chunk to be
-// written and may have another one written.
+// offer puts a tenant on the list of those whose turn it is in turn, and wakes a worker,
+// where it has a chunk to be written and may have another one written.
 func (c *Coordinator[R]) offer(t *tenant[R]) {
 	if t.offered || t.writing >= c.most() {
 		return
@@ -138,7 +139,7 @@ func (c *Coordinator[R]) offer(t *tenant[R]) {
 	for _, l := range t.lanes {
 		if c.ready(l.next()) {
 			t.offered = true
-			c.offers = append(c.offers, t)
+			c.offers.push(t)
 			c.work.Signal()
 			return
 		}
@@ -148,86 +149,58 @@ func (c *Coordinator[R]) offer(t *tenant[R]) {
 // most is how many batches of one tenant are written at once: where there are others, one
 // worker is left to them.
 func (c *Coordinator[R]) most() int {
-	if len(c.tenants) > 1 {
+	if c.records.users > 1 {
 		return max(1, c.cfg.Workers-1)
 	}
 	return c.cfg.Workers
 }
 
-// batch is what is written in one transaction: a chunk, or several small ones of
-// different lanes.
-type batch[R any] struct {
-	tenant  *tenant[R]
-	chunks  []*chunk[R]
-	records []R
-	began   []int // where each chunk's records begin
-	bytes   int64
-	memory  []R // for those of several chunks
-}
-
-// take fills a batch with what is to be written next: of the tenant whose turn it is, the
+// take fills a job with what is to be written next: of the tenant whose turn it is, the
 // lane that waits longest, and with it the small ones. It reports whether there was any.
-func (c *Coordinator[R]) take(b *batch[R]) bool {
-	for len(c.offers) > 0 {
-		t := c.offers[0]
-		c.offers = slices.Delete(c.offers, 0, 1)
-		t.offered = false
+func (c *Coordinator[R]) take(j *job[R], now time.Time) bool {
+	for range c.offers.len() {
+		t := c.offers.pop()
 		if t.writing >= c.most() {
-			continue // it is offered again when a batch of it is done
+			t.offered = false // it is offered again when a job of it is done
+			continue
 		}
-		var oldest *chunk[R]
-		for _, l := range t.lanes {
-			if ch := l.next(); c.ready(ch) && (oldest == nil || ch.opened.Before(oldest.opened)) {
-				oldest = ch
-			}
+		if !c.lets(t, now) {
+			c.offers.push(t)
+			continue
 		}
+		t.offered = false
+		oldest := c.oldest(t)
 		if oldest == nil {
 			continue
 		}
-		b.tenant, b.chunks = t, append(b.chunks[:0], oldest)
+		j.tenant, j.chunks, j.bytes = t, append(j.chunks, oldest), oldest.bytes
 		n := oldest.pending()
 		for _, l := range t.lanes {
-			if ch := l.next(); ch != nil && ch != oldest && n < c.cfg.BatchSize && ch.pending() < c.cfg.BatchSize && ch.bytes < c.cfg.BatchBytes {
-				b.chunks = append(b.chunks, ch)
-				n += ch.pending()
+			ch := l.next()
+			if ch == nil || ch == oldest || n >= c.cfg.BatchSize || ch.pending() >= c.cfg.BatchSize || n+ch.pending() > c.cfg.BatchMax || j.bytes+ch.bytes > c.cfg.BatchBytes {
+				continue
 			}
+			j.chunks = append(j.chunks, ch)
+			j.bytes += ch.bytes
+			n += ch.pending()
 		}
-		b.bytes = 0
-		for _, ch := range b.chunks {
+		for _, ch := range j.chunks {
 			ch.taken, ch.lane.busy = true, true
-			b.bytes += ch.bytes
 		}
-		t.writing++
 		t.queued -= int64(n)
 		c.inFlight.records += int64(n)
-		c.inFlight.bytes += b.bytes
-		c.offer(t) // it may have more
+		c.inFlight.bytes += j.bytes
 		return true
 	}
 	return false
 }
 
-// gather lays the records of a batch side by side.
-func (b *batch[R]) gather() {
-	b.began = b.began[:0]
-	if len(b.chunks) == 1 {
-		b.records, b.began = b.chunks[0].records[b.chunks[0].head:], append(b.began, 0)
-		return
+// oldest is the chunk of a tenant that is to be written next, nil where there is none.
+func (c *Coordinator[R]) oldest(t *tenant[R]) (oldest *chunk[R]) {
+	for _, l := range t.lanes {
+		if ch := l.next(); c.ready(ch) && (oldest == nil || ch.opened.Before(oldest.opened)) {
+			oldest = ch
+		}
 	}
-	b.memory = b.memory[:0]
-	for _, ch := range b.chunks {
-		b.began = append(b.began, len(b.memory))
-		b.memory = append(b.memory, ch.records[ch.head:]...)
-	}
-	b.records = b.memory
-}
-
-// at finds the chunk of record i of the batch, and its index there.
-func (b *batch[R]) at(i int) (*chunk[R], int) {
-	n, found := slices.BinarySearch(b.began, i)
-	if !found {
-		n--
-	}
-	ch := b.chunks[n]
-	return ch, ch.head + i - b.began[n]
+	return oldest
 }

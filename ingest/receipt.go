@@ -85,6 +85,20 @@ func (r *Receipt[R]) Wait(ctx context.Context) (Outcome, error) {
 	return r.outcome()
 }
 
+// Settled returns the outcome if all records are settled, without waiting.
+func (r *Receipt[R]) Settled() (o Outcome, settled bool) {
+	for p := range r.parts {
+		r.c.lock()
+		settled := p.chunk.settled
+		r.c.unlock()
+		if !settled {
+			return Outcome{}, false
+		}
+	}
+	o, _ = r.outcome() // what became of them o says
+	return o, true
+}
+
 func (r *Receipt[R]) parts(yield func(*part[R]) bool) {
 	if r.first.chunk == nil || !yield(&r.first) {
 		return

@@ -1,59 +1,51 @@
 package ingest
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
 
 // attempts are those of one batch, or of what is left of it.
 type attempts struct {
-	cfg       Retry
-	made      int           // writes, of which each may have been split up
+	made      int           // writes
 	used      int           // of them that count
 	spent     time.Duration // on those that count, pauses included
 	pauses    int           // since the last progress
-	successes int           // of any write, at the last failure
+	successes int           // of any write of the tenant, at the last failure
 	failed    bool          // there was one
 }
 
-// again notes a failure, and reports whether there may be another attempt. A failure
-// counts where the backend is well: it says so itself, or another write has succeeded
-// since the last failure.
-func (a *attempts) again(f fault, closed bool, successes int, took time.Duration) bool {
+// count notes a failure and what it took, and reports whether it counts: it says itself
+// that the backend is well, or another write of the tenant has succeeded since the last
+// failure.
+func (a *attempts) count(f fault, successes int, took time.Duration) bool {
 	others := a.failed && successes > a.successes
 	a.failed, a.successes = true, successes
-	if f == passing || closed && others {
-		a.used++
-		a.spent += took
+	if f != passing && !others {
+		return false
 	}
-	return a.used < a.cfg.MaxAttempts && a.spent < a.cfg.MaxElapsed
+	a.used++
+	a.spent += took
+	return true
+}
+
+// over reports that there is to be no other attempt.
+func (a *attempts) over(cfg *Retry) bool {
+	return a.used >= cfg.MaxAttempts || a.spent >= cfg.MaxElapsed
 }
 
 // pause is the time to wait before the next attempt: exponential, with full jitter.
-func (a *attempts) pause() time.Duration {
-	backoff := float64(a.cfg.InitialBackoff)
+func (a *attempts) pause(cfg *Retry) time.Duration {
+	backoff := float64(cfg.InitialBackoff)
 	for range a.pauses {
-		if backoff *= a.cfg.Multiplier; backoff >= float64(a.cfg.MaxBackoff) {
+		if backoff *= cfg.Multiplier; backoff >= float64(cfg.MaxBackoff) {
 			break
 		}
 	}
 	a.pauses++
-	d := time.Duration(min(backoff, float64(a.cfg.MaxBackoff)))
-	if a.cfg.NoJitter {
+	d := time.Duration(min(backoff, float64(cfg.MaxBackoff)))
+	if cfg.NoJitter {
 		return d
 	}
 	return rand.N(d + 1) //nolint:gosec // nothing secret
-}
-
-// sleep waits, and reports whether it could.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

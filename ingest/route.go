@@ -3,6 +3,7 @@ package ingest
 import (
 	"hash/maphash"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 
 	"github.com/marketdatastore/mds"
@@ -90,7 +91,7 @@ func (r *router[R]) hash(record *R) uint64 {
 func copyIdentity[R any](c *mds.Column[R], to, from *R) {
 	switch {
 	case c.Text != nil:
-		*c.Text(to) = *c.Text(from)
+		*c.Text(to) = strings.Clone(*c.Text(from)) // not what it was cut from
 	case c.Date != nil:
 		*c.Date(to) = *c.Date(from)
 	case c.Decimal != nil:

@@ -5,29 +5,12 @@ import (
 	"slices"
 )
 
-// remains are records that were not written before Stop's time was up.
-type remains[R any] struct {
-	tenant  *tenant[R]
-	records []R
-}
-
-// settle books what became of a batch, and gives back its room and its lanes. It is
-// called with the lock.
-func (c *Coordinator[R]) settle(b *batch[R], o outcome) {
-	t := b.tenant
-	lost := int64(len(o.refused))
-	if c.cfg.DeadLetters != nil {
-		t.ledger.DeadLettered += lost
-	} else {
-		t.ledger.Dropped += lost
-	}
-	t.ledger.Receipt = t.ledger.Add(o.receipt)
-	if !c.over { // or Stop has told already
-		c.loseRefused(b, o)
-		c.loseUnwritten(b, o)
-	}
-	whole := o.settled == len(b.records) && len(o.unkept) == 0 && !c.over
-	for _, ch := range b.chunks {
+// settle books what became of a job that is over, and gives back its room and its lanes.
+// It is called with the lock.
+func (c *Coordinator[R]) settle(j *job[R]) {
+	t := j.tenant
+	c.book(j)
+	for _, ch := range j.chunks {
 		n := ch.pending()
 		c.inFlight.records -= int64(n)
 		c.inFlight.bytes -= ch.bytes
@@ -35,67 +18,76 @@ func (c *Coordinator[R]) settle(b *batch[R], o outcome) {
 		l := ch.lane
 		l.chunks = slices.Delete(l.chunks, 0, 1)
 		l.busy, l.size = false, len(ch.records)
-		if !ch.settled {
+		if !c.over { // or Stop has settled it, and named its records
 			ch.settle()
-		}
-		if whole {
 			c.recycle(ch.records)
 		}
 		ch.records, ch.marks = nil, nil
 	}
-	if len(b.chunks) > 1 && !c.router.plain {
-		clear(b.memory)
+	if len(j.chunks) > 1 && !c.router.plain {
+		clear(j.memory)
 	}
-	b.records = nil
-	t.writing--
+	clear(j.chunks)
+	j.reset()
+	if len(c.idle) < c.cfg.Workers {
+		c.idle = append(c.idle, j)
+	}
 	c.offer(t)
 	c.admit()
-	if c.stopping {
-		c.work.Broadcast() // there may be nothing left
-	}
 }
 
-// loseRefused tells the chunks of records that no write takes.
-func (c *Coordinator[R]) loseRefused(b *batch[R], o outcome) {
-	what := ErrDeadLettered
-	if c.cfg.DeadLetters == nil {
+// book enters what became of a job into the ledger, and tells the chunks of records that
+// were not committed.
+func (c *Coordinator[R]) book(j *job[R]) {
+	l, what := &j.tenant.ledger, ErrDeadLettered
+	if c.cfg.DeadLetters != nil {
+		l.DeadLettered += int64(len(j.refused))
+	} else {
+		l.Dropped += int64(len(j.refused))
 		what = ErrDropped
 	}
-	for _, r := range o.refused {
-		ch, at := b.at(r.Index)
+	l.Receipt = l.Add(j.receipt)
+	if c.over {
+		return
+	}
+	for _, r := range j.refused {
+		ch, at := j.at(r.Index)
 		ch.lose(at, at+1, fmt.Errorf("%w: %w", what, r.Err))
 	}
 }
 
-// loseUnwritten tells the chunks of records that Stop left no time for, and keeps them to
-// be named.
-func (c *Coordinator[R]) loseUnwritten(b *batch[R], o outcome) {
-	left := remains[R]{tenant: b.tenant}
-	for _, r := range o.unkept {
-		ch, at := b.at(r.Index)
+// abandon settles a job that Stop left no time for, and returns the records of it that are
+// unwritten. It is called with the lock, of a job that no worker has any more.
+func (c *Coordinator[R]) abandon(j *job[R]) (unwritten []R) {
+	j.gather()
+	c.book(j)
+	for _, r := range j.setAside {
+		ch, at := j.at(r.Index)
 		ch.lose(at, at+1, ErrUnwritten)
-		left.records = append(left.records, b.records[r.Index])
+		unwritten = append(unwritten, j.records[r.Index])
 	}
-	for i := o.settled; i < len(b.records); i++ {
-		ch, at := b.at(i)
+	for i := j.settled; i < len(j.records); i++ {
+		ch, at := j.at(i)
 		ch.lose(at, at+1, ErrUnwritten)
 	}
-	left.records = append(left.records, b.records[o.settled:]...)
-	if len(left.records) > 0 {
-		c.left = append(c.left, left)
+	for _, ch := range j.chunks {
+		ch.lane.chunks = slices.Delete(ch.lane.chunks, 0, 1)
+		ch.settle()
 	}
+	return append(unwritten, j.records[j.settled:]...)
 }
 
-// buffer returns memory for n records or more.
-func (c *Coordinator[R]) buffer(n int) []R {
+// buffer returns memory for so many records if there is some to be used again, and else
+// for a few, which grows.
+func (c *Coordinator[R]) buffer(hint, few int) []R {
 	best := -1
 	for i, s := range c.spare {
-		if cap(s) >= n && (best < 0 || cap(s) < cap(c.spare[best])) {
+		if cap(s) >= max(hint, few) && (best < 0 || cap(s) < cap(c.spare[best])) {
 			best = i
 		}
 	}
 	if best < 0 {
-		return make([]R, 0, n)
+		return make([]R, 0, few)
 	}
 	memory := c.spare[best]
 	c.spare = slices.Delete(c.spare, best, best+1)

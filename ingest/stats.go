@@ -75,7 +75,8 @@ type Stats struct {
 	// Blocked is why dead letters cannot be kept, nil where they can.
 	Blocked error `json:"-"`
 
-	// Batches were written, Failures failed, and Retries are attempts made again.
+	// Batches are writes that succeeded, Failures those that failed, and Retries are
+	// attempts made again.
 	Batches  int64 `json:"batches"`
 	Failures int64 `json:"failures"`
 	Retries  int64 `json:"retries"`
@@ -87,21 +88,29 @@ type Stats struct {
 
 // Stats returns the figures of all tenants.
 func (c *Coordinator[R]) Stats() Stats {
-	circuit, failing, err := c.circuit.current()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	circuit := c.circuit.state
 	s := Stats{
 		ID: c.cfg.ID, Records: c.records.used, Bytes: c.bytes.used, Capacity: c.records.capacity, CapacityBytes: c.bytes.capacity,
 		InFlight: c.inFlight.records, InFlightBytes: c.inFlight.bytes,
-		Circuit: circuit, Failing: failing, Failure: err, Blocked: c.blocked,
-		Batches: c.counts.batches, Failures: c.counts.failures, Retries: c.counts.retries,
+		Circuit: circuit, Failure: c.circuit.err,
+		Batches: c.counts.writes, Failures: c.counts.failures, Retries: c.counts.retries,
 		Workers: c.alive, Stopped: c.stopping,
+	}
+	if since := c.circuit.since; !since.IsZero() {
+		s.Failing = time.Since(since)
+	}
+	for _, j := range slices.Concat(c.parked, c.running) {
+		if j.blocked != nil {
+			s.Blocked = j.blocked
+		}
 	}
 	var oldest time.Time
 	for _, t := range c.tenants {
 		s.Ledger = s.add(t.balanced())
 		s.Overflowed += t.overflow
-		s.Waiting += len(t.waiting)
+		s.Waiting += t.waiting.len()
 		for _, l := range t.lanes {
 			if len(l.chunks) > 0 && (oldest.IsZero() || l.chunks[0].opened.Before(oldest)) {
 				oldest = l.chunks[0].opened

@@ -40,46 +40,67 @@ func (c *Coordinator[R]) Flush(ctx context.Context) error {
 // what became of them.
 const stopGrace = time.Second
 
-// Stop refuses new records, has all that were accepted written, and ends the workers. A
-// circuit that is open is probed at once. When ctx ends before, it gives up the writes under way
-// and returns an [*UnwrittenError] with all records that are not known to be settled;
-// for a write that does not heed its context it waits no longer than a second.
+// Stop refuses new records, has all that were accepted written, and ends the workers.
+// Circuits that are open are probed at once. When ctx ends before, it gives up the writes
+// under way, begins no other, and returns an [*UnwrittenError] with all records that are
+// not known to be settled; for a write that does not heed its context it waits no longer
+// than a second.
 //
-// It may be called again, and waits as long as the first call.
+// It may be called again, by others, too: each waits for the same end, and the first
+// context to end gives up for all. Once it has returned the same comes at once.
 func (c *Coordinator[R]) Stop(ctx context.Context) error {
 	c.mu.Lock()
-	c.stopping = true
+	if c.over {
+		defer c.mu.Unlock()
+		return c.result
+	}
+	if !c.stopping {
+		c.stopping = true
+		close(c.refuses)
+	}
 	c.refuse(ErrStopped)
 	for _, t := range c.tenants {
 		c.offer(t)
 	}
+	c.hurry()
 	c.work.Broadcast()
 	c.mu.Unlock()
-	c.circuit.halfOpen()
 	select {
 	case <-c.done:
 	case <-ctx.Done():
 		c.giveUp()
+		c.mu.Lock()
+		c.work.Broadcast()
+		c.mu.Unlock()
 		select {
 		case <-c.done:
 		case <-time.After(stopGrace):
 		}
 	}
 	c.giveUp()
-	c.circuit.stop()
 	return c.unwritten()
+}
+
+// Hurry has circuits that are open probed at once, rather than after their time: somebody
+// knows that the backend is well again, or has no time to wait.
+func (c *Coordinator[R]) Hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hurry()
+	c.work.Broadcast()
 }
 
 // Unwritten are records of one tenant that were accepted and are not known to be settled.
 type Unwritten[R any] struct {
 	Tenant  mds.Tenant
 	Records []R
-	// InDoubt tells that a write of them had not ended: they may be stored.
+	// InDoubt tells that a write of them was cut off, or had not ended: they may be stored.
 	InDoubt bool
 }
 
-// UnwrittenError names the records that Stop left no time for. They can be submitted
-// again, to another coordinator: what was stored is not changed by it.
+// UnwrittenError names the records that Stop left no time for. They may be submitted
+// again, to another coordinator, in the order in which they stand here: nothing of a
+// series was written after them.
 type UnwrittenError[R any] struct {
 	Coordinator string
 	Unwritten   []Unwritten[R]
@@ -110,33 +131,43 @@ func (e *UnwrittenError[R]) Error() string {
 func (c *Coordinator[R]) unwritten() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.over {
-		c.over = true
-		if c.timer != nil {
-			c.timer.Stop()
-		}
-		e := &UnwrittenError[R]{Coordinator: c.cfg.ID}
-		for _, r := range c.left {
-			e.Unwritten = append(e.Unwritten, Unwritten[R]{Tenant: r.tenant.Tenant, Records: r.records})
-		}
-		for _, t := range c.sorted() {
-			e.Unwritten = append(e.Unwritten, c.leave(t)...)
-		}
-		if len(e.Unwritten) > 0 {
-			c.result = e
-		}
-		c.work.Broadcast()
+	if c.over {
+		return c.result
 	}
+	for _, timer := range []*time.Timer{c.timer, c.wake} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	e := &UnwrittenError[R]{Coordinator: c.cfg.ID}
+	for _, t := range c.sorted() {
+		e.Unwritten = append(e.Unwritten, c.leave(t)...)
+	}
+	c.over, c.parked = true, nil
+	if len(e.Unwritten) > 0 {
+		c.result = e
+	}
+	c.work.Broadcast()
 	return c.result
 }
 
-// leave settles what a tenant still has as unwritten.
+// leave settles what a tenant still has as unwritten: what was begun, then what was not,
+// which is the order of each lane.
 func (c *Coordinator[R]) leave(t *tenant[R]) []Unwritten[R] {
-	doubtful, waiting := Unwritten[R]{Tenant: t.Tenant, InDoubt: true}, Unwritten[R]{Tenant: t.Tenant}
+	doubtful, begun, waiting := Unwritten[R]{Tenant: t.Tenant, InDoubt: true}, Unwritten[R]{Tenant: t.Tenant}, Unwritten[R]{Tenant: t.Tenant}
+	for _, j := range c.parked {
+		switch {
+		case j.tenant != t:
+		case j.doubt:
+			doubtful.Records = append(doubtful.Records, c.abandon(j)...)
+		default:
+			begun.Records = append(begun.Records, c.abandon(j)...)
+		}
+	}
 	for _, l := range t.lanes {
 		for _, ch := range l.chunks {
 			u := &waiting
-			if ch.taken {
+			if ch.taken { // by a worker whose write has not ended
 				u = &doubtful
 			}
 			u.Records = append(u.Records, ch.records[ch.head:]...)
@@ -144,7 +175,7 @@ func (c *Coordinator[R]) leave(t *tenant[R]) []Unwritten[R] {
 			ch.settle()
 		}
 	}
-	return slices.DeleteFunc([]Unwritten[R]{doubtful, waiting}, func(u Unwritten[R]) bool { return len(u.Records) == 0 })
+	return slices.DeleteFunc([]Unwritten[R]{doubtful, begun, waiting}, func(u Unwritten[R]) bool { return len(u.Records) == 0 })
 }
 
 // sorted are the tenants in order of their slugs.

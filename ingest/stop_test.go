@@ -66,7 +66,7 @@ func TestStopInAnyState(t *testing.T) {
 		{"a write under way", func(ctx context.Context, _ mds.Tenant, _ []mds.Bar) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}, nil, time.Second, 0, false},
+		}, nil, time.Second, 0, true},
 		{"a write that does not heed its context", func(context.Context, mds.Tenant, []mds.Bar) error {
 			pass(time.Hour)
 			return down{}
@@ -174,6 +174,91 @@ func TestStopProbes(t *testing.T) {
 		stop(t, c)
 		if took := time.Since(start); took > time.Second || len(w.stored()) != 5 {
 			t.Errorf("%d rows after %v", len(w.stored()), took)
+		}
+	})
+}
+
+// TestNothingAfterWhatWasCutOff has a stop cut off a write: what came later of its series
+// is not written after that, so that what is unwritten may be submitted again.
+func TestNothingAfterWhatWasCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var first atomic.Bool
+		w.before = func(ctx context.Context, _ mds.Tenant, _ []mds.Bar) error {
+			if first.CompareAndSwap(false, true) {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{BatchSize: 1, BatchMax: 1, Lanes: 1})
+		h := c.For(mds.DefaultTenant())
+		submit(t, h, bar("s", 0, 1))
+		submit(t, h, bar("s", 0, 2))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var left *ingest.UnwrittenError[mds.Bar]
+		if err := c.Stop(ctx); !errors.As(err, &left) || left.Records() != 2 {
+			t.Fatal(err)
+		}
+		again := newCoordinator(t, w, ingest.Config[mds.Bar]{})
+		for _, u := range left.Unwritten {
+			submit(t, again.For(u.Tenant), u.Records...)
+		}
+		stop(t, again)
+		for k, price := range w.stored() {
+			if price != 2 {
+				t.Errorf("%s is %v, want the last, 2", k, price)
+			}
+		}
+	})
+}
+
+// TestCutOffIsNoRefusal has a writer that says something of its own when it is cut off.
+func TestCutOffIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, letters := newWorld(), &drawer{}
+		w.before = func(ctx context.Context, _ mds.Tenant, _ []mds.Bar) error {
+			<-ctx.Done()
+			return errors.New("query interrupted")
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{DeadLetters: letters})
+		submit(t, c.For(mds.DefaultTenant()), bars("s", 10)...)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var left *ingest.UnwrittenError[mds.Bar]
+		if err := c.Stop(ctx); !errors.As(err, &left) || left.Records() != 10 || !left.Unwritten[0].InDoubt || len(letters.kept()) != 0 {
+			t.Errorf("%v, %d letters", err, len(letters.kept()))
+		}
+	})
+}
+
+// TestStopTwice has two stops wait for one end, which the first context to end brings; a
+// third one comes back at once, though a write has not ended.
+func TestStopTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			pass(24 * time.Hour)
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{BatchSize: 1})
+		submit(t, c.For(mds.DefaultTenant()), bars("s", 10)...)
+		patient := make(chan error)
+		go func() { patient <- c.Stop(context.Background()) }()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		var left *ingest.UnwrittenError[mds.Bar]
+		if err := c.Stop(ctx); !errors.As(err, &left) || left.Records() != 10 {
+			t.Error(err)
+		}
+		if err := c.Stop(context.Background()); !errors.As(err, &left) || time.Since(start) > 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		pass(48 * time.Hour)
+		if err := <-patient; !errors.As(err, &left) {
+			t.Errorf("the patient one: %v", err)
 		}
 	})
 }

@@ -17,42 +17,27 @@ import (
 // With an error nothing was accepted: it is the context's, [ErrFull], [ErrStopped], or
 // says that the records can never fit.
 func (h *Handle[R]) Submit(ctx context.Context, records ...R) (Receipt[R], error) {
-	if h.t.limiter != nil {
-		if err := h.payRate(ctx, len(records)); err != nil {
-			return Receipt[R]{}, err
-		}
-	}
-	return h.submit(ctx, records, h.c.cfg.Overflow)
+	return h.submit(ctx, records, h.c.cfg.Overflow, true)
 }
 
 // TrySubmit is Submit without waiting, whatever the overflow policy: for lack of room it
 // returns [ErrFull], but where the policy is to drop the oldest, and [ErrQuota] for a
 // tenant that is over its rate.
 func (h *Handle[R]) TrySubmit(records ...R) (Receipt[R], error) {
-	if l := h.t.limiter; l != nil && !l.AllowN(time.Now(), min(len(records), l.Burst())) {
-		return Receipt[R]{}, ErrQuota
-	}
 	overflow := h.c.cfg.Overflow
 	if overflow == Block {
 		overflow = Reject
 	}
-	return h.submit(h.c.writes, records, overflow)
+	return h.submit(h.c.writes, records, overflow, false)
 }
 
-// payRate waits until the tenant's rate allows for so many records.
-func (h *Handle[R]) payRate(ctx context.Context, n int) error {
-	for burst := h.t.limiter.Burst(); n > 0; n -= burst {
-		if err := h.t.limiter.WaitN(ctx, min(n, burst)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow) (Receipt[R], error) {
+func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow, wait bool) (Receipt[R], error) {
 	c, t := h.c, h.t
 	if len(records) == 0 {
 		return Receipt[R]{}, nil
+	}
+	if t.ID == "" {
+		return Receipt[R]{}, fmt.Errorf("%w: it has no id", mds.ErrUnknownTenant)
 	}
 	plan := c.routes.Get().(*routes[R])
 	defer c.routes.Put(plan)
@@ -63,11 +48,19 @@ func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow) 
 	if plan.bytes > c.bytes.capacity {
 		return Receipt[R]{}, fmt.Errorf("%d bytes in one submit to coordinator %s, which has room for %d in all: %w", plan.bytes, c.cfg.ID, c.bytes.capacity, ErrTooLarge)
 	}
+	if t.quota != nil {
+		if err := h.pay(ctx, len(records), wait); err != nil {
+			return Receipt[R]{}, err
+		}
+	}
 	var dropped []R
 	c.mu.Lock()
 	n, err := c.makeRoom(ctx, t, plan, len(records), overflow, &dropped)
 	if err != nil {
 		c.mu.Unlock()
+		if t.quota != nil {
+			t.quota.give(len(records))
+		}
 		return Receipt[R]{}, err
 	}
 	t.ledger.Accepted += int64(len(records))
@@ -87,14 +80,39 @@ func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow) 
 	return receipt, nil
 }
 
+// pay waits until the tenant's rate allows for so many records.
+func (h *Handle[R]) pay(ctx context.Context, n int, wait bool) error {
+	for {
+		left := h.t.quota.take(n, time.Now())
+		switch {
+		case left == 0:
+			return nil
+		case !wait:
+			return ErrQuota
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-h.c.refuses:
+			timer.Stop()
+			return ErrStopped
+		}
+	}
+}
+
 // makeRoom takes the room for a submit of n records, or for the last of them where others
 // of it are dropped; it returns for how many. It is called with the lock, which it gives
 // up while it waits.
 func (c *Coordinator[R]) makeRoom(ctx context.Context, t *tenant[R], plan *routes[R], n int, overflow Overflow, dropped *[]R) (int, error) {
-	switch {
-	case c.stopping:
+	if c.stopping {
 		return 0, ErrStopped
-	case len(t.waiting) == 0 && c.fits(t, n, plan.bytes):
+	}
+	c.join(t)
+	switch {
+	case t.waiting.len() == 0 && c.fits(t, n, plan.bytes):
 	case overflow == Reject:
 		return 0, ErrFull
 	case overflow == DropOldest:
@@ -113,7 +131,16 @@ func (c *Coordinator[R]) makeRoom(ctx context.Context, t *tenant[R], plan *route
 }
 
 func (c *Coordinator[R]) fits(t *tenant[R], n int, bytes int64) bool {
-	return n == 0 || c.records.fits(t.used.records, int64(n)) && c.bytes.fits(t.used.bytes, bytes)
+	if n == 0 {
+		return true
+	}
+	if c.elder != nil && (c.elder.tenant != any(t) || t.waiting.len() > 0 && t.waiting.first() != c.elder) {
+		// One that has waited long goes first; meanwhile others have their shares only.
+		if t.used.records+int64(n) > c.records.share || t.used.bytes+bytes > c.bytes.share {
+			return false
+		}
+	}
+	return c.records.fits(t.used.records, int64(n)) && c.bytes.fits(t.used.bytes, bytes)
 }
 
 func (c *Coordinator[R]) use(t *tenant[R], n int, bytes int64) {
@@ -154,6 +181,9 @@ func (c *Coordinator[R]) enqueue(t *tenant[R], plan *routes[R], records []R, ski
 		}
 	}
 	c.offer(t)
+	if c.round.len() > 0 {
+		c.press()
+	}
 	clear(plan.parts)
 	return receipt
 }
@@ -164,7 +194,7 @@ func (c *Coordinator[R]) enqueueRun(t *tenant[R], plan *routes[R], records []R, 
 	for first := 0; first < len(records); {
 		n, bytes := 1, plan.sizes[first]
 		ch := c.open(t, t.lanes[0], len(records)-first, bytes, now, plan)
-		for first+n < len(records) && len(ch.records)+n < c.cfg.BatchMax && ch.bytes+bytes+plan.sizes[first+n] <= c.cfg.BatchBytes {
+		for first+n < len(records) && len(ch.records)+n < c.cfg.BatchMax && ch.gone+ch.bytes+bytes+plan.sizes[first+n] <= c.cfg.BatchBytes {
 			bytes += plan.sizes[first+n]
 			n++
 		}
@@ -181,13 +211,13 @@ func (c *Coordinator[R]) open(t *tenant[R], l *lane[R], more int, bytes int64, n
 	if n := len(l.chunks); n > 0 {
 		ch = l.chunks[n-1]
 	}
-	if ch == nil || ch.taken || len(ch.records) >= c.cfg.BatchMax || ch.bytes > 0 && ch.bytes+bytes > c.cfg.BatchBytes {
-		ch = &chunk[R]{tenant: t, lane: l, opened: now, records: c.buffer(max(l.size, min(more, c.cfg.BatchMax)))}
+	if ch == nil || ch.taken || len(ch.records) >= c.cfg.BatchMax || ch.bytes > 0 && ch.gone+ch.bytes+bytes > c.cfg.BatchBytes {
+		ch = &chunk[R]{tenant: t, lane: l, opened: now, records: c.buffer(l.size, min(more, c.cfg.BatchMax))}
 		l.chunks = append(l.chunks, ch)
 		c.noteOpened(ch)
 	}
 	if len(ch.records) == cap(ch.records) {
-		ch.records = slices.Grow(ch.records, max(more, len(ch.records)))
+		ch.records = slices.Grow(ch.records, min(max(more, len(ch.records)), c.cfg.BatchMax))
 	}
 	if ch.submit != c.submits {
 		ch.submit, ch.from = c.submits, len(ch.records)
@@ -221,8 +251,10 @@ func (c *Coordinator[R]) dropOldest(t *tenant[R], dropped *[]R) bool {
 		*dropped = append(*dropped, *record)
 	}
 	oldest.lose(oldest.head, oldest.head+1, errOverflowed)
+	*record = *new(R) // let go what it points to
 	oldest.head++
 	oldest.bytes -= size
+	oldest.gone += size
 	c.use(t, -1, -size)
 	t.queued--
 	t.ledger.Dropped++
@@ -232,21 +264,10 @@ func (c *Coordinator[R]) dropOldest(t *tenant[R], dropped *[]R) bool {
 		l.chunks = slices.DeleteFunc(l.chunks, func(ch *chunk[R]) bool { return ch == oldest })
 		oldest.taken = true
 		oldest.settle()
+		c.recycle(oldest.records)
+		oldest.records, oldest.marks = nil, nil
 	}
 	return true
 }
 
 var errOverflowed = fmt.Errorf("%w: newer records came while the queue was full", ErrDropped)
-
-// tellDropped calls the configured function, which may panic at its own cost.
-func (c *Coordinator[R]) tellDropped(t mds.Tenant, records []R, reason Reason, err error) {
-	if c.cfg.Dropped == nil {
-		return
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			c.cfg.Logger.Error("Dropped panicked", "coordinator", c.cfg.ID, "panic", p)
-		}
-	}()
-	c.cfg.Dropped(t, records, reason, err)
-}

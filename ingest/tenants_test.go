@@ -145,3 +145,63 @@ func TestLargeSubmitGetsIn(t *testing.T) {
 		}
 	})
 }
+
+// TestLargeSubmitIsNotPassedForEver has a tenant's large submit wait beside the small ones
+// of many producers of another.
+func TestLargeSubmitIsNotPassedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+			pass(time.Duration(len(batch)) * 10 * time.Microsecond)
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 1000})
+		small, large := c.For(tenantOf(t, "small")), c.For(tenantOf(t, "large"))
+		submit(t, large, bar("s", 0, 1))
+		ctx, cancel := context.WithCancel(t.Context())
+		var producers sync.WaitGroup
+		for range 40 {
+			producers.Go(func() {
+				batch := bars("s", 50)
+				for ctx.Err() == nil {
+					if _, err := small.Submit(ctx, batch...); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		pass(time.Second)
+		start := time.Now()
+		submit(t, large, bars("s", 600)...)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("it got in after %v", took)
+		}
+		cancel()
+		producers.Wait()
+		stop(t, c)
+	})
+}
+
+// TestHandlesTakeNoShare has tenants that were asked for and never submitted take nothing.
+func TestHandlesTakeNoShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		gate := make(chan struct{})
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			<-gate
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 1000, Overflow: ingest.Reject})
+		for _, slug := range []string{"a", "b", "c"} {
+			c.For(tenantOf(t, slug))
+		}
+		h := c.For(tenantOf(t, "real"))
+		for i := range 1000 {
+			if _, err := h.Submit(t.Context(), bar("s", i, 1)); err != nil {
+				t.Fatalf("after %d of 1,000: %v", i, err)
+			}
+		}
+		close(gate)
+		stop(t, c)
+	})
+}

@@ -12,25 +12,35 @@ import (
 )
 
 // worker writes batches, one after the other, until the coordinator is stopped and
-// nothing is left. No batch ends it.
+// nothing is left. No batch ends it, and none keeps it: what has to wait is parked.
 func (c *Coordinator[R]) worker() {
-	b := &batch[R]{}
 	c.mu.Lock()
 	for {
-		if c.over || !c.take(b) {
-			if c.over || c.stopping && c.nothingQueued() {
+		j := c.next(time.Now())
+		if j == nil {
+			if c.over || c.writes.Err() != nil || c.stopping && c.nothingLeft() {
 				break
 			}
 			c.work.Wait()
 			continue
 		}
-		c.held = append(c.held, b)
+		c.running = append(c.running, j)
+		j.tenant.writing++
+		c.offer(j.tenant) // it may have more
 		c.mu.Unlock()
-		b.gather()
-		o := c.write(b)
+		c.advance(j)
 		c.mu.Lock()
-		c.held = slices.DeleteFunc(c.held, func(h *batch[R]) bool { return h == b })
-		c.settle(b, o)
+		c.running = slices.DeleteFunc(c.running, func(r *job[R]) bool { return r == j })
+		j.tenant.writing--
+		if j.over() {
+			c.settle(j)
+		} else {
+			c.parked = append(c.parked, j)
+			c.offer(j.tenant)
+		}
+		if c.stopping {
+			c.work.Broadcast() // there may be nothing left
+		}
 	}
 	c.alive--
 	if c.alive == 0 {
@@ -40,8 +50,11 @@ func (c *Coordinator[R]) worker() {
 	c.mu.Unlock()
 }
 
-// nothingQueued reports that workers have, at most, what they are writing.
-func (c *Coordinator[R]) nothingQueued() bool {
+// nothingLeft reports that workers have, at most, what they are writing.
+func (c *Coordinator[R]) nothingLeft() bool {
+	if len(c.parked) > 0 || len(c.running) > 0 {
+		return false
+	}
 	for _, t := range c.tenants {
 		if t.queued > 0 {
 			return false
@@ -50,237 +63,248 @@ func (c *Coordinator[R]) nothingQueued() bool {
 	return true
 }
 
-// outcome is what became of a batch.
-type outcome struct {
-	receipt mds.Receipt
-	settled int       // records, from the first, of which it is known
-	refused []Refusal // of them; kept as dead letters, or dropped
-	unkept  []Refusal // of them; neither, since Stop gave up
+// next is the job to go on with, nil where there is none now: one that was parked before
+// one that is new, but while a circuit is to be probed the other way round, and those that
+// were parked in turn, so that one which can never be written does not keep it open. It
+// is called with the lock.
+func (c *Coordinator[R]) next(now time.Time) *job[R] {
+	if c.over || c.writes.Err() != nil {
+		return nil
+	}
+	well := func(j *job[R]) bool { return c.circuit.state == Closed && j.tenant.circuit.state == Closed }
+	if j := c.unpark(now, well); j != nil {
+		return j
+	}
+	if len(c.idle) == 0 {
+		c.idle = append(c.idle, &job[R]{})
+	}
+	last := len(c.idle) - 1
+	if j := c.idle[last]; c.take(j, now) {
+		c.idle = c.idle[:last]
+		j.probe = c.begin(j.tenant)
+		return j
+	}
+	// A tenant that has not failed itself probes the backend before the others.
+	if j := c.unpark(now, func(j *job[R]) bool { return j.tenant.circuit.state == Closed }); j != nil {
+		return j
+	}
+	if j := c.unpark(now, func(*job[R]) bool { return true }); j != nil {
+		return j
+	}
+	c.wakeAt(now)
+	return nil
 }
 
-// write has a batch written, for as long as it takes, until all of it is settled or Stop
-// gives up.
-func (c *Coordinator[R]) write(b *batch[R]) (o outcome) {
-	try := attempts{cfg: c.cfg.Retry}
-	for size := len(b.records); o.settled < len(b.records); {
-		piece := b.records[o.settled:min(o.settled+size, len(b.records))]
-		start := time.Now()
-		w := writing[R]{c: c, tenant: b.tenant.Tenant}
-		i, err := Isolate(c.writes, piece, w.attempt)
-		try.made++
-		took := time.Since(start) - w.waited
-		o.receipt = o.receipt.Add(i.Receipt)
-		for n := range i.Refused {
-			i.Refused[n].Index += o.settled
-		}
-		o.settled += i.Done
-		if !c.setAside(b, &o, i.Refused, try.made) {
-			return o
-		}
-		if i.Done > 0 {
-			try = attempts{cfg: c.cfg.Retry}
-		}
-		if err == nil {
-			size = min(2*size, len(b.records))
+// unpark takes the job that was parked first of those that may go on. What has only its
+// letters to be kept need not wait for a circuit.
+func (c *Coordinator[R]) unpark(now time.Time, picks func(*job[R]) bool) *job[R] {
+	for i, j := range c.parked {
+		keeps := len(j.setAside) > 0
+		if now.Before(j.notBefore) || !keeps && (!picks(j) || !c.lets(j.tenant, now)) {
 			continue
 		}
-		f := faultOf(err)
-		if f == ended {
-			return o
+		c.parked = slices.Delete(c.parked, i, i+1)
+		if !keeps {
+			j.probe = c.begin(j.tenant)
 		}
-		left := b.records[o.settled:min(o.settled+size, len(b.records))]
-		if !try.again(f, w.closed, w.successes, took) {
-			gone := make([]Refusal, len(left))
-			for n := range gone {
-				gone[n] = Refusal{Index: o.settled + n, Err: &ExhaustedError{Attempts: try.made, Err: err}}
-			}
-			o.settled += len(left)
-			if !c.setAside(b, &o, gone, try.made) {
-				return o
-			}
-			try = attempts{cfg: c.cfg.Retry}
-			continue
-		}
-		if f == unwell && try.made > 1 {
-			size = max(1, len(left)/2) // a smaller write may be what the backend still takes
-		}
-		if !c.backOff(&try, w.closed) {
-			return o
+		return j
+	}
+	return nil
+}
+
+// wakeAt has workers woken when something that waits may go on.
+func (c *Coordinator[R]) wakeAt(now time.Time) {
+	var at time.Time
+	soonest := func(t time.Time) {
+		if t.After(now) && (at.IsZero() || t.Before(at)) {
+			at = t
 		}
 	}
-	return o
+	waits := func(t *tenant[R]) {
+		soonest(t.circuit.retry)
+		soonest(c.circuit.retry)
+	}
+	for _, j := range c.parked {
+		if soonest(j.notBefore); len(j.setAside) == 0 {
+			waits(j.tenant)
+		}
+	}
+	for _, t := range c.offers.items[c.offers.head:] {
+		waits(t)
+	}
+	switch {
+	case at.IsZero():
+	case c.wake == nil:
+		c.wake = time.AfterFunc(at.Sub(now), func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.work.Broadcast()
+		})
+	default:
+		c.wake.Reset(at.Sub(now))
+	}
 }
 
-// backOff waits before the next attempt. Where the circuit is not closed that is what is
-// waited for.
-func (c *Coordinator[R]) backOff(try *attempts, closed bool) bool {
+// advance has a job go as far as it goes now.
+func (c *Coordinator[R]) advance(j *job[R]) {
+	j.gather()
+	for begun := len(j.setAside) == 0; ; begun = false {
+		if len(j.setAside) > 0 && !c.keep(j) {
+			return
+		}
+		if j.over() || !begun && !c.beginAgain(j) || !c.write(j) {
+			return
+		}
+	}
+}
+
+// beginAgain notes that another write of a job begins, and reports whether it may.
+func (c *Coordinator[R]) beginAgain(j *job[R]) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.lets(j.tenant, time.Now()) {
+		return false
+	}
+	j.probe = c.begin(j.tenant)
+	return true
+}
+
+// write writes the next piece of a job. It reports whether the job may go on at once.
+func (c *Coordinator[R]) write(j *job[R]) bool {
+	start := time.Now()
+	w := writing[R]{c: c, j: j}
+	i, err := Isolate(c.writes, j.piece(), w.attempt)
+	j.try.made++
+	j.receipt = j.receipt.Add(i.Receipt)
+	for _, r := range i.Refused {
+		r.Index += j.settled
+		j.setAside = append(j.setAside, r)
+	}
+	j.settled += i.Done
+	if i.Done > 0 {
+		j.try = attempts{}
+	}
+	if err == nil {
+		j.size = min(2*j.size, len(j.records))
+		return w.closed
+	}
+	f := faultOf(err)
+	if j.doubt = f == ended; j.doubt {
+		return false
+	}
+	c.failed(j, f, err, &w, time.Since(start))
+	return len(j.setAside) > 0 // which are kept at once
+}
+
+// failed decides how a job goes on whose piece could not be written for now.
+func (c *Coordinator[R]) failed(j *job[R], f fault, err error, w *writing[R], took time.Duration) {
+	counts := j.try.count(f, w.successes, took)
+	left := len(j.piece())
+	if j.try.over(&c.cfg.Retry) {
+		if left == 1 {
+			j.setAside = append(j.setAside, Refusal{Index: j.settled, Writes: j.try.made, Err: &ExhaustedError{Attempts: j.try.made, Err: err}})
+			j.settled++
+			j.try = attempts{}
+			return
+		}
+		// Some of these can never be written: each half gets one more attempt.
+		j.try.used, j.try.spent = c.cfg.Retry.MaxAttempts-1, 0
+		j.size = left / 2
+	} else if j.try.made > 1 {
+		j.size = max(1, left/2) // a smaller write may be what the backend still takes
+	}
 	c.mu.Lock()
 	c.counts.retries++
 	c.mu.Unlock()
-	if !closed {
-		return c.writes.Err() == nil
+	if w.closed {
+		pause := j.try.pause(&c.cfg.Retry)
+		if counts {
+			j.try.spent += pause
+		}
+		j.notBefore = time.Now().Add(pause)
 	}
-	pause := try.pause()
-	try.spent += pause
-	return sleep(c.writes, pause)
 }
 
-// writing is one attempt at a piece of a batch, which may take several writes.
+// writing is one attempt at a piece of a job, which may take several writes.
 type writing[R mds.Record[R]] struct {
-	c      *Coordinator[R]
-	tenant mds.Tenant
-
-	waited    time.Duration // for the circuit
-	closed    bool          // the circuit, after the last write
-	successes int           // until then
+	c         *Coordinator[R]
+	j         *job[R]
+	closed    bool // both circuits, after the last write
+	successes int  // of the tenant's writes, until then
 }
 
-// attempt writes records once, when the circuit lets it.
+// attempt writes records once.
 func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, error) {
-	start := time.Now()
-	probe, err := w.c.circuit.acquire(ctx)
-	if err != nil {
-		return mds.Receipt{}, err
+	c, t := w.c, w.j.tenant
+	if ctx.Err() != nil {
+		return mds.Receipt{}, errAbandoned
 	}
 	begun := time.Now()
-	w.waited += begun.Sub(start)
-	receipt, err := w.c.call(ctx, w.tenant, records)
-	if err != nil && ctx.Err() != nil && faultOf(err) != refused {
-		err = fmt.Errorf("%w: %w", errAbandoned, err)
-	}
+	receipt, err := w.call(ctx, records)
 	v := answered
-	if err != nil {
-		switch faultOf(err) {
-		case unwell:
-			v = failed
-		case ended:
-			v = unknown
-		}
+	var panicked *PanicError
+	switch f := faultOf(err); {
+	case err == nil:
+	case f == unwell:
+		v = failed
+	case f == ended || errors.As(err, &panicked):
+		v = unknown
 	}
-	w.closed, w.successes = w.c.circuit.report(probe, v, err)
-	w.c.cfg.Metrics.wrote(len(records), time.Since(begun), err)
-	w.c.mu.Lock()
+	now := time.Now()
+	c.cfg.Metrics.wrote(len(records), now.Sub(begun), err)
+	c.mu.Lock()
 	if err == nil {
-		w.c.counts.batches++
+		c.counts.writes++
 	} else {
-		w.c.counts.failures++
+		c.counts.failures++
 	}
-	w.c.mu.Unlock()
+	from, to := c.report(t, w.j.probe, v, err, now)
+	w.j.probe = probe{}
+	w.closed, w.successes = c.circuit.state == Closed && t.circuit.state == Closed, t.circuit.successes
+	if from != to && to == Closed {
+		c.work.Broadcast()
+	}
+	c.mu.Unlock()
+	if from != to {
+		c.logCircuit(to, err)
+	}
 	return receipt, err
 }
 
 // call is the writer's call, with its time limit. A panic is an error.
-func (c *Coordinator[R]) call(ctx context.Context, tenant mds.Tenant, records []R) (receipt mds.Receipt, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
+func (w *writing[R]) call(outer context.Context, records []R) (receipt mds.Receipt, err error) {
+	c := w.c
+	ctx, cancel := context.WithTimeout(outer, c.cfg.WriteTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			err = &PanicError{Value: p, Stack: debug.Stack()}
-			c.cfg.Logger.Error("the writer panicked", "coordinator", c.cfg.ID, "panic", p, "stack", string(debug.Stack()))
+			err = &PanicError{Value: p}
+			if !w.j.panicked { // once a batch
+				w.j.panicked = true
+				c.cfg.Logger.Error("the writer panicked", "coordinator", c.cfg.ID, "panic", p, "stack", string(debug.Stack()))
+			}
 		}
 	}()
-	receipt, err = c.writer.WriteBatch(ctx, tenant, records)
-	if told := receipt.Written + receipt.Unchanged + receipt.Superseded; err == nil && told < int64(len(records)) {
-		receipt.Written += int64(len(records)) - told // a writer that does not count has written all
+	receipt, err = c.writer.WriteBatch(ctx, w.j.tenant.Tenant, records)
+	switch {
+	case err == nil:
+		if told := receipt.Written + receipt.Unchanged + receipt.Superseded; told != int64(len(records)) {
+			receipt = mds.Receipt{Written: int64(len(records)), Modes: receipt.Modes} // a writer that does not count has written all
+		}
+	case outer.Err() != nil && faultOf(err) != refused, outer.Err() != nil && !classified(err):
+		err = fmt.Errorf("%w: %w", errAbandoned, err)
+	case ctx.Err() != nil && !classified(err):
+		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	}
 	return receipt, err
 }
 
-// codeOf is a letter's code for what refused its record.
-func codeOf(err error) string {
-	var panicked *PanicError
-	var exhausted *ExhaustedError
-	var invalid *mds.InvalidError
-	switch {
-	case errors.As(err, &exhausted):
-		return CodeExhausted
-	case errors.As(err, &panicked):
-		return CodePanic
-	case errors.As(err, &invalid):
-		return CodeInvalid
-	}
-	return CodeRefused
-}
-
-// setAside has the records that no write takes kept as dead letters, or drops them. It
-// comes back when they are kept, or with false when Stop gives up.
-func (c *Coordinator[R]) setAside(b *batch[R], o *outcome, refused []Refusal, attempt int) bool {
-	if len(refused) == 0 {
-		return true
-	}
-	if c.cfg.DeadLetters == nil {
-		records := make([]R, len(refused))
-		for i := range refused {
-			records[i] = b.records[refused[i].Index]
-		}
-		c.cfg.Logger.Error("records that no write takes are dropped: there are no dead letters", "coordinator", c.cfg.ID, "tenant", b.tenant.Slug, "records", len(records), "first", refused[0].Err)
-		c.tellDropped(b.tenant.Tenant, records, Undeliverable, refused[0].Err)
-	} else if !c.keep(c.letters(b, refused, attempt)) {
-		o.unkept = append(o.unkept, refused...)
-		return false
-	}
-	o.refused = append(o.refused, refused...)
-	return true
-}
-
-func (c *Coordinator[R]) letters(b *batch[R], refused []Refusal, attempt int) []Letter[R] {
-	letters := make([]Letter[R], len(refused))
-	for i, r := range refused {
-		ch, at := b.at(r.Index)
-		letters[i] = Letter[R]{
-			Tenant: b.tenant.Tenant, Record: b.records[r.Index], Submitted: ch.submitted(at),
-			Code: codeOf(r.Err), Reason: r.Err.Error(), Attempts: attempt,
-		}
-	}
-	c.cfg.Logger.Warn("records that no write takes go to the dead letters", "coordinator", c.cfg.ID, "tenant", b.tenant.Slug, "records", len(letters), "first", refused[0].Err)
-	return letters
-}
-
-// keep has letters kept, for as long as it takes. Meanwhile their series wait, which is
-// said loudly.
-func (c *Coordinator[R]) keep(letters []Letter[R]) bool {
-	try := attempts{cfg: c.cfg.Retry}
-	for {
-		err := c.keepOnce(letters)
-		c.setBlocked(err)
-		if err == nil {
-			return true
-		}
-		if !sleep(c.writes, try.pause()) {
-			return false
-		}
-	}
-}
-
-func (c *Coordinator[R]) keepOnce(letters []Letter[R]) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("keeping dead letters panicked: %v", p)
-		}
-	}()
-	return c.cfg.DeadLetters.Keep(c.writes, letters)
-}
-
-func (c *Coordinator[R]) setBlocked(err error) {
-	c.mu.Lock()
-	was := c.blocked
-	c.blocked = err
-	c.mu.Unlock()
-	switch {
-	case err != nil && (was == nil || was.Error() != err.Error()):
-		c.cfg.Logger.Error("dead letters cannot be kept: their series wait", "coordinator", c.cfg.ID, "error", err)
-	case err == nil && was != nil:
-		c.cfg.Logger.Info("dead letters are kept again", "coordinator", c.cfg.ID)
-	}
-}
-
-func (c *Coordinator[R]) circuitChanged(from, to State, err error) {
+// logCircuit says what the circuit of the backend has become.
+func (c *Coordinator[R]) logCircuit(to State, err error) {
 	switch to {
 	case Open:
-		c.cfg.Logger.Error("the circuit is open: the backend is not well, records wait", "coordinator", c.cfg.ID, "from", from.String(), "error", err)
+		c.cfg.Logger.Error("the circuit is open: the backend is not well, records wait", "coordinator", c.cfg.ID, "error", err)
 	case Closed:
 		c.cfg.Logger.Warn("the circuit is closed: records are written again", "coordinator", c.cfg.ID)
-	default:
-		c.cfg.Logger.Info("the circuit is half open: one write probes the backend", "coordinator", c.cfg.ID)
 	}
 }
