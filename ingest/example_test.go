@@ -26,25 +26,19 @@ func ExampleCoordinator() {
 			fmt.Println(len(bars), reason, err)
 		},
 	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	bars := c.For(mds.DefaultTenant())
 
 	start := time.Date(2024, 1, 2, 14, 30, 0, 0, time.UTC)
 	aapl := mds.Bar{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: start, Close: 185.5}
 	bad := mds.Bar{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: start.Add(time.Minute), Close: math.NaN()}
 	receipt, err := bars.Submit(ctx, aapl, bad)
-	if err != nil {
-		log.Fatal(err) // full, too large, stopped, or ctx ended: nothing was taken over
-	}
+	check(err) // full, too large, stopped, or ctx ended: nothing was taken over
 	outcome, err := receipt.Wait(ctx) // until it is committed
 	fmt.Printf("%d committed, %d dropped\n", outcome.Committed, outcome.Dropped)
 	fmt.Println(err)
 
-	if err := c.Stop(ctx); err != nil {
-		log.Fatal(err) // names what is unwritten
-	}
+	check(c.Stop(ctx)) // names what is unwritten
 	l := c.Stats().Ledger
 	fmt.Println(l.Accepted, "=", l.Written, "+", l.Unchanged, "+", l.Superseded, "+", l.DeadLettered, "+", l.Dropped, "+", l.Pending)
 	// Output:
@@ -64,14 +58,10 @@ func ExampleBatcher() {
 	start := time.Date(2024, 1, 2, 14, 30, 0, 0, time.UTC)
 	for i := range 250 {
 		bar := mds.Bar{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: start.Add(time.Duration(i) * time.Minute), Close: 185 + float64(i)/100}
-		if err := b.Add(ctx, bar); err != nil {
-			log.Fatal(err) // an *ingest.BatchError has the records that were not written
-		}
+		check(b.Add(ctx, bar)) // an *ingest.BatchError has the records that were not written
 	}
 	fmt.Println(b.Receipt().Written, "written")
-	if err := b.Close(ctx); err != nil {
-		log.Fatal(err)
-	}
+	check(b.Close(ctx))
 	fmt.Println(b.Receipt().Written, "written")
 	// Output:
 	// 200 written
@@ -84,11 +74,15 @@ func temporary(ctx context.Context) (st *store.Store, remove func()) {
 	if err == nil {
 		st, err = store.Open(ctx, "duckdb://"+dir, store.Config{})
 	}
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	return st, func() {
 		_ = st.Close()
 		_ = os.RemoveAll(dir)
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
 	}
 }

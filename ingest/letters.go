@@ -84,7 +84,7 @@ func (c *Coordinator[R]) setBlocked(j *job[R], err error) {
 	c.mu.Unlock()
 	switch {
 	case c.writes.Err() != nil: // it was given up
-	case err != nil && (was == nil || was.Error() != err.Error()):
+	case err != nil && was == nil:
 		c.cfg.Logger.Error("dead letters cannot be kept: their series wait", "coordinator", c.cfg.ID, "tenant", j.tenant.Slug, "error", err)
 	case err == nil && was != nil:
 		c.cfg.Logger.Info("dead letters are kept again", "coordinator", c.cfg.ID, "tenant", j.tenant.Slug)

@@ -262,6 +262,23 @@ type session struct {
 	*store.Store
 	tenant mds.Tenant
 	dsn    string
+	// hurried says that nobody waits for what the store still does.
+	hurried bool
+}
+
+// close closes the store. Whoever is hurried does not wait for a server that hangs.
+func (s *session) close() error {
+	if !s.hurried {
+		return s.Close()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(time.Second):
+		return nil
+	}
 }
 
 // withStore runs fn on the store and the tenant of the flags, whose data is
@@ -279,7 +296,7 @@ func (a *app) withStore(ctx context.Context, access access, fn func(*session) er
 		s.tenant = tenant
 		err = fn(s)
 	}
-	return errors.Join(err, s.Close())
+	return errors.Join(err, s.close())
 }
 
 // mustExist refuses a store that is not there, which opening it for writing would make.

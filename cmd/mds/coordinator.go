@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
@@ -36,28 +37,36 @@ func (f *coordinatorFlags) add(a *app, flags *pflag.FlagSet) {
 	flags.IntVar(&f.capacity, "capacity", 0, "records that are queued and being written at most (default 262144; environment MDS_COORDINATOR_CAPACITY)")
 	flags.DurationVar(&f.flushInterval, "flush-interval", 0, "write a batch when its oldest record is that old, however small (default 1s; environment MDS_COORDINATOR_FLUSH_INTERVAL)")
 	flags.DurationVar(&f.patience, "give-up-after", 5*time.Minute, "end when the store has not been well for so long; 0 waits for ever")
-	flags.StringVar(&f.dlqDir, "dlq-dir", a.env.DLQDir, "the folder for records that the store refuses for good (default dead-letters in the store's folder, for servers in the user's data directory; environment MDS_DLQ_DIR)")
+	flags.StringVar(&f.dlqDir, "dlq-dir", a.env.DLQDir, "the folder for records that the store refuses for good (default dead-letters in the store's folder, for a server one of its own in the user's data directory; environment MDS_DLQ_DIR)")
 }
 
 // check refuses what no coordinator takes.
-func (f *coordinatorFlags) check() error {
+func (f *coordinatorFlags) check(flags *pflag.FlagSet) error {
 	for _, n := range []struct {
-		flag  string
-		value int64
-	}{{"workers", int64(f.workers)}, {"capacity", int64(f.capacity)}, {"flush-interval", int64(f.flushInterval)}, {"give-up-after", int64(f.patience)}} {
-		if n.value < 0 {
-			return usagef("--%s is less than 0", n.flag)
+		flag            string
+		is, least, most int64
+	}{
+		{"workers", int64(f.workers), 1, maxWorkers}, {"capacity", int64(f.capacity), 1, 1 << 40},
+		{"flush-interval", int64(f.flushInterval), 1, math.MaxInt64}, {"give-up-after", int64(f.patience), 0, math.MaxInt64},
+	} {
+		if flags.Changed(n.flag) && (n.is < n.least || n.is > n.most) {
+			return usagef("--%s %s: write %s", n.flag, flags.Lookup(n.flag).Value, map[string]string{
+				"workers": "1 to " + count(maxWorkers), "capacity": "a number of records, 1 or more", "flush-interval": "a duration such as 250ms", "give-up-after": "a duration such as 5m, or 0 to wait for ever",
+			}[n.flag])
 		}
 	}
 	return nil
 }
 
+// maxWorkers is more than any store can use.
+const maxWorkers = 1024
+
 // coordinatorSettings are those of the environment.
 func coordinatorSettings[R any](env map[string]string) (cfg ingest.Config[R], err error) {
 	number := func(to *int) func(string) error {
 		return func(text string) (err error) {
-			if *to, err = strconv.Atoi(text); err != nil || *to < 1 {
-				return errors.New("write a whole number, 1 or more")
+			if *to, err = strconv.Atoi(text); err != nil || *to < 1 || to == &cfg.Workers && *to > maxWorkers {
+				return errors.New("write a whole number, 1 or more" + map[bool]string{true: ", up to " + count(maxWorkers)}[to == &cfg.Workers])
 			}
 			return nil
 		}
@@ -70,14 +79,16 @@ func coordinatorSettings[R any](env map[string]string) (cfg ingest.Config[R], er
 			return nil
 		}
 	}
-	var errs []error
+	var faults []string
 	for _, s := range []struct {
 		name string
 		set  func(string) error
 	}{
 		{"MDS_COORDINATOR_CAPACITY", number(&cfg.Capacity)},
 		{"MDS_COORDINATOR_CAPACITY_BYTES", func(text string) (err error) {
-			cfg.CapacityBytes, err = parseBytes(text)
+			if cfg.CapacityBytes, err = parseBytes(text); err == nil && cfg.CapacityBytes < 1<<20 {
+				err = errors.New("write a size such as 64MiB, 1MiB or more")
+			}
 			return err
 		}},
 		{"MDS_COORDINATOR_WORKERS", number(&cfg.Workers)},
@@ -105,12 +116,12 @@ func coordinatorSettings[R any](env map[string]string) (cfg ingest.Config[R], er
 	} {
 		if text := env[s.name]; text != "" {
 			if err := s.set(text); err != nil {
-				errs = append(errs, fmt.Errorf("%s is %q: %w", s.name, text, err))
+				faults = append(faults, fmt.Sprintf("%s is %q: %v", s.name, text, err))
 			}
 		}
 	}
-	if len(errs) > 0 {
-		return cfg, usageError{errors.Join(errs...)}
+	if len(faults) > 0 {
+		return cfg, usagef("%s", strings.Join(faults, "; "))
 	}
 	return cfg, nil
 }
@@ -144,7 +155,9 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 		return nil, err
 	}
 	letters, err := deadletter.Open(deadletter.Config{Dir: dir.Path, MaxBytes: most, Logger: dir.Logger})
-	if err != nil {
+	if err != nil && f.dlqDir != "" {
+		return nil, usagef("--dlq-dir %s: %w", f.dlqDir, err)
+	} else if err != nil {
 		return nil, err
 	}
 	cfg.DeadLetters = &letterbox[R]{log: letters, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
@@ -177,21 +190,30 @@ func (c *coordination[R]) stop(ctx context.Context) error {
 
 // impatience ends when what is queued is to be left unwritten: at the second signal, of
 // which the first ends ctx.
-func (c *coordination[R]) impatience(ctx context.Context, a *app) (context.Context, context.CancelFunc) {
+func (c *coordination[R]) impatience(ctx context.Context, p *progress) (context.Context, context.CancelFunc) {
 	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		defer signal.Stop(signals)
-		for n := range 2 {
+		again := time.NewTicker(time.Second)
+		defer again.Stop()
+		for n := 0; n < 2; {
 			select {
 			case <-signals:
+				n++
 			case <-over.Done():
 				return
+			case <-again.C:
+				if n == 1 { // whoever interrupts has no time to wait for a store
+					c.Hurry()
+				}
+				continue
 			}
-			if pending := c.Stats().Pending; n == 0 && pending > 0 {
-				fmt.Fprintf(a.stderr, "interrupted: writing %s that are queued; interrupt again to leave them unwritten\n", plural(pending, "row"))
+			if pending := c.Stats().Pending; n == 1 && pending > 0 {
+				p.say(fmt.Sprintf("interrupted: writing %s that are queued; interrupt again to leave them unwritten", plural(pending, "row")))
 			}
+			c.Hurry()
 		}
 		cancel()
 	}()
@@ -241,7 +263,7 @@ func (c *coordination[R]) outOfPatience(s *ingest.Stats, blocked time.Time) erro
 	case c.patience == 0:
 		return nil
 	case s.Failing >= c.patience && s.Failure != nil:
-		return fmt.Errorf("given up after %s: %w; what was acknowledged is kept: run the same command again for the rest", s.Failing.Round(time.Second), s.Failure)
+		return fmt.Errorf("given up after %s: %w; run the same command again for the rest", s.Failing.Round(time.Second), s.Failure)
 	case s.Blocked != nil && blockedFor >= c.patience:
 		return fmt.Errorf("given up after %s: %w; run the same command again for the rest", blockedFor.Round(time.Second), s.Blocked)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/pgtest"
 )
 
@@ -174,11 +175,35 @@ func TestCoordinatorSettings(t *testing.T) {
 		}
 	}
 	c.coordinator = nil
-	for _, flags := range [][]string{{"--workers", "-1"}, {"--capacity", "-5"}, {"--flush-interval", "-1s"}, {"--give-up-after", "-1s"}, {"--workers", "100000"}} {
-		out := c.run(append([]string{"ingest", "bars", file}, flags...)...)
-		if out.exit != exitUsage || strings.Count(out.stderr, "\n") != 1 && flags[1] != "100000" {
-			t.Errorf("%v: exit %d\n%s", flags, out.exit, out.stderr)
+	for flags, want := range map[string]string{
+		"--workers -1": "--workers -1: write 1 to 1,024", "--workers 0": "--workers 0: write 1 to 1,024", "--workers 5000": "--workers 5000: write 1 to 1,024",
+		"--capacity 0": "--capacity 0: write a number of records, 1 or more", "--flush-interval 0": "--flush-interval 0s: write a duration such as 250ms",
+		"--give-up-after -1s": "--give-up-after -1s: write a duration such as 5m, or 0 to wait for ever", "--capacity 10 --batch-size 10": "--capacity 10 does not hold two batches of --batch-size 10",
+		"--dlq-dir " + file: "--dlq-dir " + file + ": dead letters in " + file + ": it is a file, not a folder",
+	} {
+		out := c.run(append([]string{"ingest", "bars", file, "--symbol", "A", "--timeframe", "1m"}, strings.Fields(flags)...)...)
+		if out.exit != exitUsage || out.stderr[strings.Index(out.stderr, "mds: ")+5:] != want+"\n" {
+			t.Errorf("%s: exit %d\n%s", flags, out.exit, out.stderr)
 		}
+	}
+	// Flags win over the environment, and small capacities do.
+	c.coordinator = map[string]string{"MDS_COORDINATOR_WORKERS": "7", "MDS_COORDINATOR_CAPACITY": "9", "MDS_COORDINATOR_FLUSH_INTERVAL": "9s", "MDS_COORDINATOR_CAPACITY_BYTES": "1MiB"}
+	a := &app{env: config.Env{Coordinator: c.coordinator}}
+	got, err := ingestSettings[mds.Bar](a, &ingestFlags{queue: coordinatorFlags{workers: 2, capacity: 3, flushInterval: time.Second}})
+	if err != nil || got.Workers != 2 || got.Capacity != 3 || got.FlushInterval != time.Second || got.CapacityBytes != 1<<20 || got.Lanes != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if out := c.must("ingest", "bars", file, "--symbol", "A", "--timeframe", "1m", "--capacity", "1"); out.ledger().Written != 3 {
+		t.Errorf("%s", out.stdout)
+	}
+}
+
+// TestLettersOfAServer are in a folder of their own.
+func TestLettersOfAServer(t *testing.T) {
+	a := &app{logLevel: "warn", logFormat: "text", dsn: "postgres://me:secret@db.example:5433/prices?sslmode=disable"}
+	dir, err := a.deadLetters("")
+	if err != nil || !strings.HasSuffix(dir.Path, "/mds/dead-letters-db.example-5433-prices") {
+		t.Errorf("%s, %v", dir.Path, err)
 	}
 }
 

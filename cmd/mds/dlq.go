@@ -19,6 +19,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
 	"github.com/marketdatastore/mds/store"
@@ -42,7 +43,7 @@ func (a *app) dlqCommand() *cobra.Command {
 no store takes, each with the reason. They are those of one tenant unless --all-tenants
 is given, and are kept until they are replayed or discarded.`
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.dir, "dlq-dir", a.env.DLQDir, "the folder of the dead letters (default dead-letters in the store's folder, for servers in the user's data directory; environment MDS_DLQ_DIR)")
+	flags.StringVar(&f.dir, "dlq-dir", a.env.DLQDir, "the folder of the dead letters (default dead-letters in the store's folder, for a server one of its own in the user's data directory; environment MDS_DLQ_DIR)")
 	flags.BoolVar(&f.allTenants, "all-tenants", false, "those of each tenant, rather than of --tenant")
 	return cmd
 }
@@ -99,6 +100,10 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 			return filter, usagef("%q is no letter's id; one is like 20261126T084200.123456Z-1a2b.7, and mds dlq list shows them", id)
 		}
 	}
+	codes := []string{ingest.CodeInvalid, ingest.CodeRefused, ingest.CodePanic, ingest.CodeExhausted}
+	if f.code != "" && !slices.Contains(codes, f.code) {
+		return filter, usagef("--code %q: use %s", f.code, strings.Replace(and(codes), " and ", " or ", 1))
+	}
 	filter = deadletter.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids))), Kind: f.kind, Code: f.code}
 	if !f.allTenants {
 		filter.Tenant = a.tenant
@@ -150,6 +155,13 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 		if dir, err = config.DataDir(); err != nil {
 			return deadletter.Dir{}, usagef("no place for the dead letters (%w); name one with --dlq-dir", err)
 		}
+	}
+	if postgres.IsDSN(a.dsn) { // letters of one database are none of another
+		database, err := postgres.Database(a.dsn)
+		if err != nil {
+			return deadletter.Dir{}, usageError{err}
+		}
+		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+database), Logger: logger}, nil
 	}
 	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
 }

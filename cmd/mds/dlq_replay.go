@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -306,7 +305,7 @@ func surviving[R any](write writeFunc[R]) writeFunc[R] {
 	return func(ctx context.Context, batch []R) (receipt mds.Receipt, err error) {
 		defer func() {
 			if value := recover(); value != nil {
-				err = &ingest.PanicError{Value: value, Stack: debug.Stack()}
+				err = &ingest.PanicError{Value: value}
 			}
 		}()
 		return write(ctx, batch)

@@ -253,7 +253,7 @@ func TestDLQReplay(t *testing.T) {
 		t.Errorf("exit %d, %q", out.exit, out.stdout)
 	}
 	for _, want := range []string{
-		"still refused: " + ids[3] + ": record 0 of the batch: vendor: ",
+		"still refused: " + ids[3] + ": vendor: ",
 		"still refused: " + ids[4] + `: this program knows no kind "trades"` + "\n",
 		"still refused: " + ids[5] + ": bars of this version have no column fees; use the version that wrote the letter, or a newer one\n",
 	} {

@@ -82,6 +82,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or r
 			if given := cmd.Flags().Changed("batch-size"); f.batchSize < 0 || f.batchSize > maxBatchSize || given && f.batchSize == 0 {
 				return usagef("--batch-size %d: use 1 to %s", f.batchSize, count(maxBatchSize))
 			}
+			if err := f.queue.check(cmd.Flags()); err != nil {
+				return err
+			}
 			return runIngest[R](cmd.Context(), a, &f, args)
 		},
 	}
@@ -179,10 +182,15 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 	if err != nil {
 		return cfg, err
 	}
-	if err := f.queue.check(); err != nil {
-		return cfg, err
-	}
 	server := postgres.IsDSN(a.dsn)
+	if !server {
+		cfg.Lanes = 1 // it has one writer
+	}
+	// It is asked often whether a store is well again: somebody waits.
+	cfg.Circuit.HalfOpenAfter = cmp.Or(cfg.Circuit.HalfOpenAfter, 2*time.Second)
+	if f.queue.capacity > 0 && cfg.CapacityBytes == 0 { // what one asks for fits
+		cfg.CapacityBytes = max(64<<20, int64(f.queue.capacity)*recordBytes[R]())
+	}
 	cfg.FlushInterval = cmp.Or(f.queue.flushInterval, cfg.FlushInterval, time.Second)
 	cfg.Capacity = cmp.Or(f.queue.capacity, cfg.Capacity, 1<<18)
 	cfg.CapacityBytes = cmp.Or(cfg.CapacityBytes, 64<<20)
@@ -196,15 +204,28 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 	cfg.BatchSize = cmp.Or(f.batchSize, cfg.BatchSize, batch)
 	cfg.BatchMax = max(cfg.BatchSize, cfg.BatchMax)
 	if f.batchSize > 0 { // there has to be room for one that is written and one that is read
-		cfg.BatchMax = f.batchSize
-		schema := mds.SchemaOf[R]()
-		var none R
-		cfg.Capacity = max(cfg.Capacity, 2*f.batchSize)
-		if schema.Plain() {
-			cfg.CapacityBytes = max(cfg.CapacityBytes, int64(2*f.batchSize*(schema.Sizer()(&none)+64)))
+		if f.queue.capacity > 0 && f.queue.capacity < 2*f.batchSize {
+			return cfg, usagef("--capacity %d does not hold two batches of --batch-size %d", f.queue.capacity, f.batchSize)
 		}
+		cfg.BatchMax = f.batchSize
+		cfg.Capacity = max(cfg.Capacity, 2*f.batchSize)
+		cfg.CapacityBytes = max(cfg.CapacityBytes, 2*int64(f.batchSize)*recordBytes[R]())
+	}
+	if cfg.BatchSize > maxBatchSize {
+		return cfg, usagef("MDS_COORDINATOR_BATCH_SIZE is %q: write at most %s", a.env.Coordinator["MDS_COORDINATOR_BATCH_SIZE"], count(maxBatchSize))
 	}
 	return cfg, nil
+}
+
+// recordBytes is what a small record takes in memory, roughly; 0 of kinds whose records may
+// be large.
+func recordBytes[R mds.Record[R]]() int64 {
+	schema := mds.SchemaOf[R]()
+	if !schema.Plain() {
+		return 0
+	}
+	var none R
+	return int64(schema.Sizer()(&none)) + 64
 }
 
 // loadZone finds a time zone by its IANA name.
@@ -300,35 +321,40 @@ func loadInto[R mds.Record[R]](ctx context.Context, a *app, s *session, f *inges
 	if err != nil {
 		return ingestion{}, err
 	}
-	over, done := c.impatience(ctx, a)
-	defer done()
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	start := time.Now()
 	progress := newProgress(a.stderr)
+	over, done := c.impatience(ctx, progress)
+	defer done()
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	var gaveUp error // read when the watch has ended
 	watched := c.watch(over, progress, func(err error) {
-		stop(err)
+		gaveUp = err
+		stop()
 		done()
 	})
 	defer context.AfterFunc(over, func() { _ = c.stop(over) })() // what is unwritten the last call tells
 	cfg.Intake, cfg.Progress = c.handle, progress.update
+	cfg.HandOver = min(500, max(1, settings.Capacity/2))
+	cfg.HandOverBytes = int(min(1<<20, settings.CapacityBytes/2))
 	result, err := load.Run(reading, cfg)
 	unwritten := c.stop(over)
 	watched()
 	progress.done()
-	if given := context.Cause(reading); given != nil && ctx.Err() == nil {
-		err = given // the store was not well for too long
-	}
+	result.Elapsed = time.Since(start)
 	result.Ledger = result.Ledger.Settled(c.handle.Ledger())
+	s.hurried = over.Err() != nil
 	var left *ingest.UnwrittenError[R]
-	if errors.As(unwritten, &left) {
+	switch errors.As(unwritten, &left); {
+	case left != nil:
 		a.nameUnwritten(seriesOf(left))
-		if err == nil || errors.Is(err, load.ErrInterrupted) || errors.Is(err, ingest.ErrStopped) {
+		if gaveUp == nil && (err == nil || errors.Is(err, load.ErrInterrupted) || errors.Is(err, ingest.ErrStopped)) {
 			err = errors.New("interrupted twice: what is unwritten is listed above; run the same command again to load it")
 		}
-	} else if unwritten != nil && err == nil {
+	case unwritten != nil && err == nil:
 		err = unwritten
 	}
-	return ingestion{result, c.dir.Path}, err
+	return ingestion{result, c.dir.Path}, cmp.Or(gaveUp, err)
 }
 
 // rejectsPath is where rejected rows go unless a flag says otherwise: a new

@@ -96,7 +96,7 @@ func TestPostgresKilled(t *testing.T) {
 	if len(n) != 7 || n[0] != n[1]+n[2] || n[2] != n[3]+n[4]+n[5]+n[6] || n[1]+n[4]+n[5] != 0 || n[6] == 0 {
 		t.Fatalf("the ledger is %q", ledger)
 	}
-	if text := out.String() + errs.String(); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(text, "what was acknowledged is kept") {
+	if text := out.String() + errs.String(); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(text, "run the same command again for the rest") {
 		t.Errorf("exit %d\n%s", cmd.ProcessState.ExitCode(), text)
 	}
 	server.Restart(t)

@@ -21,6 +21,7 @@ type progress struct {
 	mu       sync.Mutex
 	now      load.Progress
 	queue    string // what there is to say of it
+	pending  int64  // records in it
 	w        io.Writer
 	terminal bool
 	start    time.Time
@@ -58,8 +59,9 @@ func (p *progress) queued(s *ingest.Stats) {
 		p.queue += fmt.Sprintf(", the store is not well for %s", s.Failing.Round(time.Second))
 	}
 	if s.Blocked != nil {
-		p.queue += ", waiting for room for dead letters"
+		p.queue += ", waiting: " + s.Blocked.Error()
 	}
+	p.pending = s.Pending
 	p.draw()
 }
 
@@ -83,6 +85,9 @@ func (p *progress) draw() {
 	line := p.line(p.now, time.Since(p.start))
 	if p.terminal {
 		p.drawn = true
+		if width, _, err := term.GetSize(int(p.w.(*os.File).Fd())); err == nil && width > 0 && len(line) >= width {
+			line = line[:width-1] // what wraps cannot be drawn over
+		}
 		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 		return
 	}
@@ -101,11 +106,27 @@ func (p *progress) line(now load.Progress, elapsed time.Duration) string {
 		return text
 	}
 	done := min(float64(now.Bytes)/float64(now.Total), 1)
+	if now.Ledger.Read > 0 { // what is queued is not done
+		done *= 1 - min(1, float64(p.pending)/float64(now.Ledger.Read))
+	}
+	if done <= 0 {
+		return text
+	}
 	left := time.Duration(float64(elapsed) * (1 - done) / done).Round(time.Second)
 	const width = 24
 	filled := int(done * width)
 	bar := strings.Repeat("#", filled) + strings.Repeat(".", width-filled)
 	return fmt.Sprintf("[%s] %3.0f %%  %s, %s left", bar, done*100, text, left)
+}
+
+// say prints a line, above the bar.
+func (p *progress) say(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+	fmt.Fprintln(p.w, text)
 }
 
 // done clears the bar.

@@ -72,7 +72,7 @@ func Codecs(ctx context.Context, cfg Config) (Report, error) {
 				}
 				all = append(all, round)
 			}
-			report.Rows = append(report.Rows, summarize(0, 0, all)...)
+			report.Rows = append(report.Rows, summarize(0, all)...)
 		}
 	}
 	return report, nil

@@ -130,7 +130,7 @@ func (b *storeBench) nullWriter(ctx context.Context) ([]Row, error) {
 		}
 		rounds = append(rounds, round)
 	}
-	rows := summarize(0, 0, rounds)
+	rows := summarize(0, rounds)
 	for _, name := range []string{nameSlicesMem, nameSinglesMem} {
 		rows = append(rows, Row{Name: name, Allocations: median(allocations[name]), Low: slices.Min(allocations[name]), High: slices.Max(allocations[name])})
 	}
@@ -196,7 +196,7 @@ func (b *storeBench) overhead(ctx context.Context) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return summarize(0, size, rounds), nil
+	return summarize(size, rounds), nil
 }
 
 // paced submits slices of n bars of a tenant once a millisecond, and returns how long each

@@ -49,10 +49,10 @@ type timing struct {
 func (t *timing) rate() float64 { return float64(t.rows) / t.elapsed.Seconds() }
 
 // summarize makes a row of each name of the rounds.
-func summarize(stored int64, batch int, rounds [][]timing) []Row {
+func summarize(batch int, rounds [][]timing) []Row {
 	var rows []Row
 	for _, first := range rounds[0] {
-		row := Row{Name: first.name, Stored: stored, Batch: batch, Of: first.of}
+		row := Row{Name: first.name, Batch: batch, Of: first.of}
 		var rates, ratios []float64
 		for _, round := range rounds {
 			mine := find(round, first.name)

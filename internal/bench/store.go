@@ -254,7 +254,7 @@ func (b *storeBench) writes(ctx context.Context, size int) ([]Row, error) {
 		}
 		rounds = append(rounds, round)
 	}
-	return summarize(0, size, rounds), nil
+	return summarize(size, rounds), nil
 }
 
 // half are as many bars as bars are, in batches of which every other one is stored with
@@ -330,5 +330,5 @@ func (b *storeBench) together(ctx context.Context, s share) ([]Row, error) {
 		}
 		rounds = append(rounds, round)
 	}
-	return summarize(0, size, rounds), nil
+	return summarize(size, rounds), nil
 }

@@ -63,6 +63,7 @@ type Log struct {
 	turn    chan struct{} // holds the token of who appends
 	current *writing
 	closed  bool
+	full    int64 // what the folder took when there was no room in it
 
 	wrap func(*os.File) media // for tests: a disk that fails
 }
@@ -185,18 +186,20 @@ func (l *Log) makeRoom(ctx context.Context, size int64) error {
 	}
 	// What this log holds can be emptied only once it lets go of it.
 	l.seal()
-	lock, err := l.dir.lock(ctx)
-	if err != nil {
-		return err
+	if used != l.full { // or it was looked through already, and is as it was
+		lock, err := l.dir.lock(ctx)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(l.dir.repair(), lock.Close()); err != nil {
+			return err
+		}
+		if used, err = bytesIn(l.cfg.Dir); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(l.dir.repair(), lock.Close()); err != nil {
-		return err
-	}
-	if used, err = bytesIn(l.cfg.Dir); err != nil {
-		return err
-	}
-	if used+size > l.cfg.MaxBytes {
-		return fmt.Errorf("%w: %d of %d bytes are taken; run mds dlq replay or mds dlq discard, or raise the bound", ErrFull, used, l.cfg.MaxBytes)
+	if l.full = used; used+size > l.cfg.MaxBytes {
+		return fmt.Errorf("%w: %d of %d bytes are taken; run mds dlq replay or mds dlq discard, or raise MDS_DLQ_MAX_BYTES", ErrFull, used, l.cfg.MaxBytes)
 	}
 	return nil
 }

@@ -313,7 +313,7 @@ func TestFull(t *testing.T) {
 			kept = append(kept, one...)
 		}
 	}
-	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "of 10000 bytes are taken; run mds dlq replay or mds dlq discard, or raise the bound") {
+	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "of 10000 bytes are taken; run mds dlq replay or mds dlq discard, or raise MDS_DLQ_MAX_BYTES") {
 		t.Fatalf("%v", err)
 	}
 	if n, err := l.Dir().Bytes(); err != nil || n > 10_000 || n < 9_000 {

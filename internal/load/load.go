@@ -4,6 +4,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,9 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 )
 
-// Records are handed over so many at a time, or so many bytes, roughly, or when the
-// first of them is that old: what comes slowly through a pipe does not wait.
-const (
-	handOver      = 500
-	handOverBytes = 1 << 20
-	handOverAge   = 100 * time.Millisecond
-)
+// handOverAge is when records are handed over, however few: what comes slowly through a
+// pipe does not wait.
+const handOverAge = 100 * time.Millisecond
 
 // Intake takes records over, all or none; they are the caller's again when it returns. It
 // may wait.
@@ -58,6 +55,10 @@ type Config[R any] struct {
 
 	// Intake takes the records over. Required.
 	Intake Intake[R]
+
+	// Records are handed over HandOver at a time, or HandOverBytes, roughly. Default to 500
+	// and 1 MiB.
+	HandOver, HandOverBytes int
 
 	// Progress is called now and then. Optional.
 	Progress func(Progress)
@@ -165,6 +166,7 @@ func Run[R mds.Record[R]](ctx context.Context, cfg Config[R]) (Result, error) {
 			return codec.NewDecoder[R](r, "", opt)
 		}
 	}
+	cfg.HandOver, cfg.HandOverBytes = cmp.Or(cfg.HandOver, 500), cmp.Or(cfg.HandOverBytes, 1<<20)
 	l := &load[R]{cfg: cfg, schema: mds.SchemaOf[R]()}
 	l.size = l.schema.Sizer()
 	l.result.Warnings = make(map[string]int64)
@@ -307,7 +309,7 @@ func (l *load[R]) add() error {
 	}
 	l.batch = append(l.batch, l.record)
 	l.bytes += l.size(&l.record)
-	if len(l.batch) < handOver && l.bytes < handOverBytes {
+	if len(l.batch) < l.cfg.HandOver && l.bytes < l.cfg.HandOverBytes {
 		return l.failed
 	}
 	return l.submit(l.reading)

@@ -291,3 +291,40 @@ func TestFailureEndsReading(t *testing.T) {
 		}
 	}
 }
+
+// waiting is an intake that takes nothing while the context it is given may end.
+type waiting struct {
+	began chan struct{}
+	bars  []mds.Bar
+}
+
+func (w *waiting) Submit(ctx context.Context, bars ...mds.Bar) (r ingest.Receipt[mds.Bar], err error) {
+	if ctx.Done() != nil {
+		w.began <- struct{}{}
+		<-ctx.Done()
+		return r, ctx.Err()
+	}
+	w.bars = append(w.bars, bars...)
+	return r, nil
+}
+
+// TestCancelWhileHandingOver loses nothing of what was read.
+func TestCancelWhileHandingOver(t *testing.T) {
+	lines := make([]string, 700)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("2020-11-27T14:%02d:%02dZ,1", i/60, i%60)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &waiting{began: make(chan struct{})}
+	go func() {
+		<-w.began
+		cancel()
+	}()
+	result, err := load.Run(ctx, load.Config[mds.Bar]{
+		Files: []string{csvFile(t, "A.csv", lines...)}, Options: codec.Options{Fixed: map[string]string{"timeframe": "1s"}}, SymbolFromFile: true,
+		Rejects: load.NewRejects(filepath.Join(t.TempDir(), "rejects")), Intake: w,
+	})
+	if !errors.Is(err, load.ErrInterrupted) || result.Ledger.Read < 1 || int64(len(w.bars)) != result.Ledger.Read {
+		t.Errorf("%d read, %d handed over, %v", result.Ledger.Read, len(w.bars), err)
+	}
+}

@@ -41,8 +41,8 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Retryable() bool { return e.retry }
 
 // Unavailable reports whether nothing can be written, whatever it is: that is so whenever
-// the call may be retried, and of a store that is closed or read only.
-func (e *Error) Unavailable() bool { return e.retry || e == errClosed || e == errReadOnly }
+// the call may be retried, and of a file that cannot be opened, or not for writing.
+func (e *Error) Unavailable() bool { return e.retry || strings.HasPrefix(e.Op, "open") }
 
 // LockedError reports that another process holds the file.
 type LockedError struct {

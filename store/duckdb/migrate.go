@@ -36,6 +36,9 @@ func (e *VersionError) Error() string {
 		e.Path, e.Version, e.Understood)
 }
 
+// Unavailable is true: nothing is written meanwhile.
+func (e *VersionError) Unavailable() bool { return true }
+
 // ownMigrations is where the numbers of an application's own migrations begin.
 const ownMigrations = 1001
 

@@ -20,6 +20,23 @@ func IsDSN(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
+// Database names the database of a DSN as HOST-PORT-DATABASE, whatever the login, in
+// letters, digits, '.', '_' and '-': the same for all who use it by the same address.
+func Database(dsn string) (string, error) {
+	config, err := connConfig(dsn)
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%s-%d-%s", config.Host, config.Port, config.Database)
+	return strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		}
+		return '_'
+	}, name), nil
+}
+
 // poolConfig and connConfig read a DSN, with what every connection needs.
 func poolConfig(dsn string) (*pgxpool.Config, error) {
 	if err := checkDSN(dsn); err != nil {

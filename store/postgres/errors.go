@@ -53,17 +53,23 @@ func (e *Error) Retryable() bool {
 	return e.Class == Timeout || e.Class == Unavailable || e.Class == Conflict
 }
 
-// Unavailable reports whether the server is not well, or not set up for the login:
-// whatever is written fails until somebody acts.
+// Unavailable reports whether the server is not well, or not set up for this program and
+// its login: whatever is written fails until somebody acts. Only what the server says of
+// the data is not: it refuses them.
 func (e *Error) Unavailable() bool {
 	switch e.Class {
 	case Timeout, Unavailable, Denied:
 		return true
 	case Other:
-		return e == errClosed || e == errReadOnly || slices.Contains([]string{"3D000", "3F000", "42883", "42P01", unsupportedParameter}, e.Code)
+		return e == errClosed || e == errReadOnly || e.Code != "" && !slices.Contains(aboutData, e.Code[:min(2, len(e.Code))])
 	}
 	return false
 }
+
+// aboutData are the classes of SQLSTATE, beside 22 and 23, in which a row is refused, by
+// its size or by a rule of the database's owner (PostgreSQL, appendix A): cardinality
+// violation, WITH CHECK OPTION violation, program limit exceeded, PL/pgSQL error.
+var aboutData = []string{"21", "44", "54", "P0"}
 
 // message is an error without what the driver says around it, which has the host in it
 // and may have more.
