@@ -54,6 +54,10 @@ bench-policies: deps ## measure what rollups cost, how fast they are made, and c
 	@scripts/deps-test
 	@CGO_ENABLED=1 $(GO) test ./store -run '^$$' -bench '$(or $(BENCH),Rollups|Refresh|Compressed|Filled)' -benchtime 1x -timeout 60m -v
 
+.PHONY: bench-peers
+bench-peers: ## measure the coordinator beside the queue of the OpenTelemetry Collector, in a module of its own
+	@cd internal/bench/exporterhelper && $(GO) run .
+
 .PHONY: contend
 contend: deps ## have ten connections to PostgreSQL in each other's way for CONTEND (default 1m)
 	@scripts/deps-test
