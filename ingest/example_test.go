@@ -33,7 +33,7 @@ func ExampleCoordinator() {
 	aapl := mds.Bar{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: start, Close: 185.5}
 	bad := mds.Bar{Vendor: "ibkr", Symbol: "AAPL", Timeframe: mds.Minute, TS: start.Add(time.Minute), Close: math.NaN()}
 	receipt, err := bars.Submit(ctx, aapl, bad)
-	check(err) // full, too large, stopped, or ctx ended: nothing was taken over
+	check(err)                        // full, too large, stopped, or ctx ended: nothing was taken over
 	outcome, err := receipt.Wait(ctx) // until it is committed
 	fmt.Printf("%d committed, %d dropped\n", outcome.Committed, outcome.Dropped)
 	fmt.Println(err)
