@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/deadletter"
 	"github.com/marketdatastore/mds/store"
@@ -154,13 +155,13 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	if err != nil {
 		return nil, err
 	}
-	letters, err := deadletter.Open(deadletter.Config{Dir: dir.Path, MaxBytes: most, Logger: dir.Logger})
+	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: most, Logger: dir.Logger})
 	if err != nil && f.dlqDir != "" {
 		return nil, usagef("--dlq-dir %s: %w", f.dlqDir, err)
 	} else if err != nil {
 		return nil, err
 	}
-	cfg.DeadLetters = &letterbox[R]{log: letters, kind: mds.SchemaOf[R]().Kind, schemaVersion: version}
+	cfg.DeadLetters = dlq.For[R](letters, version)
 	cfg.Logger = dir.Logger
 	cfg.WriteTimeout = a.sinkConfig().WriteTimeout
 	c, err := ingest.New(ctx, store.TableOf[R](s.Store), cfg)
@@ -174,7 +175,7 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 type coordination[R mds.Record[R]] struct {
 	*ingest.Coordinator[R]
 	handle   *ingest.Handle[R]
-	letters  *deadletter.Log
+	letters  *dlq.Folder
 	dir      deadletter.Dir
 	patience time.Duration
 
@@ -268,27 +269,6 @@ func (c *coordination[R]) outOfPatience(s *ingest.Stats, blocked time.Time) erro
 		return fmt.Errorf("given up after %s: %w; run the same command again for the rest", blockedFor.Round(time.Second), s.Blocked)
 	}
 	return nil
-}
-
-// letterbox keeps a coordinator's dead letters in their folder.
-type letterbox[R mds.Record[R]] struct {
-	log           *deadletter.Log
-	kind          string
-	schemaVersion int
-}
-
-// Keep returns when the letters are on the disk.
-func (b *letterbox[R]) Keep(ctx context.Context, letters []ingest.Letter[R]) error {
-	list := make([]deadletter.Letter, len(letters))
-	now := time.Now()
-	for i := range letters {
-		l := &letters[i]
-		list[i] = deadletter.Letter{
-			Kind: b.kind, Tenant: l.Tenant, Code: l.Code, Reason: l.Reason, SchemaVersion: b.schemaVersion,
-			Attempts: l.Attempts, Submitted: l.Submitted, Died: now, Record: deadletter.Encode(&l.Record),
-		}
-	}
-	return b.log.Append(ctx, list)
 }
 
 // unwrittenSeries is what is left of one series.
