@@ -24,9 +24,9 @@ type BatcherConfig struct {
 	MaxBytes int64
 }
 
-// Batcher collects the records of one producer, and writes them in batches. It is the
+// Batcher collects the records of one tenant, and writes them in batches. It is the
 // entrance for a stream of single records and one writer; it retries nothing. It is safe
-// for concurrent use. Close it when done.
+// for concurrent use: who adds a record waits while a batch is written. Close it when done.
 type Batcher[R mds.Record[R]] struct {
 	writer BatchWriter[R]
 	cfg    BatcherConfig
@@ -49,8 +49,8 @@ type Batcher[R mds.Record[R]] struct {
 var ErrClosed = errors.New("the batcher is closed")
 
 // BatchError reports records that were added and could not be written. The batcher holds
-// them no longer: they are the caller's, to be added again if mds.Retryable says that it
-// may help.
+// them no longer: they are the caller's, to be added again if mds.Retryable, or later if
+// mds.Unavailable, says that it may help.
 type BatchError[R any] struct {
 	Records []R
 	Err     error

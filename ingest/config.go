@@ -11,8 +11,8 @@ import (
 
 // Config configures a [Coordinator]. The zero value is usable.
 type Config[R any] struct {
-	// ID is the coordinator's name in metrics and logs. Defaults to the kind, such as
-	// "bars".
+	// ID is the coordinator's name in metrics and logs, where no other one that runs has
+	// it. Defaults to the kind, such as "bars".
 	ID string
 
 	// Capacity and CapacityBytes bound what is queued and being written, in records and
@@ -54,8 +54,8 @@ type Config[R any] struct {
 	// submit a second's worth at once. Nil limits none.
 	Rate func(mds.Tenant) float64
 
-	// DeadLetters keeps the records that no write takes. Nil drops them, counted and
-	// told to Dropped.
+	// DeadLetters keeps the records that no write takes, as package dlq does in a folder.
+	// Nil loses them: they are counted, and told to Dropped.
 	DeadLetters DeadLetters[R]
 	// Dropped is told of records that are dropped, in its own copy, by the submitter
 	// or a worker, which wait for it: it must not wait for room itself, but may call
@@ -67,6 +67,8 @@ type Config[R any] struct {
 	// Logger receives what an operator has to know: the circuit opens and closes,
 	// records go to the dead letters or cannot. Defaults to discarding it.
 	Logger *slog.Logger
+
+	oddBatches bool // as they were given
 }
 
 // Retry says how often a write is made again that failed and may succeed later. The
@@ -103,9 +105,14 @@ func (c Config[R]) withDefaults(kind string) Config[R] {
 	set(&c.CapacityBytes, 64<<20)
 	set(&c.Overflow, Block)
 	set(&c.Workers, 4)
-	set(&c.Lanes, c.Workers)
-	set(&c.BatchSize, 500)
-	set(&c.BatchMax, 50_000)
+	set(&c.Lanes, max(1, c.Workers))
+	if c.BatchSize == 0 {
+		c.BatchSize = 500
+		if c.BatchMax > 0 {
+			c.BatchSize = min(c.BatchSize, c.BatchMax)
+		}
+	}
+	set(&c.BatchMax, max(50_000, c.BatchSize))
 	set(&c.BatchBytes, 32<<20)
 	set(&c.FlushInterval, 250*time.Millisecond)
 	set(&c.WriteTimeout, time.Minute)
@@ -119,6 +126,7 @@ func (c Config[R]) withDefaults(kind string) Config[R] {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.oddBatches = c.BatchMax < c.BatchSize && c.BatchMax > 0 && c.BatchSize > 0
 	c.BatchMax = min(c.BatchMax, max(1, c.Capacity/2))
 	c.BatchSize = min(c.BatchSize, c.BatchMax)
 	c.BatchBytes = min(c.BatchBytes, max(1, c.CapacityBytes/2))
@@ -165,6 +173,9 @@ func (c *Config[R]) validate() error {
 	}
 	if c.Overflow != Block && c.Overflow != Reject && c.Overflow != DropOldest {
 		errs = append(errs, fmt.Errorf("Overflow is %q: use %s, %s or %s", c.Overflow, Block, Reject, DropOldest))
+	}
+	if c.oddBatches {
+		errs = append(errs, errors.New("BatchMax is less than BatchSize"))
 	}
 	const most = 1 << 12
 	if c.Workers > most || c.Lanes > most {

@@ -98,10 +98,12 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 	c.waiters.New = func() any { return &waiter{turn: make(chan error, 1)} }
 	c.routes.New = func() any { return newRoutes[R](cfg.Lanes) }
 	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it
+	if err := cfg.Metrics.add(cfg.ID, c); err != nil {
+		return nil, err
+	}
 	for range cfg.Workers {
 		go c.worker()
 	}
-	cfg.Metrics.add(c)
 	return c, nil
 }
 

@@ -469,13 +469,13 @@ func TestNeverFits(t *testing.T) {
 
 func TestConfigFaults(t *testing.T) {
 	_, err := ingest.New(t.Context(), newWorld(), ingest.Config[mds.Bar]{
-		ID: "x", Capacity: -1, Overflow: "drop", Workers: 10_000, FlushInterval: -1, Retry: ingest.Retry{Multiplier: 0.5},
+		BatchSize: 10, BatchMax: 5, ID: "x", Capacity: -1, Overflow: "drop", Workers: 10_000, FlushInterval: -1, Retry: ingest.Retry{Multiplier: 0.5},
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, part := range []string{
-		"coordinator x: ", "Capacity is -1", `Overflow is "drop": use block, reject or drop_oldest`, "more than 4096 at once: Workers is 10000",
+		"coordinator x: ", "Capacity is -1", "BatchMax is less than BatchSize", `Overflow is "drop": use block, reject or drop_oldest`, "more than 4096 at once: Workers is 10000",
 		"FlushInterval is -1ns", "Retry.Multiplier is 0.5",
 	} {
 		if !strings.Contains(err.Error(), part) {

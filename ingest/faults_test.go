@@ -389,6 +389,9 @@ func TestNoDeadLetters(t *testing.T) {
 		if s := c.Stats(); s.Dropped != 1 || s.Overflowed != 0 {
 			t.Errorf("%+v", s)
 		}
+		if h := c.Health()[3]; h.State != ingest.Degraded || !strings.HasPrefix(h.Reason, "1 records that no write takes are lost") {
+			t.Errorf("%+v", h)
+		}
 		stop(t, c)
 	})
 }

@@ -28,7 +28,10 @@ type Writer[R any] interface {
 // DeadLetters keeps the records that no write takes.
 type DeadLetters[R any] interface {
 	// Keep returns when the letters are safe. After an error it is called again with
-	// the same ones, until it succeeds: meanwhile the series they are of wait.
+	// the same ones, until it succeeds: meanwhile the series they are of wait, and Stop
+	// does until its context ends. Their records may be what no store and no JSON can
+	// hold, such as NaN and text that is no UTF-8; what cannot be kept in one form must be
+	// kept in another.
 	Keep(ctx context.Context, letters []Letter[R]) error
 }
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -70,15 +71,18 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 }
 
 // add has a coordinator's figures exported, instead of those of an earlier one of the
-// same name.
-func (m *Metrics) add(c interface{ Stats() Stats }) {
+// same name, which must have been stopped.
+func (m *Metrics) add(id string, c interface{ Stats() Stats }) error {
 	if m == nil {
-		return
+		return nil
 	}
-	id := c.Stats().ID
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if other, ok := m.coordinators[id]; ok && !other.Stats().Stopped {
+		return fmt.Errorf("there is another coordinator %s with these metrics: give each an ID of its own", id)
+	}
 	m.coordinators[id] = c
+	return nil
 }
 
 // wrote notes a write.

@@ -33,6 +33,9 @@ func TestMetrics(t *testing.T) {
 		c := newCoordinator(t, w, ingest.Config[mds.Bar]{
 			Metrics: metrics, Lanes: 1, BatchSize: 2, BatchMax: 2, Capacity: 8, Overflow: ingest.DropOldest, DeadLetters: &drawer{},
 		})
+		if _, err := ingest.New(t.Context(), w, ingest.Config[mds.Bar]{Metrics: metrics}); err == nil || err.Error() != "there is another coordinator bars with these metrics: give each an ID of its own" {
+			t.Errorf("two of one name: %v", err)
+		}
 		h := c.For(mds.DefaultTenant())
 		const atFirst = `
 # HELP mds_coord_items_dropped_total Records dropped, by reason.

@@ -53,12 +53,12 @@ func poisonous(b *mds.Bar) bool { return b.Volume == mds.Some(666.0) || b.Valida
 
 func model(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	capacity := 50 + r.IntN(2000)
+	capacity, size := 50+r.IntN(2000), 1+r.IntN(50)
 	w, letters := newWorld(), &drawer{}
 	var dropped []mds.Bar
 	var mu sync.Mutex
 	cfg := ingest.Config[mds.Bar]{
-		Capacity: capacity, Workers: 1 + r.IntN(5), Lanes: 1 + r.IntN(5), BatchSize: 1 + r.IntN(50), BatchMax: 1 + r.IntN(300),
+		Capacity: capacity, Workers: 1 + r.IntN(5), Lanes: 1 + r.IntN(5), BatchSize: size, BatchMax: size + r.IntN(300),
 		FlushInterval: time.Duration(1+r.IntN(300)) * time.Millisecond,
 		Overflow:      []ingest.Overflow{ingest.Block, ingest.Block, ingest.Reject, ingest.DropOldest}[r.IntN(4)],
 		Circuit:       ingest.Circuit{FailureThreshold: 1 + r.IntN(6), HalfOpenAfter: time.Second},

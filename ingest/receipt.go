@@ -59,7 +59,8 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// Wait waits until all records are settled. The error is a [*LostError] where some were
+// Wait waits until all records are settled, which takes until their batch is full or
+// [Config.FlushInterval] old: it does not hurry them. Keep several receipts open, or Flush. The error is a [*LostError] where some were
 // not committed, or the context's where it ended before.
 //
 // Records are settled when they are committed: an answer that is given to a producer

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -204,6 +205,9 @@ func (c *Coordinator[R]) Health() []Component {
 	}
 	if s.Blocked != nil {
 		letters.State, letters.Reason = Unhealthy, s.Blocked.Error()
+	}
+	if c.cfg.DeadLetters == nil && s.Dropped > s.Overflowed {
+		letters.State, letters.Reason = Degraded, fmt.Sprintf("%d records that no write takes are lost: there are no dead letters", s.Dropped-s.Overflowed)
 	}
 	return []Component{queue, circuit, workers, letters}
 }

@@ -40,7 +40,8 @@ func (c *Coordinator[R]) Flush(ctx context.Context) error {
 // what became of them.
 const stopGrace = time.Second
 
-// Stop refuses new records, has all that were accepted written, and ends the workers.
+// Stop refuses new records, has all that were accepted written, and ends the workers: for
+// as long as it takes, if ctx has no end. Stop before the store is closed.
 // Circuits that are open are probed at once. When ctx ends before, it gives up the writes
 // under way, begins no other, and returns an [*UnwrittenError] with all records that are
 // not known to be settled; for a write that does not heed its context it waits no longer
@@ -104,6 +105,8 @@ type Unwritten[R any] struct {
 type UnwrittenError[R any] struct {
 	Coordinator string
 	Unwritten   []Unwritten[R]
+	// Err is why they could not be written until then, nil where there was just no time.
+	Err error
 }
 
 // Records counts them.
@@ -124,8 +127,14 @@ func (e *UnwrittenError[R]) Error() string {
 		}
 		parts = append(parts, fmt.Sprintf("%d of tenant %s%s", len(u.Records), u.Tenant.Slug, doubt))
 	}
-	return fmt.Sprintf("coordinator %s was stopped with %d records unwritten: %s", e.Coordinator, e.Records(), strings.Join(parts, "; "))
+	text := fmt.Sprintf("coordinator %s was stopped with %d records unwritten: %s", e.Coordinator, e.Records(), strings.Join(parts, "; "))
+	if e.Err != nil {
+		text += " (" + e.Err.Error() + ")"
+	}
+	return text
 }
+
+func (e *UnwrittenError[R]) Unwrap() error { return e.Err }
 
 // unwritten names what is left, once and for all.
 func (c *Coordinator[R]) unwritten() error {
@@ -139,7 +148,12 @@ func (c *Coordinator[R]) unwritten() error {
 			timer.Stop()
 		}
 	}
-	e := &UnwrittenError[R]{Coordinator: c.cfg.ID}
+	e := &UnwrittenError[R]{Coordinator: c.cfg.ID, Err: c.circuit.err}
+	for _, j := range c.parked {
+		if j.blocked != nil {
+			e.Err = j.blocked
+		}
+	}
 	for _, t := range c.sorted() {
 		e.Unwritten = append(e.Unwritten, c.leave(t)...)
 	}

@@ -169,7 +169,10 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 // deadLettersBound is what the dead letters take at most, 0 where nothing is said.
 func (a *app) deadLettersBound() (n int64, err error) {
 	if text := a.env.DLQMaxBytes; text != "" {
-		if n, err = parseBytes(text); err != nil {
+		if n, err = parseBytes(text); err == nil && n < 1<<20 {
+			err = errors.New("write a size such as 1GiB, 1MiB or more")
+		}
+		if err != nil {
 			return 0, usagef("MDS_DLQ_MAX_BYTES is %q: %w", text, err)
 		}
 	}

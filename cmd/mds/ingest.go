@@ -106,7 +106,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or r
 	flags.StringVar(&f.symbolFrom, "symbol-from", "", "where the symbol comes from: column or filename")
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
-	flags.IntVar(&f.batchSize, "batch-size", 0, "records written in one transaction (default 122880, with PostgreSQL 30000)")
+	flags.IntVar(&f.batchSize, "batch-size", 0, "records written in one transaction (default 122880, with PostgreSQL 30000; environment MDS_COORDINATOR_BATCH_SIZE)")
 	f.queue.add(a, flags)
 	f.label = "start"
 	if schema.Timeframe != nil {
@@ -202,6 +202,9 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 		cfg.Workers = 1
 	}
 	cfg.BatchSize = cmp.Or(f.batchSize, cfg.BatchSize, batch)
+	if name := "MDS_COORDINATOR_BATCH_MAX"; cfg.BatchMax > 0 && (cfg.BatchMax < cfg.BatchSize || cfg.BatchMax > maxBatchSize) && f.batchSize == 0 {
+		return cfg, usagef("%s is %q: write at least the %s of a batch, and at most %s", name, a.env.Coordinator[name], count(int64(cfg.BatchSize)), count(maxBatchSize))
+	}
 	cfg.BatchMax = max(cfg.BatchSize, cfg.BatchMax)
 	if f.batchSize > 0 { // there has to be room for one that is written and one that is read
 		if f.queue.capacity > 0 && f.queue.capacity < 2*f.batchSize {
