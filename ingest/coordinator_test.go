@@ -537,3 +537,76 @@ func TestRate(t *testing.T) {
 		}
 	})
 }
+
+// TestNobodyJumpsTheQueue has a submit that needs little not overtake one of its tenant
+// that needs more and came before.
+func TestNobodyJumpsTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		gate := make(chan struct{})
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			<-gate
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 10, Workers: 1, BatchSize: 2, BatchMax: 2})
+		h := c.For(mds.DefaultTenant())
+		submit(t, h, bars("s", 10)...)
+		in := make(chan struct{})
+		go func() {
+			submit(t, h, bars("t", 5)...)
+			close(in)
+		}()
+		synctest.Wait()
+		gate <- struct{}{}
+		synctest.Wait() // there is room for two
+		if _, err := h.TrySubmit(bar("u", 0, 1)); !errors.Is(err, ingest.ErrFull) {
+			t.Errorf("a small one got in before: %v", err)
+		}
+		gate <- struct{}{}
+		gate <- struct{}{}
+		<-in
+		close(gate)
+		stop(t, c)
+	})
+}
+
+// TestRoomOfWhoLeaves has submits give up, or be stopped, at the very moment at which they
+// are let in: their room comes back.
+func TestRoomOfWhoLeaves(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+				pass(time.Second)
+				return nil
+			}
+			c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 10, BatchSize: 10, Lanes: 1})
+			h := c.For(mds.DefaultTenant())
+			submit(t, h, bars("s", 10)...)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // when there is room
+			defer cancel()
+			let := 0
+			if _, err := h.Submit(ctx, bars("t", 10)...); err == nil {
+				let = 10
+			}
+			if err := c.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if s := c.Stats(); s.Records != 0 || s.Bytes != 0 || s.Accepted != int64(10+let) {
+				t.Fatalf("%+v", s)
+			}
+			submit(t, h, bars("u", 10)...)
+			left := make(chan error)
+			go func() {
+				_, err := h.Submit(context.Background(), bars("v", 10)...)
+				left <- err
+			}()
+			pass(time.Second) // when there is room
+			stop(t, c)
+			err := <-left
+			if s := c.Stats(); s.Records != 0 || s.Bytes != 0 || err != nil && !errors.Is(err, ingest.ErrStopped) {
+				t.Fatalf("%v, %+v", err, s)
+			}
+		})
+	}
+}

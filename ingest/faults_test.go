@@ -592,3 +592,24 @@ func TestWritesOfALetter(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+// TestPiecesGrowAgain has the parts of a batch that was in trouble grow when it is over.
+func TestPiecesGrowAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		failures := 0
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			if failures < 10 {
+				failures++
+				return down{}
+			}
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Circuit: ingest.Circuit{HalfOpenAfter: time.Second}})
+		submit(t, c.For(mds.DefaultTenant()), bars("s", 5000)...)
+		stop(t, c)
+		if sizes := w.sizes(); len(w.stored()) != 5000 || sizes[0] > 100 || len(sizes) > 15 {
+			t.Errorf("%d rows in writes of %v", len(w.stored()), sizes)
+		}
+	})
+}

@@ -205,3 +205,35 @@ func TestHandlesTakeNoShare(t *testing.T) {
 		stop(t, c)
 	})
 }
+
+// TestOneWorkerIsLeft has a tenant whose writes hang, on as many workers as it gets: one is
+// left to another.
+func TestOneWorkerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		gate := make(chan struct{})
+		w.before = func(_ context.Context, tenant mds.Tenant, _ []mds.Bar) error {
+			if tenant.Slug == "hangs" {
+				<-gate
+			}
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Workers: 3, Lanes: 64, BatchSize: 1})
+		hangs, goes := c.For(tenantOf(t, "hangs")), c.For(tenantOf(t, "goes"))
+		submit(t, goes, bar("s", 0, 1))
+		for i := range 50 {
+			submit(t, hangs, bar(string(rune('a'+i)), 0, 1))
+		}
+		synctest.Wait()
+		if w.most != 2 {
+			t.Errorf("%d writes of one tenant, want 2 of 3 workers", w.most)
+		}
+		r := submit(t, goes, bar("s", 1, 1))
+		synctest.Wait()
+		if o, settled := r.Settled(); !settled || o.Committed != 1 {
+			t.Errorf("%+v, %t", o, settled)
+		}
+		close(gate)
+		stop(t, c)
+	})
+}
