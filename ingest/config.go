@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/feedback"
 )
 
 // Config configures a [Coordinator]. The zero value is usable.
@@ -50,6 +51,10 @@ type Config[R any] struct {
 	// Circuit says when the backend counts as not well, and when it is asked again.
 	Circuit Circuit
 
+	// Watermarks say at which shares of the capacity the level is soft and hard. They
+	// default to 0.5 and 0.8, with a margin of 0.1 on the way down.
+	Watermarks feedback.Watermarks
+
 	// Rate is the most records a second that a tenant may submit; 0 is no limit. It may
 	// submit a second's worth at once. Nil limits none.
 	Rate func(mds.Tenant) float64
@@ -64,6 +69,9 @@ type Config[R any] struct {
 
 	// Metrics is shared by the coordinators of a process. Nil exports nothing.
 	Metrics *Metrics
+	// FeedbackMetrics are those of the bus on which the coordinator tells its level. Nil
+	// exports nothing.
+	FeedbackMetrics *feedback.Metrics
 	// Logger receives what an operator has to know: the circuit opens and closes,
 	// records go to the dead letters or cannot. Defaults to discarding it.
 	Logger *slog.Logger
@@ -123,6 +131,7 @@ func (c Config[R]) withDefaults(kind string) Config[R] {
 	set(&c.Retry.Multiplier, 2)
 	set(&c.Circuit.FailureThreshold, 5)
 	set(&c.Circuit.HalfOpenAfter, time.Minute)
+	c.Watermarks = c.Watermarks.WithDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -176,6 +185,9 @@ func (c *Config[R]) validate() error {
 	}
 	if c.oddBatches {
 		errs = append(errs, errors.New("BatchMax is less than BatchSize"))
+	}
+	if w := c.Watermarks; !(w.Margin > 0 && w.Margin < w.Low && w.Low < w.High && w.High <= 1 && w.Low <= w.High-w.Margin) {
+		errs = append(errs, fmt.Errorf("Watermarks are %+v: it takes 0 < Margin < Low <= High-Margin and High <= 1", w))
 	}
 	const most = 1 << 12
 	if c.Workers > most || c.Lanes > most {

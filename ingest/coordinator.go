@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/feedback"
 )
 
 // Coordinator stands between producers and a writer. It promises, of all records that it
@@ -38,30 +39,36 @@ type Coordinator[R mds.Record[R]] struct {
 	giveUp  context.CancelFunc
 	refuses chan struct{} // closed when submits are refused
 	done    chan struct{} // closed when all workers have ended
+	bus     *feedback.Bus
+	noticed chan struct{} // has the level be looked at
+	quit    chan struct{} // closed when Stop has named what is unwritten
 
-	mu       sync.Mutex
-	work     sync.Cond // workers wait for offers, and for what is parked
-	circuit  circuit   // of the backend
-	tenants  map[string]*tenant[R]
-	offers   fifo[*tenant[R]] // those with a chunk to be written, in turn
-	running  []*job[R]        // those that workers have
-	parked   []*job[R]        // those that wait for their next attempt
-	idle     []*job[R]        // to be used again
-	wake     *time.Timer      // when one of the parked may go on
-	records  room
-	bytes    room
-	inFlight load             // of all jobs
-	round    fifo[*tenant[R]] // those that have submits waiting for room, in turn
-	elder    *waiter          // that has waited long, while others were let in
-	opening  fifo[*chunk[R]]  // in the order in which they were begun, for their age
-	timer    *time.Timer
-	spare    [][]R // buffers to be used again
-	submits  uint64
-	alive    int // workers
-	counts   counts
-	stopping bool
-	over     bool  // Stop has named what is unwritten
-	result   error // of Stop
+	mu        sync.Mutex
+	work      sync.Cond // workers wait for offers, and for what is parked
+	circuit   circuit   // of the backend
+	tenants   map[string]*tenant[R]
+	offers    fifo[*tenant[R]] // those with a chunk to be written, in turn
+	running   []*job[R]        // those that workers have
+	parked    []*job[R]        // those that wait for their next attempt
+	idle      []*job[R]        // to be used again
+	wake      *time.Timer      // when one of the parked may go on
+	records   room
+	bytes     room
+	inFlight  load             // of all jobs
+	round     fifo[*tenant[R]] // those that have submits waiting for room, in turn
+	elder     *waiter          // that has waited long, while others were let in
+	opening   fifo[*chunk[R]]  // in the order in which they were begun, for their age
+	timer     *time.Timer
+	spare     [][]R // buffers to be used again
+	submits   uint64
+	alive     int // workers
+	counts    counts
+	stopping  bool
+	band      band          // the level
+	told      Level         // that was published
+	writeTook time.Duration // by a write, roughly
+	over      bool          // Stop has named what is unwritten
+	result    error         // of Stop
 }
 
 // counts are what the coordinator has done, beside the ledger.
@@ -88,6 +95,10 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 		router:  newRouter(schema, cfg.Lanes),
 		refuses: make(chan struct{}),
 		done:    make(chan struct{}),
+		bus:     feedback.NewBus(cfg.FeedbackMetrics),
+		noticed: make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		told:    LevelOK,
 		tenants: make(map[string]*tenant[R]),
 		records: room{capacity: int64(cfg.Capacity)},
 		bytes:   room{capacity: cfg.CapacityBytes},
@@ -98,12 +109,14 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 	c.waiters.New = func() any { return &waiter{turn: make(chan error, 1)} }
 	c.routes.New = func() any { return newRoutes[R](cfg.Lanes) }
 	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it
+	c.band = c.bandOf(LevelOK)
 	if err := cfg.Metrics.add(cfg.ID, c); err != nil {
 		return nil, err
 	}
 	for range cfg.Workers {
 		go c.worker()
 	}
+	go c.monitor()
 	return c, nil
 }
 

@@ -30,22 +30,6 @@ func (l *Ledger) add(o Ledger) Ledger {
 	}
 }
 
-// Level tells producers how full a queue is.
-type Level string
-
-// The levels.
-const (
-	LevelOK   Level = "ok"   // below half of the capacity
-	LevelSoft Level = "soft" // at half of it: slow down
-	LevelHard Level = "hard" // at four fifths, or while the circuit is not closed: stop
-)
-
-// The shares of the capacity at which levels begin.
-const (
-	softAt = 0.5
-	hardAt = 0.8
-)
-
 // Stats are a coordinator's figures at one moment.
 type Stats struct {
 	ID string `json:"coordinator_id"`
@@ -121,15 +105,7 @@ func (c *Coordinator[R]) Stats() Stats {
 	if !oldest.IsZero() {
 		s.OldestAge = time.Since(oldest)
 	}
-	s.Utilization = max(float64(s.Records)/float64(s.Capacity), float64(s.Bytes)/float64(s.CapacityBytes))
-	switch {
-	case s.Utilization >= hardAt || circuit != Closed:
-		s.Level = LevelHard
-	case s.Utilization >= softAt:
-		s.Level = LevelSoft
-	default:
-		s.Level = LevelOK
-	}
+	s.Utilization, s.Level = c.utilization(), c.band.level
 	return s
 }
 
@@ -188,7 +164,7 @@ func (c *Coordinator[R]) Health() []Component {
 	s := c.Stats()
 	queue, circuit := Component{Name: "queue", State: Healthy}, Component{Name: "circuit", State: Healthy}
 	workers, letters := Component{Name: "workers", State: Healthy}, Component{Name: "dead_letters", State: Healthy}
-	if s.Utilization >= hardAt {
+	if s.Level == LevelHard && s.Circuit == Closed {
 		queue.State, queue.Reason = Degraded, "the queue is nearly full"
 	}
 	if s.Stopped {

@@ -158,6 +158,7 @@ func (c *Coordinator[R]) unwritten() error {
 		e.Unwritten = append(e.Unwritten, c.leave(t)...)
 	}
 	c.over, c.parked = true, nil
+	close(c.quit)
 	if len(e.Unwritten) > 0 {
 		c.result = e
 	}

@@ -146,6 +146,9 @@ func (c *Coordinator[R]) fits(t *tenant[R], n int, bytes int64) bool {
 func (c *Coordinator[R]) use(t *tenant[R], n int, bytes int64) {
 	c.records.add(&t.used.records, int64(n))
 	c.bytes.add(&t.used.bytes, bytes)
+	if c.left() {
+		c.notice()
+	}
 }
 
 // enqueue puts records into the tenant's lanes, but the first few.

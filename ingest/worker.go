@@ -261,9 +261,11 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 	from, to := c.report(t, w.j.probe, v, err, now)
 	w.j.probe = probe{}
 	w.closed, w.successes = c.circuit.state == Closed && t.circuit.state == Closed, t.circuit.successes
-	if from != to && to == Closed {
+	if from != to {
+		c.notice()
 		c.work.Broadcast()
 	}
+	c.writeTook += (now.Sub(begun) - c.writeTook) / 8
 	c.mu.Unlock()
 	if from != to {
 		c.logCircuit(to, err)
