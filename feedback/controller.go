@@ -46,7 +46,6 @@ type RateController struct {
 type governor struct {
 	rate   float64
 	lost   bool
-	at     time.Time
 	resume time.Time // nothing is submitted before
 }
 
@@ -68,7 +67,7 @@ func NewRateController(cfg ControllerConfig) (*RateController, error) {
 		}
 	}
 	if cfg.Floor > cfg.Ceiling {
-		errs = append(errs, fmt.Errorf("Floor is %v, and Ceiling %v", cfg.Floor, cfg.Ceiling))
+		errs = append(errs, fmt.Errorf("the Floor is %v, and the Ceiling %v", cfg.Floor, cfg.Ceiling))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("rate controller: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -138,13 +139,13 @@ func (s *simulated) between(from, to time.Duration) (rate, highest float64) {
 }
 
 func (s *simulated) draw() string {
-	text := ""
+	var text strings.Builder
 	for i, p := range s.trace {
 		if i%2 == 1 {
-			text += fmt.Sprintf("%6s %8.0f records/s %4.0f %%\n", p.at.Round(10*time.Millisecond), p.rate, 100*p.utilization)
+			fmt.Fprintf(&text, "%6s %8.0f records/s %4.0f %%\n", p.at.Round(10*time.Millisecond), p.rate, 100*p.utilization)
 		}
 	}
-	return text
+	return text.String()
 }
 
 const simCapacity = 262_144

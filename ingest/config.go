@@ -187,7 +187,7 @@ func (c *Config[R]) validate() error {
 		errs = append(errs, errors.New("BatchMax is less than BatchSize"))
 	}
 	if w := c.Watermarks; !(w.Margin > 0 && w.Margin < w.Low && w.Low < w.High && w.High <= 1 && w.Low <= w.High-w.Margin) {
-		errs = append(errs, fmt.Errorf("Watermarks are %+v: it takes 0 < Margin < Low <= High-Margin and High <= 1", w))
+		errs = append(errs, fmt.Errorf("the Watermarks are %+v: it takes 0 < Margin < Low <= High-Margin and High <= 1", w))
 	}
 	const most = 1 << 12
 	if c.Workers > most || c.Lanes > most {

@@ -1,0 +1,116 @@
+package feedback
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func controller(t *testing.T, cfg ControllerConfig) *RateController {
+	t.Helper()
+	c, err := NewRateController(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) <= 1e-6*math.Abs(b) }
+
+// TestController has a producer follow events: suggested rates, and levels alone.
+func TestController(t *testing.T) {
+	c := controller(t, ControllerConfig{Initial: 1000, Floor: 10, Ceiling: 5000})
+	for i, s := range []struct {
+		e    Event
+		rate float64
+	}{
+		{Event{Level: OK, SuggestedRate: 2000}, 2000},
+		{Event{Level: OK, SuggestedRate: 2000, Producers: 4}, 500},
+		{Event{Level: OK, SuggestedRate: 90_000}, 5000}, // the ceiling
+		{Event{Level: Soft, SuggestedRate: 1}, 10},      // the floor
+		{Event{Level: OK, SuggestedRate: 1000}, 1000},
+		{Event{Level: OK}, 1050},
+		{Event{Level: OK}, 1100},
+		{Event{Level: Soft}, 880},
+		{Event{Level: Hard}, 440},
+		{Event{Level: "catastrophic"}, 220},
+	} {
+		s.e.CoordinatorID = "a"
+		if c.Observe(s.e); !near(c.Rate(), s.rate) {
+			t.Fatalf("event %d: %v, want %v", i, c.Rate(), s.rate)
+		}
+	}
+	// The slowest of several governs; one that is lost goes by the configured rate.
+	c.Observe(Event{CoordinatorID: "b", Level: OK, SuggestedRate: 100})
+	c.Observe(Event{CoordinatorID: "a", Level: OK, SuggestedRate: 4000})
+	if c.Rate() != 100 {
+		t.Errorf("%v, want that of the slowest, 100", c.Rate())
+	}
+	if c.Lost("b"); c.Rate() != 1000 {
+		t.Errorf("%v, want that of what is lost, 1000", c.Rate())
+	}
+	if c.Forget("b"); c.Rate() != 4000 {
+		t.Errorf("%v, want 4000", c.Rate())
+	}
+	if c.Forget("a"); c.Rate() != 1000 {
+		t.Errorf("%v of no store, want the first, 1000", c.Rate())
+	}
+}
+
+// TestControllerPauses waits while a store says so, and no longer than it does.
+func TestControllerPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controller(t, ControllerConfig{Initial: 1000})
+		start := time.Now()
+		c.Observe(Event{CoordinatorID: "a", Level: Hard, RetryAfterMS: 60_000})
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.Wait(short, 1); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		go func() {
+			time.AfterFunc(10*time.Second, func() { c.Observe(Event{CoordinatorID: "a", Level: Soft, SuggestedRate: 1000}) })
+		}()
+		if err := c.Wait(t.Context(), 1); err != nil || time.Since(start) < 11*time.Second || time.Since(start) > 12*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		c.Observe(Event{CoordinatorID: "a", Level: Hard, RetryAfterMS: 5000})
+		at := time.Now()
+		if err := c.Wait(t.Context(), 1); err != nil || time.Since(at) < 5*time.Second || time.Since(at) > 6*time.Second {
+			t.Errorf("a pause that nobody ends: after %v, %v", time.Since(at), err)
+		}
+	})
+}
+
+// TestControllerRate lets through what its rate says, also of submits that are larger than
+// its burst.
+func TestControllerRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controller(t, ControllerConfig{Initial: 1000, Burst: 100 * time.Millisecond})
+		start := time.Now()
+		for range 10 {
+			if err := c.Wait(t.Context(), 500); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took < 4900*time.Millisecond || took > 5*time.Second {
+			t.Errorf("5,000 at 1,000/s took %v", took)
+		}
+	})
+}
+
+func TestControllerConfig(t *testing.T) {
+	_, err := NewRateController(ControllerConfig{Floor: 10, Ceiling: 5, Initial: math.NaN(), Burst: -1})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, part := range []string{"the Floor is 10, and the Ceiling 5", "Initial is NaN", "Burst is -1"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("no %q in %v", part, err)
+		}
+	}
+}
