@@ -20,7 +20,7 @@ func report(t *testing.T, o outcome) (names []string) {
 	}
 	for _, row := range r.Rows {
 		names = append(names, row.Name)
-		if row.RowsPerS <= 0 && row.Bytes <= 0 && row.Millis <= 0 || row.Of != "" && row.Ratio <= 0 {
+		if row.RowsPerS <= 0 && row.Bytes <= 0 && row.Millis <= 0 && row.Allocations <= 0 || row.Of != "" && row.Ratio <= 0 {
 			t.Errorf("no figure in %+v", row)
 		}
 	}
@@ -78,5 +78,15 @@ func TestCompact(t *testing.T) {
 	wantText(t, "compact", o.stdout, "bars         in order\noptions      in order\nrollups      in order\n")
 	if after := c.must("query", "bars", "--format", "csv").stdout; after != before || strings.Count(after, "\n") != 140_001 {
 		t.Errorf("%d lines before, %d after", strings.Count(before, "\n"), strings.Count(after, "\n"))
+	}
+}
+
+func TestBenchCoordinator(t *testing.T) {
+	c := newCLI(t)
+	names := report(t, c.must("bench", "coordinator", "--quick", "--json"))
+	for _, want := range []string{"through the coordinator, the same batches: rows a second of CPU time", "submit to committed at 50,000 rows/s: p99", "a quiet tenant beside a hundred times as much of another: p99"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("no %q in %q", want, names)
+		}
 	}
 }

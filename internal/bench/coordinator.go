@@ -42,6 +42,10 @@ func Coordinator(ctx context.Context, cfg Config) (report Report, err error) {
 		return report, err
 	}
 	report.Rows = rows
+	if rows, err = b.subscribers(ctx); err != nil {
+		return report, err
+	}
+	report.Rows = append(report.Rows, rows...)
 	if cfg.DSN == "" {
 		dir, err := os.MkdirTemp("", "mds-bench-")
 		if err != nil {
