@@ -157,6 +157,7 @@ func (b *Bus) Close() {
 	}
 	b.closed = true
 	close(b.done)
+	b.metrics.forget(b.last.CoordinatorID)
 	for s := range b.subscriptions {
 		b.remove(s)
 	}

@@ -168,7 +168,7 @@ func TestClientSilence(t *testing.T) {
 	}{
 		{"nothing", "", 2},
 		{"comments", ": still here\n\n", 1},
-		{"garbage", "data: {}\nnonsense\n\n", 2},
+		{"garbage", "event: feedback\ndata: {}\nnonsense\n\n", 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -194,12 +194,48 @@ func TestClientSilence(t *testing.T) {
 				if got := f.take(); len(got) == 0 || got[0] != "15s bars lost" || len(got) != tt.dials {
 					t.Errorf("%q", got)
 				}
-				if f.dials != tt.dials {
-					t.Errorf("%d connections", f.dials)
+				if int(f.dials.Load()) != tt.dials {
+					t.Errorf("%d connections", f.dials.Load())
 				}
 			})
 		})
 	}
+}
+
+// TestClientNoAnswer: a server that does not answer is given up after three heartbeats.
+func TestClientNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f follower
+		f.serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		f.follow(t, feedback.ClientConfig{}, nil)
+		pass(15*time.Second - 1)
+		if f.dials.Load() != 1 {
+			t.Errorf("%d connections", f.dials.Load())
+		}
+		pass(time.Second)
+		if f.dials.Load() != 2 || !strings.Contains(f.logs.String(), "nothing was heard for three heartbeats") {
+			t.Errorf("%d connections: %s", f.dials.Load(), f.logs.String())
+		}
+	})
+}
+
+// TestClientBackoff: pauses grow while there is no connection, and are short again after one.
+func TestClientBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f follower
+		f.follow(t, feedback.ClientConfig{}, nil)
+		pass(time.Hour)
+		if f.dials.Load() < 360 || f.dials.Load() > 1500 { // 720 are to be expected
+			t.Errorf("%d attempts in an hour", f.dials.Load())
+		}
+		f.serve(t, says(func(int) (string, bool) { return sent("bars", "ok"), true }))
+		pass(11 * time.Second)
+		f.take()
+		pass(time.Second)
+		if n := len(f.take()); n < 8 {
+			t.Errorf("%d connections in a second", n)
+		}
+	})
 }
 
 // TestClientCoordinators: of two coordinators that one handler tells of, the silent one is
@@ -310,10 +346,29 @@ func TestClientSlowHandler(t *testing.T) {
 				t.Error(line)
 			}
 		}
-		if f.dials != 1 {
-			t.Errorf("%d connections", f.dials)
+		if f.dials.Load() != 1 {
+			t.Errorf("%d connections", f.dials.Load())
 		}
 	})
+}
+
+// TestClientSlowHandlers: what waits for a function counts as heard.
+func TestClientSlowHandlers(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			var f follower
+			f.serve(t, says(func(int) (string, bool) {
+				return sent("news", "ok") + sent("bars", "hard") + sent("news", "soft"), false
+			}))
+			f.follow(t, feedback.ClientConfig{}, func(e feedback.Event) {
+				if e.Level == "hard" {
+					<-time.After(21 * time.Second)
+				}
+			})
+			pass(22 * time.Second)
+			f.expect(t, "0s ok", "0s hard", "21s soft")
+		})
+	}
 }
 
 // TestClientStatuses: a request that will be refused again ends Run, with what to do, and
@@ -381,6 +436,23 @@ func TestClientStatuses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestClientNotAStream: what a proxy shows in the place of events is not taken for them.
+func TestClientNotAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f follower
+		f.serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write([]byte(sent("bars", "hard")))
+		}))
+		f.follow(t, feedback.ClientConfig{}, nil)
+		pass(time.Second)
+		f.expect(t)
+		if want := `the answer is \"text/html\" and not text/event-stream: is URL that of a feedback handler?`; !strings.Contains(f.logs.String(), want) {
+			t.Error(f.logs.String())
+		}
+	})
 }
 
 func TestClientConfig(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"math"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // ControllerConfig configures a [RateController]. The zero value is usable.
@@ -30,22 +28,25 @@ type ControllerConfig struct {
 // producers submit, drawn towards an equal one. Where it does not, the rate grows by steps
 // while the level is ok, and shrinks by factors while it is soft or hard.
 type RateController struct {
-	cfg     ControllerConfig
-	limiter *rate.Limiter
+	cfg ControllerConfig
 
-	mu       sync.Mutex
-	stores   map[string]*governor
-	own      average // what the producer submits
-	taken    int64   // since the last sample
-	sampled  time.Time
-	resuming chan struct{} // closed when a pause ends
-	paused   time.Time     // until when
+	mu      sync.Mutex
+	rate    float64
+	tokens  float64 // that may be taken; filled up at the rate, to a burst
+	filled  time.Time
+	paused  time.Time     // until when
+	changed chan struct{} // closed when rate or pause change: who waits looks again
+	stores  map[string]*governor
+	own     average // what the producer submits
+	taken   int64   // since the last sample
+	sampled time.Time
 }
 
 // governor is what one store says.
 type governor struct {
 	rate   float64
 	lost   bool
+	ts     float64   // of the last event
 	resume time.Time // nothing is submitted before
 }
 
@@ -75,12 +76,14 @@ func NewRateController(cfg ControllerConfig) (*RateController, error) {
 	if cfg.Initial == 0 {
 		cfg.Initial = 10_000
 	}
-	c := &RateController{cfg: cfg, stores: make(map[string]*governor), sampled: time.Now()}
+	now := time.Now()
+	c := &RateController{cfg: cfg, stores: make(map[string]*governor), sampled: now, filled: now, changed: make(chan struct{})}
 	c.cfg.Initial = c.bounded(cfg.Initial)
 	if c.cfg.Lost == 0 {
 		c.cfg.Lost = c.cfg.Initial
 	}
-	c.limiter = rate.NewLimiter(rate.Limit(c.cfg.Initial), c.burst(c.cfg.Initial))
+	c.rate = c.cfg.Initial
+	c.tokens = c.burst()
 	return c, nil
 }
 
@@ -88,15 +91,41 @@ func (c *RateController) bounded(r float64) float64 {
 	return max(c.cfg.Floor, min(r, c.cfg.Ceiling))
 }
 
-func (c *RateController) burst(r float64) int {
-	return max(1, int(min(r*c.cfg.Burst.Seconds(), 1<<30)))
-}
+// burst is how much may be submitted at once.
+func (c *RateController) burst() float64 { return max(1, c.rate*c.cfg.Burst.Seconds()) }
 
 // sampleEvery is how often the producer's own rate is looked at, at most.
 const sampleEvery = 100 * time.Millisecond
 
-// toEqual is how far a producer's share is drawn from what it has towards an equal one.
-const toEqual = 0.2
+// A producer's share is drawn so far from what it has towards an equal one, and grows by so
+// much at most, and by so much of an equal share: what producers submit that follow no
+// feedback is not there to be shared.
+const (
+	toEqual   = 0.2
+	mostDrawn = 1.15
+	leastMore = 0.05
+)
+
+// share is that of the suggested rate which is the producer's.
+func (c *RateController) share(e *Event) float64 {
+	equal := 1 / float64(max(1, e.Producers))
+	if e.ArrivalRate <= 0 || !c.own.known {
+		return equal
+	}
+	own := min(1, c.own.perSecond/e.ArrivalRate)
+	if e.Producers == 0 {
+		return min(1, own*mostDrawn+leastMore/100)
+	}
+	drawn := own + toEqual*(equal-own)
+	return min(drawn, own*mostDrawn+leastMore*equal)
+}
+
+// mostPause bounds a pause that an event asks for.
+const mostPause = 2 * time.Minute
+
+// older is by how much an event may be older than the one before to be one that was
+// overtaken: more than that is a clock that was put back.
+const older = 60 // seconds
 
 // Observe takes in an event. It is for handlers of a bus or a client.
 func (c *RateController) Observe(e Event) {
@@ -109,15 +138,13 @@ func (c *RateController) Observe(e Event) {
 		g = &governor{rate: c.cfg.Initial}
 		c.stores[e.CoordinatorID] = g
 	}
-	g.lost, g.resume = false, time.Time{}
-	equal := 1 / float64(max(1, e.Producers))
+	if e.TS < g.ts && g.ts-e.TS < older {
+		return // it was overtaken
+	}
+	g.lost, g.ts, g.resume = false, e.TS, time.Time{}
 	switch {
 	case e.SuggestedRate > 0:
-		share := equal
-		if e.ArrivalRate > 0 && c.own.known {
-			share = (1-toEqual)*min(1, c.own.perSecond/e.ArrivalRate) + toEqual*equal
-		}
-		g.rate = share * e.SuggestedRate
+		g.rate = c.share(&e) * e.SuggestedRate
 	case e.Level == OK:
 		g.rate = c.bounded(g.rate) + c.cfg.Initial/20
 	case e.Level == Soft:
@@ -127,7 +154,7 @@ func (c *RateController) Observe(e Event) {
 	}
 	g.rate = c.bounded(g.rate)
 	if e.Level != OK && e.Level != Soft && e.RetryAfterMS > 0 {
-		g.resume = now.Add(e.RetryAfter())
+		g.resume = now.Add(min(e.RetryAfter(), mostPause))
 	}
 	c.apply()
 }
@@ -171,15 +198,21 @@ func (c *RateController) apply() {
 		r = c.cfg.Initial
 	}
 	r = c.bounded(r)
-	c.limiter.SetLimit(rate.Limit(r))
-	c.limiter.SetBurst(c.burst(r))
-	if !until.Equal(c.paused) {
-		c.paused = until
-		if c.resuming != nil { // those who wait look again
-			close(c.resuming)
-			c.resuming = nil
-		}
+	if r == c.rate && until.Equal(c.paused) {
+		return
 	}
+	c.fill(time.Now())
+	c.rate, c.paused = r, until
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// fill adds the tokens that have come since the last time. It is called with the lock.
+func (c *RateController) fill(now time.Time) {
+	if took := now.Sub(c.filled); took > 0 {
+		c.tokens += took.Seconds() * c.rate
+	}
+	c.tokens, c.filled = min(c.tokens, c.burst()), now
 }
 
 // sample takes in what the producer has submitted since the last one. It is called with
@@ -194,55 +227,49 @@ func (c *RateController) sample(now time.Time) {
 }
 
 // Rate returns the rate in force, in records a second.
-func (c *RateController) Rate() float64 { return float64(c.limiter.Limit()) }
-
-// Wait waits until n records may be submitted, or ctx ends.
-func (c *RateController) Wait(ctx context.Context, n int) error {
-	if err := c.waitPause(ctx); err != nil {
-		return err
-	}
-	for left := n; left > 0; {
-		part := min(left, c.limiter.Burst())
-		if err := c.limiter.WaitN(ctx, part); err != nil {
-			if part > c.limiter.Burst() && ctx.Err() == nil {
-				continue // the rate has just become less
-			}
-			if ctx.Err() == nil {
-				err = context.DeadlineExceeded // it would be, before its turn
-			}
-			return err
-		}
-		left -= part
-	}
+func (c *RateController) Rate() float64 {
 	c.mu.Lock()
-	c.taken += int64(n)
-	c.sample(time.Now())
-	c.mu.Unlock()
-	return nil
+	defer c.mu.Unlock()
+	return c.rate
 }
 
-// waitPause waits while a store has asked for a pause.
-func (c *RateController) waitPause(ctx context.Context) error {
-	for {
-		c.mu.Lock()
-		left := time.Until(c.paused)
-		if left > 0 && c.resuming == nil {
-			c.resuming = make(chan struct{})
+// Wait waits until n records may be submitted, or ctx ends, whose error it returns.
+func (c *RateController) Wait(ctx context.Context, n int) error {
+	for left := float64(n); left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		changed := c.resuming
-		c.mu.Unlock()
-		if left <= 0 {
-			return ctx.Err()
+		taken, wait, changed := c.take(left)
+		if left -= taken; wait == 0 {
+			continue
 		}
-		timer := time.NewTimer(left)
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-changed:
 		case <-ctx.Done():
 		}
 		timer.Stop()
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
+	return ctx.Err()
+}
+
+// take takes tokens, as many of n as there are at a time, or tells how long to wait unless
+// something changes.
+func (c *RateController) take(n float64) (taken float64, wait time.Duration, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if left := c.paused.Sub(now); left > 0 {
+		return 0, left, c.changed
+	}
+	c.fill(now)
+	part := min(n, c.burst())
+	if short := part - c.tokens; short > 1e-9*part {
+		return 0, max(time.Microsecond, time.Duration(min(short/c.rate, 3600)*1e9)), c.changed
+	}
+	c.tokens -= part
+	c.taken += int64(part)
+	c.sample(now)
+	return part, 0, nil
 }

@@ -84,7 +84,7 @@ func Parse(text []byte) (Event, error) {
 	case e.Level == "":
 		return e, fmt.Errorf("%w: level is missing", ErrEvent)
 	}
-	for name, v := range map[string]float64{"suggested_rate": e.SuggestedRate, "arrival_rate": e.ArrivalRate, "utilization": e.Utilization} {
+	for name, v := range map[string]float64{"retry_after_ms": float64(e.RetryAfterMS), "suggested_rate": e.SuggestedRate, "arrival_rate": e.ArrivalRate, "utilization": e.Utilization} {
 		if v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
 			return e, fmt.Errorf("%w: %s is %v", ErrEvent, name, v)
 		}

@@ -78,7 +78,7 @@ func (e *statusError) Error() string {
 	says := fmt.Sprintf("the answer is %d %s", e.status, http.StatusText(e.status))
 	switch {
 	case e.redirect():
-		return fmt.Sprintf("%s, and redirects are not followed: give the URL that it leads to, %.200q", says, e.location)
+		return says + ", and redirects are not followed: give the URL that it leads to, on " + hostOf(e.location)
 	case e.text != "":
 		return fmt.Sprintf("%s: %q", says, e.text)
 	}
@@ -135,4 +135,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// hostOf is the scheme and host of a URL: its path and query may hold a secret.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return "the same host"
+	}
+	return u.Scheme + "://" + u.Host
 }

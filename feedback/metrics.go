@@ -88,6 +88,14 @@ func (m *Metrics) event(e *Event, before Level) {
 	m.suggested.WithLabelValues(e.CoordinatorID).Set(e.SuggestedRate)
 }
 
+// forget removes the figures of a coordinator that has been stopped.
+func (m *Metrics) forget(coordinatorID string) {
+	if m != nil {
+		m.level.DeleteLabelValues(coordinatorID)
+		m.suggested.DeleteLabelValues(coordinatorID)
+	}
+}
+
 func (m *Metrics) subscribed(transport string, n float64) {
 	if m != nil {
 		m.subscribers.WithLabelValues(transport).Add(n)

@@ -10,8 +10,8 @@ import (
 //
 // The rate is what the store takes, and what brings the queue to a quarter of its
 // capacity within two seconds: full enough that the store never waits, empty enough for
-// bursts. While the queue is nearly empty it is not known what more the store would take,
-// and the rate grows by a third a second, roughly.
+// bursts. The emptier the queue, the less is known of what more the store would take, and
+// the faster the rate grows: by half of what it takes where it is empty.
 type Pace struct {
 	last              time.Time
 	accepted, settled int64
@@ -19,8 +19,7 @@ type Pace struct {
 	began             bool
 }
 
-// The queue is brought to so much of its capacity, within so long. With less than half of
-// that it counts as empty.
+// The queue is brought to so much of its capacity, within so long.
 const (
 	paceTarget  = 0.25
 	paceHorizon = 2.0 // seconds
@@ -84,8 +83,8 @@ func (p *Pace) suggest(s Sample) float64 {
 	drain := p.drain.perSecond
 	target := paceTarget * float64(s.Capacity)
 	rate := drain + (target-float64(s.Queue))/paceHorizon
-	if float64(s.Queue) < target/2 {
-		rate = max(rate, drain*paceGrowth)
+	if empty := 1 - float64(s.Queue)/target; empty > 0 {
+		rate = max(rate, drain*(1+(paceGrowth-1)*empty))
 	}
 	return max(min(rate, max(drain*paceGrowth, target)), drain*paceLeast)
 }

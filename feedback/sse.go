@@ -31,7 +31,7 @@ type HandlerConfig struct {
 //
 // A response ends with its request, or with the bus: close that before an
 // [http.Server.Shutdown], or by [http.Server.RegisterOnShutdown]. The time limits of the
-// server are set aside for it.
+// server do not end it.
 type Handler struct {
 	cfg HandlerConfig
 	bus *Bus
@@ -75,7 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("X-Accel-Buffering", "no")
 	s := &stream{Handler: h, w: w, control: http.NewResponseController(w)}
-	if err := s.begin(); err != nil {
+	if err := s.write(""); err != nil { // the headers
 		if errors.Is(err, http.ErrNotSupported) {
 			http.Error(w, "this server cannot stream: what wraps the response must have Flush or Unwrap", http.StatusInternalServerError)
 		}
@@ -108,15 +108,6 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	id      int
-}
-
-// begin sends the headers.
-func (s *stream) begin() error {
-	// Without it the server would end the request after its ReadTimeout.
-	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return s.write("")
 }
 
 // serve sends events until the request or the bus ends, or a write fails.
@@ -174,5 +165,12 @@ func (s *stream) write(text string) error {
 			return err
 		}
 	}
-	return s.control.Flush()
+	if err := s.control.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline ends the stream when it passes, also while nothing is written.
+	if err := s.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }

@@ -161,13 +161,16 @@ func TestHandlerManySubscribers(t *testing.T) {
 			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
+			readHeaders(t, conn)
 			if i%4 > 0 {
 				d := newDiary()
 				all = append(all, d)
 				go read(conn, d)
 			}
 		}
-		synctest.Wait()
+		if synctest.Wait(); bus.Listeners() != 200 {
+			t.Errorf("%d listen", bus.Listeners())
+		}
 		for range 10 {
 			publish(bus, "soft", "hard", "soft", "ok")
 			synctest.Wait()
@@ -187,6 +190,16 @@ func TestHandlerManySubscribers(t *testing.T) {
 		}
 		bus.Close()
 	})
+}
+
+// readHeaders reads those of a response, and no more.
+func readHeaders(t *testing.T, conn net.Conn) {
+	for text := make([]byte, 0, 1<<10); !bytes.HasSuffix(text, []byte("\r\n\r\n")); {
+		text = append(text, 0)
+		if _, err := conn.Read(text[len(text)-1:]); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // read notes the levels that come over a connection.
@@ -215,12 +228,7 @@ func TestHandlerSlowSubscriber(t *testing.T) {
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		for line := make([]byte, 0, 1<<10); !bytes.HasSuffix(line, []byte("\r\n\r\n")); {
-			line = append(line, 0)
-			if _, err := conn.Read(line[len(line)-1:]); err != nil {
-				t.Fatal(err)
-			}
-		}
+		readHeaders(t, conn)
 		synctest.Wait()
 		publish(bus, "ok") // this one is under way
 		synctest.Wait()

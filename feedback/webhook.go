@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 )
@@ -119,7 +120,9 @@ func (w *Webhook) Run(ctx context.Context) error {
 type posting struct {
 	*Webhook
 	in        *inbox
-	last      Event // that was posted, or was to be
+	last      Event     // the newest
+	rate      float64   // that was suggested by the last that was posted
+	posted    time.Time // when that was
 	pauses    backoff
 	failures  int  // in a row
 	delivered bool // the last event
@@ -136,8 +139,12 @@ func (p *posting) next(ctx context.Context) (Event, error) {
 	}
 	for {
 		e, ok, over := p.in.take()
-		if ok {
+		if ok && p.worth(&e) {
 			return e, nil
+		}
+		if ok {
+			p.last = e // for the heartbeat
+			continue
 		}
 		if over {
 			return e, io.EOF
@@ -151,6 +158,16 @@ func (p *posting) next(ctx context.Context) (Event, error) {
 			return e, ctx.Err()
 		}
 	}
+}
+
+// worth reports that an event is posted at once: it is of another level, or suggests another
+// rate, by a fifth, a second or more after the last.
+func (p *posting) worth(e *Event) bool {
+	if e.Level != p.last.Level || !p.delivered {
+		return true
+	}
+	const another = 0.2
+	return math.Abs(e.SuggestedRate-p.rate) > another*p.rate && time.Since(p.posted) >= time.Second
 }
 
 // deliver posts an event, and while that fails the newest one. It fails when ctx ends.
@@ -189,7 +206,7 @@ func permanent(err error) bool {
 
 // note keeps what became of a post, and logs when that changes for longer.
 func (p *posting) note(e Event, err error) {
-	p.last, p.delivered = e, err == nil
+	p.last, p.delivered, p.rate, p.posted = e, err == nil, e.SuggestedRate, time.Now()
 	if err == nil {
 		if p.failing {
 			p.cfg.Logger.Info("the webhook takes events again", "host", p.host)

@@ -174,7 +174,7 @@ func TestWebhookFlutter(t *testing.T) {
 			synctest.Wait()
 		}
 		pass(time.Hour)
-		if got := h.take(); len(got) != 65 || got[0] != "0s soft" || got[64] != "1m4s ok" {
+		if got := h.take(); len(got) != 64 || got[0] != "0s soft" || got[63] != "1m3s ok" {
 			t.Errorf("%d posts: %q", len(got), got)
 		}
 		if n := h.metric(t, "mds_feedback_events_dropped_total", "webhook"); n != 35 {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,14 +100,14 @@ func run(t *testing.T, f func(context.Context) error) (stop func() error) {
 type network struct {
 	mu    sync.Mutex
 	up    *pipes
-	dials int
+	dials atomic.Int32
 }
 
 var errDown = errors.New("connection refused")
 
 func (n *network) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	n.mu.Lock()
-	n.dials++
+	n.dials.Add(1)
 	up := n.up
 	n.mu.Unlock()
 	if up == nil {

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/marketdatastore/mds/feedback"
@@ -37,6 +36,9 @@ func (c *Coordinator[R]) bandOf(l Level) band {
 // the lock, at every submit.
 func (c *Coordinator[R]) left() bool {
 	b := &c.band
+	if c.circuit.state != Closed {
+		return false // the level is hard, and stays so
+	}
 	return c.records.used >= b.recordsBelow || c.bytes.used >= b.bytesBelow || c.records.used < b.recordsFrom && c.bytes.used < b.bytesFrom
 }
 
@@ -61,71 +63,80 @@ func (c *Coordinator[R]) monitor() {
 	defer c.bus.Close()
 	var pace feedback.Pace
 	var rates feedback.Event
-	for {
-		measured := false
-		select {
-		case <-tick.C:
-			measured = true
-		case <-c.noticed:
-		case <-c.quit:
-			return
-		}
+	var recordBytes float64 // on average
+	tell := func(measured bool) {
 		c.mu.Lock()
 		if measured {
-			pace.Add(c.sample(), &rates)
+			pace.Add(c.sample(&recordBytes), &rates)
 		}
-		events := c.events(&rates)
+		changes, now := c.events(&rates)
 		c.mu.Unlock()
-		if !measured && len(events) == 1 || c.bus.Listeners() == 0 {
-			events = events[:len(events)-1] // the last says nothing new
+		if len(changes) == 0 && measured {
+			changes = append(changes, now)
 		}
-		for _, e := range events {
+		for _, e := range changes {
 			c.bus.Publish(e)
+		}
+	}
+	tell(true) // so that there is something to tell who comes
+	for {
+		select {
+		case <-tick.C:
+			tell(c.bus.Listeners() > 0 || c.cfg.FeedbackMetrics != nil)
+		case <-c.noticed:
+			tell(false)
+		case <-c.quit:
+			tell(false)
+			return
 		}
 	}
 }
 
 // sample is what the pace goes by. It is called with the lock.
-func (c *Coordinator[R]) sample() feedback.Sample {
+func (c *Coordinator[R]) sample(recordBytes *float64) feedback.Sample {
 	s := feedback.Sample{Time: time.Now(), Queue: c.records.used, Capacity: c.records.capacity, Write: c.writeTook, Stalled: c.circuit.state != Closed}
 	for _, t := range c.tenants {
 		l := t.balanced()
 		s.Accepted += l.Accepted
-		s.Settled += l.Accepted - l.Pending
+		s.Settled += l.Accepted - l.Pending - t.overflow // what made room was not taken by the store
 	}
 	// Where bytes are what is short, they are what the rate goes by.
-	if used, of := c.bytes.used, c.bytes.capacity; c.records.used > 0 && used*c.records.capacity > c.records.used*of {
-		s.Capacity = int64(float64(c.records.used) * float64(of) / float64(used))
+	if c.records.used > 0 {
+		size := float64(c.bytes.used) / float64(c.records.used)
+		if *recordBytes == 0 {
+			*recordBytes = size
+		}
+		*recordBytes += (size - *recordBytes) / 8
+	}
+	if *recordBytes > 0 {
+		s.Capacity = max(1, min(s.Capacity, int64(float64(c.bytes.capacity) / *recordBytes)))
 	}
 	return s
 }
 
-// events are one for each change of level since the last time, and one that tells how it
-// is. It is called with the lock.
-func (c *Coordinator[R]) events(rates *feedback.Event) (events []feedback.Event) {
-	utilization := c.utilization()
-	now := time.Now()
+// events are one for each change of level since the last time, and what there is to tell
+// now. It is called with the lock.
+func (c *Coordinator[R]) events(rates *feedback.Event) (changes []feedback.Event, now feedback.Event) {
+	at, utilization := time.Now(), c.utilization()
 	for {
-		e := feedback.Event{
+		now = feedback.Event{
 			CoordinatorID: c.cfg.ID, Kind: c.schema.Kind, QueueSize: c.records.used, Capacity: c.records.capacity, Utilization: utilization,
 			Level: c.band.level, Source: "store", SuggestedRate: rates.SuggestedRate, ArrivalRate: rates.ArrivalRate, Producers: c.bus.Producers(),
 		}
-		e.Stamp(now)
+		now.Stamp(at)
+		full := utilization
 		if c.circuit.state != Closed {
-			e.SuggestedRate = 0
-			e.RetryAfterMS = max(1, c.circuit.retry.Sub(now).Milliseconds())
-			e.Reason = fmt.Sprintf("the backend is not well: %v", c.circuit.err)
+			// What the backend said is for the logs: it may name what a producer must not know.
+			now.SuggestedRate, now.Reason, full = 0, "the backend is not well", 1
+			now.RetryAfterMS = max(time.Second, c.circuit.retry.Sub(at)).Milliseconds()
 		}
-		if len(events) > 0 || c.told != c.band.level {
+		if c.told != c.band.level {
 			c.told = c.band.level
-			events = append(events, e)
+			changes = append(changes, now)
 		}
-		next := c.cfg.Watermarks.Next(c.band.level, utilization)
-		if c.circuit.state != Closed {
-			next = c.cfg.Watermarks.Next(c.band.level, 1)
-		}
+		next := c.cfg.Watermarks.Next(c.band.level, full)
 		if next == c.band.level {
-			return append(events, e)
+			return changes, now
 		}
 		c.band = c.bandOf(next)
 	}
