@@ -8,11 +8,15 @@ TOOLS := .tools
 GOLANGCI_VERSION := v2.15.0
 GOTESTSUM_VERSION := v1.13.0
 
+PROTO_TOOLS := $(TOOLS)/protogen $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go
+PROTOGEN := $(TOOLS)/protogen -module github.com/marketdatastore/mds -plugin $(TOOLS)/protoc-gen-go -plugin $(TOOLS)/protoc-gen-connect-go
+PROTO := feedback/rpc/feedback.proto
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install what building needs: a C compiler, for DuckDB
@@ -80,6 +84,16 @@ lint: deps $(TOOLS)/golangci-lint ## vet, lint, check formatting and go.mod
 	@CGO_ENABLED=1 $(GO) vet -tags dsn ./...
 	@CGO_ENABLED=1 $(TOOLS)/golangci-lint run ./...
 
+.PHONY: generate
+generate: $(PROTO_TOOLS) ## generate Go from feedback/rpc/feedback.proto
+	@$(PROTOGEN) -out . $(PROTO)
+
+.PHONY: generate-check
+generate-check: $(PROTO_TOOLS) ## check that generated Go is what feedback.proto says
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(PROTOGEN) -out "$$tmp" $(PROTO); \
+		diff -ru feedback/rpc/feedbackv1 "$$tmp/feedback/rpc/feedbackv1" || \
+		{ echo "feedback/rpc/feedbackv1 is not what $(PROTO) says: run make generate" >&2; exit 1; }
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BIN) $(TOOLS)
@@ -91,3 +105,16 @@ $(TOOLS)/gotestsum: Makefile
 $(TOOLS)/golangci-lint: Makefile
 	@echo "installing golangci-lint $(GOLANGCI_VERSION) (it compiles for a minute or two)"
 	@GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) && touch $@
+
+# The compiler is a module of its own; the plugins are of the versions that go.mod has.
+$(TOOLS)/protogen: internal/protogen/main.go internal/protogen/go.mod
+	@echo "installing protogen"
+	@cd internal/protogen && CGO_ENABLED=0 GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install . && touch $(CURDIR)/$@
+
+$(TOOLS)/protoc-gen-go: go.mod
+	@echo "installing protoc-gen-go"
+	@CGO_ENABLED=0 GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go && touch $@
+
+$(TOOLS)/protoc-gen-connect-go: go.mod
+	@echo "installing protoc-gen-connect-go"
+	@CGO_ENABLED=0 GOBIN=$(CURDIR)/$(TOOLS) GOFLAGS= $(GO) install connectrpc.com/connect/cmd/protoc-gen-connect-go && touch $@
