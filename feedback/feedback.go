@@ -91,3 +91,13 @@ func Parse(text []byte) (Event, error) {
 	}
 	return e, nil
 }
+
+// resendAfter is when an event is sent again over a network that says nothing much new.
+const resendAfter = time.Second
+
+// resembles reports that an event says nothing much new after another: the level is the
+// same, and rate and utilization are within a tenth.
+func (e *Event) resembles(o *Event) bool {
+	return e.Level == o.Level && e.CoordinatorID == o.CoordinatorID && e.Reason == o.Reason && e.Producers == o.Producers &&
+		math.Abs(e.SuggestedRate-o.SuggestedRate) <= 0.1*o.SuggestedRate && math.Abs(e.Utilization-o.Utilization) <= 0.1
+}

@@ -116,7 +116,8 @@ func (s *stream) serve(r *http.Request, producer bool) {
 	defer events.Close()
 	beat := time.NewTimer(s.cfg.Heartbeat)
 	defer beat.Stop()
-	var last Event
+	var last, told Event
+	var sent time.Time
 	for {
 		var err error
 		select {
@@ -125,6 +126,10 @@ func (s *stream) serve(r *http.Request, producer bool) {
 				return
 			}
 			last = e
+			if e.resembles(&told) && time.Since(sent) < resendAfter {
+				continue
+			}
+			told, sent = e, time.Now()
 			err = s.send(&last)
 		case <-beat.C:
 			if last.Level == "" {

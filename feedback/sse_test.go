@@ -232,14 +232,14 @@ func TestHandlerSlowSubscriber(t *testing.T) {
 		synctest.Wait()
 		publish(bus, "ok") // this one is under way
 		synctest.Wait()
-		for range 100 {
-			publish(bus, "soft")
+		for range 50 {
+			publish(bus, "soft", "hard")
 		}
-		publish(bus, "hard")
+		publish(bus, "ok")
 		d := newDiary()
 		go read(conn, d)
 		synctest.Wait()
-		if got := d.take(); len(got) != 17 || got[0] != "0s ok" || got[1] != "0s soft" || got[16] != "0s hard" {
+		if got := d.take(); len(got) != 17 || got[0] != "0s ok" || got[1] != "0s hard" || got[16] != "0s ok" {
 			t.Errorf("%d events: %q", len(got), got)
 		}
 		bus.Close()
@@ -328,4 +328,37 @@ func TestHandlerConfig(t *testing.T) {
 	if err == nil || err.Error() != "feedback handler: Heartbeat is -1s: it must be 0, for the default, or more" {
 		t.Error(err)
 	}
+}
+
+// TestHandlerSaysWhatIsNew sends at once what says something new, and else once a second.
+func TestHandlerSaysWhatIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := feedback.NewBus(nil)
+		var n network
+		n.serve(t, newHandler(t, bus, feedback.HandlerConfig{Heartbeat: time.Hour}))
+		conn, err := n.DialContext(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		readHeaders(t, conn)
+		d := newDiary()
+		go read(conn, d)
+		e := event("ok")
+		for i, rate := range []float64{1000, 1010, 990, 2000, 2010, 2020, 2030, 2040, 2050} { // four a second
+			if e.SuggestedRate = rate; i == 2 {
+				e.Level = "soft"
+			}
+			bus.Publish(e)
+			pass(250 * time.Millisecond)
+		}
+		synctest.Wait()
+		if got := d.take(); fmt.Sprint(got) != "[0s ok 500ms soft 750ms soft 1.75s soft]" {
+			t.Errorf("%q", got)
+		}
+		bus.Close()
+	})
 }
