@@ -15,7 +15,8 @@ type ControllerConfig struct {
 	Floor, Ceiling float64
 	// Initial is the rate before the first event. Defaults to 10,000, within the bounds.
 	Initial float64
-	// Lost is the rate while feedback is lost. Defaults to Initial.
+	// Lost is the rate while feedback is lost. Defaults to the last one, or Initial where
+	// that is less.
 	Lost float64
 	// Burst is how much may be submitted at once, in time at the rate. Defaults to 100 ms.
 	Burst time.Duration
@@ -79,9 +80,6 @@ func NewRateController(cfg ControllerConfig) (*RateController, error) {
 	now := time.Now()
 	c := &RateController{cfg: cfg, stores: make(map[string]*governor), sampled: now, filled: now, changed: make(chan struct{})}
 	c.cfg.Initial = c.bounded(cfg.Initial)
-	if c.cfg.Lost == 0 {
-		c.cfg.Lost = c.cfg.Initial
-	}
 	c.rate = c.cfg.Initial
 	c.tokens = c.burst()
 	return c, nil
@@ -166,7 +164,7 @@ func (c *RateController) Lost(coordinatorID string) {
 	defer c.mu.Unlock()
 	g, ok := c.stores[coordinatorID]
 	if !ok {
-		g = &governor{}
+		g = &governor{rate: c.cfg.Initial}
 		c.stores[coordinatorID] = g
 	}
 	g.lost, g.resume = true, time.Time{}
@@ -185,9 +183,12 @@ func (c *RateController) Forget(coordinatorID string) {
 func (c *RateController) apply() {
 	r, until := math.Inf(1), time.Time{}
 	for _, g := range c.stores {
-		if g.lost {
+		switch {
+		case g.lost && c.cfg.Lost > 0:
 			r = min(r, c.cfg.Lost)
-		} else {
+		case g.lost:
+			r = min(r, g.rate, c.cfg.Initial)
+		default:
 			r = min(r, g.rate)
 		}
 		if g.resume.After(until) {

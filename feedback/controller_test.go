@@ -50,9 +50,21 @@ func TestController(t *testing.T) {
 	if c.Rate() != 100 {
 		t.Errorf("%v, want that of the slowest, 100", c.Rate())
 	}
-	if c.Lost("b"); c.Rate() != 1000 {
-		t.Errorf("%v, want that of what is lost, 1000", c.Rate())
+	if c.Lost("b"); c.Rate() != 100 {
+		t.Errorf("%v, want the last of what is lost, 100", c.Rate())
 	}
+	if c.Forget("b"); c.Rate() != 4000 {
+		t.Errorf("%v, want 4000", c.Rate())
+	}
+	if c.Lost("a"); c.Rate() != 1000 {
+		t.Errorf("%v, want no more than the first, 1000", c.Rate())
+	}
+	other := controller(t, ControllerConfig{Initial: 1000, Lost: 300})
+	other.Observe(Event{CoordinatorID: "a", Level: OK, SuggestedRate: 5000})
+	if other.Lost("a"); other.Rate() != 300 {
+		t.Errorf("%v, want what is configured, 300", other.Rate())
+	}
+	c.Observe(Event{CoordinatorID: "a", Level: OK, SuggestedRate: 4000})
 	if c.Forget("b"); c.Rate() != 4000 {
 		t.Errorf("%v, want 4000", c.Rate())
 	}

@@ -52,8 +52,6 @@ type Sample struct {
 	Accepted, Settled int64
 	// Queue records are queued or being written, of Capacity.
 	Queue, Capacity int64
-	// Write is how long a write takes, roughly; 0 where it is not known.
-	Write time.Duration
 	// Stalled says that nothing is written: the backend is not well.
 	Stalled bool
 }
@@ -63,9 +61,8 @@ func (p *Pace) Add(s Sample, e *Event) {
 	took := s.Time.Sub(p.last)
 	if p.began && took > 0 {
 		p.arrival.add(s.Accepted-p.accepted, took, paceSpan)
-		// Batches settle at once: a rate over less than a few of them says nothing.
 		if !s.Stalled { // what a store takes that takes nothing is not known
-			p.drain.add(s.Settled-p.settled, took, max(paceSpan/2, 3*s.Write))
+			p.drain.add(max(0, s.Settled-p.settled), took, paceSpan/2)
 		}
 	}
 	if !p.began || took > 0 { // a clock that was put back begins anew

@@ -64,11 +64,11 @@ type Coordinator[R mds.Record[R]] struct {
 	alive     int // workers
 	counts    counts
 	stopping  bool
-	band      band          // the level
-	told      Level         // that was published
-	writeTook time.Duration // by a write, roughly
-	over      bool          // Stop has named what is unwritten
-	result    error         // of Stop
+	band      band    // the level
+	told      Level   // that was published
+	perSecond float64 // records of one write, roughly
+	over      bool    // Stop has named what is unwritten
+	result    error   // of Stop
 }
 
 // counts are what the coordinator has done, beside the ledger.

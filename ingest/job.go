@@ -26,8 +26,10 @@ type job[R any] struct {
 	blocked   error     // why they cannot be kept
 	notBefore time.Time // the next attempt
 	probe     probe
-	doubt     bool // the last write was cut off
-	panicked  bool // that was logged
+	writing   int       // records of the write under way
+	begun     time.Time // when it was
+	doubt     bool      // the last write was cut off
+	panicked  bool      // that was logged
 }
 
 // outcome is what became of a batch.

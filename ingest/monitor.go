@@ -94,12 +94,22 @@ func (c *Coordinator[R]) monitor() {
 
 // sample is what the pace goes by. It is called with the lock.
 func (c *Coordinator[R]) sample(recordBytes *float64) feedback.Sample {
-	s := feedback.Sample{Time: time.Now(), Queue: c.records.used, Capacity: c.records.capacity, Write: c.writeTook, Stalled: c.circuit.state != Closed}
+	s := feedback.Sample{Time: time.Now(), Queue: c.records.used, Capacity: c.records.capacity, Stalled: c.circuit.state != Closed}
 	for _, t := range c.tenants {
 		l := t.balanced()
 		s.Accepted += l.Accepted
 		s.Settled += l.Accepted - l.Pending - t.overflow // what made room was not taken by the store
 	}
+	// A batch settles at once, and may take seconds: what of it is likely to be written
+	// counts as settled, or the rate would be one of lumps.
+	var done int64
+	for _, j := range c.running {
+		if j.writing > 0 {
+			done += min(int64(j.writing), int64(s.Time.Sub(j.begun).Seconds()*c.perSecond))
+		}
+	}
+	s.Settled += done
+	s.Queue = max(0, s.Queue-done)
 	// Where bytes are what is short, they are what the rate goes by.
 	if c.records.used > 0 {
 		size := float64(c.bytes.used) / float64(c.records.used)

@@ -203,3 +203,62 @@ func TestProducersFollow(t *testing.T) {
 		stop(t, c)
 	})
 }
+
+// TestLargeBatchesOfASlowStore has batches take many seconds each: the rate that is
+// suggested is that of the store all the same.
+func TestLargeBatchesOfASlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		begin := time.Now()
+		w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+			perSecond := 10_000.0
+			if time.Since(begin) > 60*time.Second {
+				perSecond = 3_000
+			}
+			pass(time.Duration(float64(len(batch)) / perSecond * 1e9))
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Lanes: 1, Workers: 1})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		r, err := feedback.NewRateController(feedback.ControllerConfig{Initial: 50_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Feedback().Handle(ctx, feedback.Options{Producer: true}, nil, r.Observe) })
+		wg.Go(func() {
+			h := c.For(mds.DefaultTenant())
+			for r.Wait(ctx, 100) == nil {
+				submit(t, h, bars("s", 100)...)
+			}
+		})
+		rate := func(from, to time.Duration) float64 {
+			pass(from - time.Since(begin))
+			n := c.Stats().Accepted
+			pass(to - time.Since(begin))
+			return float64(c.Stats().Accepted-n) / (to - from).Seconds()
+		}
+		for at := 20 * time.Second; at < 30*time.Second; at += time.Second { // second by second
+			if got := rate(at, at+time.Second); got < 6_000 || got > 14_000 {
+				t.Errorf("in second %v %.0f records of 10,000", at, got)
+			}
+		}
+		for _, f := range []struct {
+			from, to    time.Duration
+			least, most float64
+		}{
+			{30 * time.Second, 60 * time.Second, 8_500, 11_500},
+			{100 * time.Second, 170 * time.Second, 2_500, 3_500},
+		} {
+			if got := rate(f.from, f.to); got < f.least || got > f.most {
+				t.Errorf("from %v to %v %.0f records/s, want %.0f to %.0f", f.from, f.to, got, f.least, f.most)
+			}
+		}
+		if s := c.Stats(); s.Level == ingest.LevelHard {
+			t.Errorf("%+v", s)
+		}
+		wg.Wait()
+		stop(t, c)
+	})
+}

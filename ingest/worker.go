@@ -240,6 +240,9 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 		return mds.Receipt{}, errAbandoned
 	}
 	begun := time.Now()
+	c.mu.Lock()
+	w.j.writing, w.j.begun = len(records), begun
+	c.mu.Unlock()
 	receipt, err := w.call(ctx, records)
 	v := answered
 	var panicked *PanicError
@@ -265,7 +268,14 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 		c.notice()
 		c.work.Broadcast()
 	}
-	c.writeTook += (now.Sub(begun) - c.writeTook) / 8
+	w.j.writing = 0
+	if took := now.Sub(begun).Seconds(); err == nil && took > 0 {
+		if rate := float64(len(records)) / took; c.perSecond == 0 {
+			c.perSecond = rate
+		} else {
+			c.perSecond += (rate - c.perSecond) / 4
+		}
+	}
 	c.mu.Unlock()
 	if from != to {
 		c.logCircuit(to, err)
