@@ -36,7 +36,7 @@ type Subscription struct {
 	c         chan Event
 	bus       *Bus
 	transport string
-	producer  bool
+	producers int64
 	dropped   atomic.Int64
 }
 
@@ -47,8 +47,10 @@ type Options struct {
 	// Transport is the label of metrics: "memory", "webhook", "sse" or "grpc". Defaults to
 	// "memory".
 	Transport string
-	// Producer says that the listener submits records to the store, and shares its rate.
-	Producer bool
+	// Producer says that the listener submits records to the store, and shares its rate;
+	// Producers is how many do that stand behind it.
+	Producer  bool
+	Producers int
 }
 
 // Subscribe listens, from the newest event on, which comes first. Close it when done.
@@ -59,7 +61,11 @@ func (b *Bus) Subscribe(opt Options) *Subscription {
 	if opt.Transport == "" {
 		opt.Transport = "memory"
 	}
-	s := &Subscription{c: make(chan Event, opt.Buffer), bus: b, transport: opt.Transport, producer: opt.Producer}
+	producers := int64(max(opt.Producers, 0))
+	if opt.Producer {
+		producers = max(producers, 1)
+	}
+	s := &Subscription{c: make(chan Event, opt.Buffer), bus: b, transport: opt.Transport, producers: producers}
 	s.C = s.c
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,9 +75,7 @@ func (b *Bus) Subscribe(opt Options) *Subscription {
 	}
 	b.subscriptions[s] = struct{}{}
 	b.listeners.Add(1)
-	if opt.Producer {
-		b.producers.Add(1)
-	}
+	b.producers.Add(producers)
 	b.metrics.subscribed(opt.Transport, 1)
 	if b.published {
 		s.c <- b.last
@@ -96,9 +100,7 @@ func (b *Bus) remove(s *Subscription) {
 	}
 	delete(b.subscriptions, s)
 	b.listeners.Add(-1)
-	if s.producer {
-		b.producers.Add(-1)
-	}
+	b.producers.Add(-s.producers)
 	b.metrics.subscribed(s.transport, -1)
 	close(s.c)
 }

@@ -25,6 +25,11 @@ func TestBus(t *testing.T) {
 	b.Publish(Event{QueueSize: 1})
 	b.Publish(Event{QueueSize: 2})
 	s, other := b.Subscribe(Options{}), b.Subscribe(Options{Producer: true})
+	many := b.Subscribe(Options{Producers: 5})
+	if b.Producers() != 6 {
+		t.Errorf("%d produce", b.Producers())
+	}
+	many.Close()
 	if b.Listeners() != 2 || b.Producers() != 1 {
 		t.Errorf("%d listen, %d produce", b.Listeners(), b.Producers())
 	}

@@ -17,6 +17,9 @@ import (
 type WebhookConfig struct {
 	// URL is where events are posted to. It may hold a secret: it is not logged.
 	URL string
+	// Producers is how many producers follow what is posted, and share the store's rate.
+	// Defaults to 0: they are not counted.
+	Producers int
 	// Secret signs the posts, see [SignatureHeader]. Without one they are not signed.
 	Secret []byte
 	// Timeout bounds one post, its answer included. Defaults to 2.5 seconds.
@@ -87,7 +90,7 @@ func NewWebhook(bus *Bus, cfg WebhookConfig) (*Webhook, error) {
 // Run posts the events until ctx ends, whose error it returns, or the bus is closed and the
 // last event posted or given up.
 func (w *Webhook) Run(ctx context.Context) error {
-	s := w.bus.Subscribe(Options{Transport: "webhook", Buffer: maxInbox})
+	s := w.bus.Subscribe(Options{Transport: "webhook", Buffer: maxInbox, Producers: w.cfg.Producers})
 	p := &posting{Webhook: w, pauses: backoff{first: w.cfg.Backoff, most: max(w.cfg.Backoff, 10*time.Second)}}
 	p.in = newInbox(func() { w.bus.metrics.dropped("webhook") })
 	filled := make(chan struct{})
