@@ -111,6 +111,7 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it
 	c.band = c.bandOf(LevelOK)
 	if err := cfg.Metrics.add(cfg.ID, c); err != nil {
+		c.giveUp()
 		return nil, err
 	}
 	for range cfg.Workers {

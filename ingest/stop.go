@@ -96,6 +96,7 @@ type Unwritten[R any] struct {
 	Tenant  mds.Tenant
 	Records []R
 	// InDoubt tells that a write of them was cut off, or had not ended: they may be stored.
+	// Of others some may be, too, where the writer failed after it had stored a part.
 	InDoubt bool
 }
 

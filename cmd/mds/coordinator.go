@@ -141,7 +141,7 @@ func parseBytes(text string) (int64, error) {
 }
 
 // coordinate opens a coordinator over the tenant's store, with its dead letters. End it
-// with drain.
+// with stop.
 func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coordinatorFlags, cfg ingest.Config[R]) (*coordination[R], error) {
 	dir, err := a.deadLetters(f.dlqDir)
 	if err != nil {
