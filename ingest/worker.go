@@ -37,7 +37,6 @@ func (c *Coordinator[R]) worker() {
 		} else {
 			c.parked = append(c.parked, j)
 			c.offer(j.tenant)
-			c.wakeAt(time.Now()) // this worker may go on with other work, while the others sleep
 		}
 		if c.stopping {
 			c.work.Broadcast() // there may be nothing left
