@@ -108,7 +108,7 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 	c.circuit.cfg = &c.cfg.Circuit
 	c.waiters.New = func() any { return &waiter{turn: make(chan error, 1)} }
 	c.routes.New = func() any { return newRoutes[R](cfg.Lanes) }
-	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Stop calls it
+	c.writes, c.giveUp = context.WithCancel(context.WithoutCancel(ctx))
 	c.band = c.bandOf(LevelOK)
 	if err := cfg.Metrics.add(cfg.ID, c); err != nil {
 		c.giveUp()
