@@ -1,11 +1,16 @@
 package ingest
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/marketdatastore/mds"
 )
 
 // TestRoom has users take and give back room at random: nothing passes the capacity, and
@@ -54,6 +59,65 @@ func TestRoom(t *testing.T) {
 			},
 		})
 	})
+}
+
+// nowhere is a store that keeps nothing.
+type nowhere struct{}
+
+func (nowhere) WriteBatch(context.Context, mds.Tenant, []mds.Bar) (mds.Receipt, error) {
+	return mds.Receipt{}, nil
+}
+
+// TestRoomOfWhoLeaves has a submit give up, or be stopped, when it has just been let in: its
+// room comes back.
+func TestRoomOfWhoLeaves(t *testing.T) {
+	for name, leave := range map[string]struct {
+		do   func(c *Coordinator[mds.Bar], cancel context.CancelFunc)
+		want error
+	}{
+		"gives up":   {func(_ *Coordinator[mds.Bar], cancel context.CancelFunc) { cancel() }, context.Canceled},
+		"is stopped": {func(c *Coordinator[mds.Bar], _ context.CancelFunc) { c.stopping = true; close(c.refuses) }, ErrStopped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, err := New(t.Context(), nowhere{}, Config[mds.Bar]{Capacity: 10})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := c.For(mds.DefaultTenant())
+				c.mu.Lock()
+				c.join(h.t)
+				c.use(h.t, 10, 1000)
+				c.mu.Unlock()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				left := make(chan error)
+				go func() {
+					_, err := h.Submit(ctx, make([]mds.Bar, 5)...)
+					left <- err
+				}()
+				synctest.Wait() // it waits for room
+				c.mu.Lock()
+				leave.do(c, cancel)
+				c.release(h.t, 10, 1000)
+				if c.records.used != 5 {
+					t.Error("it was not let in")
+				}
+				c.mu.Unlock()
+				if err := <-left; !errors.Is(err, leave.want) {
+					t.Error(err)
+				}
+				c.mu.Lock()
+				if c.records.used != 0 || c.bytes.used != 0 || h.t.used != (load{}) || h.t.queued != 0 {
+					t.Errorf("%+v, %+v of it are left", c.records, c.bytes)
+				}
+				c.mu.Unlock()
+				if err := c.Stop(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // TestPauses has pauses grow to their bound, and jitter spread them over all of it.

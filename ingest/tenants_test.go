@@ -221,6 +221,7 @@ func TestOneWorkerIsLeft(t *testing.T) {
 		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Workers: 3, Lanes: 64, BatchSize: 1})
 		hangs, goes := c.For(tenantOf(t, "hangs")), c.For(tenantOf(t, "goes"))
 		submit(t, goes, bar("s", 0, 1))
+		synctest.Wait() // it is written: it has joined, and is not among the writes that are counted
 		for i := range 50 {
 			submit(t, hangs, bar(string(rune('a'+i)), 0, 1))
 		}

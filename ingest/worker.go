@@ -262,11 +262,13 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 		c.counts.failures++
 	}
 	from, to := c.report(t, w.j.probe, v, err, now)
+	if w.j.probe != (probe{}) || from != to {
+		c.work.Broadcast() // others may go on, or probe next
+	}
 	w.j.probe = probe{}
 	w.closed, w.successes = c.circuit.state == Closed && t.circuit.state == Closed, t.circuit.successes
 	if from != to {
 		c.notice()
-		c.work.Broadcast()
 	}
 	w.j.writing = 0
 	if took := now.Sub(begun).Seconds(); err == nil && took > 0 {

@@ -151,6 +151,20 @@ func bars(symbol string, n int) []mds.Bar {
 // invalid is a record that validates nowhere.
 func invalid(symbol string, n int) mds.Bar { return bar(symbol, n, math.NaN()) }
 
+// elsewhere is a series that shares its lane with none of some others, and so does not
+// wait for them.
+func elsewhere(h *ingest.Handle[mds.Bar], others ...string) string {
+	taken := make(map[int]bool)
+	for _, symbol := range others {
+		taken[h.Lane(bar(symbol, 0, 1))] = true
+	}
+	for i := 0; ; i++ {
+		if symbol := fmt.Sprint("other", i); !taken[h.Lane(bar(symbol, 0, 1))] {
+			return symbol
+		}
+	}
+}
+
 func tenantOf(t testing.TB, slug string) mds.Tenant {
 	t.Helper()
 	tenant, err := mds.NewTenant(slug)
