@@ -134,6 +134,30 @@ func (c *Column[R]) Equal(a, b *R) bool {
 	return c.Compare(a, b) == 0
 }
 
+// Copy gives a record the value of another. A list, and metrics, are shared.
+func (c *Column[R]) Copy(to, from *R) {
+	switch {
+	case c.Text != nil:
+		*c.Text(to) = *c.Text(from)
+	case c.Time != nil:
+		*c.Time(to) = *c.Time(from)
+	case c.Date != nil:
+		*c.Date(to) = *c.Date(from)
+	case c.Decimal != nil:
+		*c.Decimal(to) = *c.Decimal(from)
+	case c.Float != nil:
+		*c.Float(to) = *c.Float(from)
+	case c.OptFloat != nil:
+		*c.OptFloat(to) = *c.OptFloat(from)
+	case c.OptInt != nil:
+		*c.OptInt(to) = *c.OptInt(from)
+	case c.List != nil:
+		*c.List(to) = *c.List(from)
+	case c.Metrics != nil:
+		*c.Metrics(to) = *c.Metrics(from)
+	}
+}
+
 // Compare orders two records by a column of text (in order of bytes), time,
 // date or decimal; other columns have no order.
 func (c *Column[R]) Compare(a, b *R) int {

@@ -20,12 +20,11 @@ type Bus struct {
 	last          Event
 	published     bool
 	closed        bool
-	done          chan struct{}
 }
 
 // NewBus returns a bus. Metrics may be nil.
 func NewBus(metrics *Metrics) *Bus {
-	return &Bus{subscriptions: make(map[*Subscription]struct{}), metrics: metrics, done: make(chan struct{})}
+	return &Bus{subscriptions: make(map[*Subscription]struct{}), metrics: metrics}
 }
 
 // Subscription receives events.
@@ -147,9 +146,6 @@ func (b *Bus) Publish(e Event) {
 	b.metrics.publishedIn(time.Since(start))
 }
 
-// Done is closed when the bus is.
-func (b *Bus) Done() <-chan struct{} { return b.done }
-
 // Close ends all subscriptions. It is idempotent.
 func (b *Bus) Close() {
 	b.mu.Lock()
@@ -158,7 +154,6 @@ func (b *Bus) Close() {
 		return
 	}
 	b.closed = true
-	close(b.done)
 	b.metrics.forget(b.last.CoordinatorID)
 	for s := range b.subscriptions {
 		b.remove(s)

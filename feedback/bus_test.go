@@ -139,3 +139,28 @@ func TestHandlerThatPanics(t *testing.T) {
 		b.Close()
 	})
 }
+
+// TestMetricsForget has the level and the rate of a coordinator that is no more not stand on
+// as if it were.
+func TestMetricsForget(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m, err := NewMetrics(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, stays := NewBus(m), NewBus(m)
+	gone.Publish(Event{CoordinatorID: "gone", Level: Hard, SuggestedRate: 1})
+	stays.Publish(Event{CoordinatorID: "stays", Level: Soft, SuggestedRate: 2})
+	gone.Close()
+	err = testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP mds_feedback_level Level of a coordinator's queue: 0 ok, 1 soft, 2 hard.
+# TYPE mds_feedback_level gauge
+mds_feedback_level{coord_id="stays"} 1
+# HELP mds_feedback_suggested_rate Rate suggested to all producers together, in records a second.
+# TYPE mds_feedback_suggested_rate gauge
+mds_feedback_suggested_rate{coord_id="stays"} 2
+`), "mds_feedback_level", "mds_feedback_suggested_rate")
+	if err != nil {
+		t.Error(err)
+	}
+}

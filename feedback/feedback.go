@@ -60,7 +60,9 @@ type Event struct {
 }
 
 // RetryAfter is when a producer that stopped should come back; 0 where it need not stop.
-func (e *Event) RetryAfter() time.Duration { return time.Duration(e.RetryAfterMS) * time.Millisecond }
+func (e *Event) RetryAfter() time.Duration {
+	return time.Duration(min(e.RetryAfterMS, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+}
 
 // Time is when the event was made, UTC.
 func (e *Event) Time() time.Time { return time.UnixMicro(int64(e.TS * 1e6)).UTC() }
@@ -78,18 +80,26 @@ func Parse(text []byte) (Event, error) {
 	if err := json.Unmarshal(text, &e); err != nil {
 		return e, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
+	return e, e.Validate()
+}
+
+// Validate reports what makes an event none: its error wraps [ErrEvent].
+func (e *Event) Validate() error {
 	switch {
 	case e.CoordinatorID == "":
-		return e, fmt.Errorf("%w: coordinator_id is missing", ErrEvent)
+		return fmt.Errorf("%w: coordinator_id is missing", ErrEvent)
 	case e.Level == "":
-		return e, fmt.Errorf("%w: level is missing", ErrEvent)
+		return fmt.Errorf("%w: level is missing", ErrEvent)
 	}
-	for name, v := range map[string]float64{"retry_after_ms": float64(e.RetryAfterMS), "suggested_rate": e.SuggestedRate, "arrival_rate": e.ArrivalRate, "utilization": e.Utilization} {
-		if v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
-			return e, fmt.Errorf("%w: %s is %v", ErrEvent, name, v)
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"utilization", e.Utilization}, {"suggested_rate", e.SuggestedRate}, {"arrival_rate", e.ArrivalRate}, {"retry_after_ms", float64(e.RetryAfterMS)}} {
+		if f.value < 0 || math.IsInf(f.value, 0) || math.IsNaN(f.value) {
+			return fmt.Errorf("%w: %s is %v", ErrEvent, f.name, f.value)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // resendAfter is when an event is sent again over a network that says nothing much new.

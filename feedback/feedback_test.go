@@ -75,7 +75,7 @@ func TestJSON(t *testing.T) {
 	if err != nil || newer.Level.Known() {
 		t.Errorf("%+v, %v", newer, err)
 	}
-	for _, bad := range []string{"", "[]", `{"level":"ok"}`, `{"coordinator_id":"c"}`, `{"coordinator_id":"c","level":"ok","suggested_rate":-1}`, `{"coordinator_id":"c","level":"ok","suggested_rate":1e999}`} {
+	for _, bad := range []string{"", "[]", `{"level":"ok"}`, `{"coordinator_id":"c"}`, `{"coordinator_id":"c","level":"ok","suggested_rate":-1}`, `{"coordinator_id":"c","level":"ok","suggested_rate":1e999}`, `{"coordinator_id":"c","level":"hard","retry_after_ms":-1}`} {
 		if _, err := Parse([]byte(bad)); !errors.Is(err, ErrEvent) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -278,6 +278,49 @@ func TestHandlerHTTP2(t *testing.T) {
 	stop()
 }
 
+// TestHandlerHTTP2Quiet: over HTTP/2, where a time limit ends a stream also while nothing is
+// written, one on which little is said outlives those of writes.
+func TestHandlerHTTP2Quiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := feedback.NewBus(nil)
+		publish(bus, "soft")
+		var n network
+		stop := n.serve(t, newHandler(t, bus, feedback.HandlerConfig{WriteTimeout: time.Second, Heartbeat: time.Hour}), func(s *http.Server) {
+			s.WriteTimeout = time.Second
+			s.Protocols = new(http.Protocols)
+			s.Protocols.SetUnencryptedHTTP2(true)
+		})
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		client := &http.Client{Transport: &http.Transport{DialContext: n.DialContext, Protocols: protocols}}
+		resp, err := client.Get("http://h/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(resp.Body)
+		event := func() {
+			t.Helper()
+			for lines.Scan() {
+				if strings.HasPrefix(lines.Text(), "data: ") {
+					return
+				}
+			}
+			t.Fatalf("the stream has ended: %v", lines.Err())
+		}
+		event()
+		pass(time.Minute)
+		publish(bus, "hard")
+		event()
+		if resp.ProtoMajor != 2 {
+			t.Error(resp.Proto)
+		}
+		_ = resp.Body.Close()
+		bus.Close()
+		client.CloseIdleConnections()
+		stop()
+	})
+}
+
 func TestHandlerRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name, method, target string

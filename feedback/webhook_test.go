@@ -348,6 +348,21 @@ func TestWebhookHeartbeat(t *testing.T) {
 	})
 }
 
+// TestWebhookRates: while the level is ok, what is posted is a rate that is another by a
+// fifth, and once a second at most.
+func TestWebhookRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHook(t, feedback.WebhookConfig{}, takes)
+		for i, rate := range []float64{1000, 1190, 810, 1210, 1400, 1400, 2000, 3000, 4000, 5000, 900} {
+			pass(500 * time.Millisecond)
+			h.bus.Publish(feedback.Event{CoordinatorID: "c", Level: feedback.OK, QueueSize: int64(i), SuggestedRate: rate})
+		}
+		pass(time.Hour)
+		// 1,000; 1,210; then from 2,000 on every second
+		h.expect(t, "500ms ok", "2s ok", "3.5s ok", "4.5s ok", "5.5s ok")
+	})
+}
+
 // TestWebhookHeartbeatTime: a receiver can tell a repeated event from an old one.
 func TestWebhookHeartbeatTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

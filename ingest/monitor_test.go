@@ -262,3 +262,54 @@ func TestLargeBatchesOfASlowStore(t *testing.T) {
 		stop(t, c)
 	})
 }
+
+// TestLastLevel has the last thing that is told be what became of the queue at the end.
+func TestLastLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		gate := make(chan struct{})
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			<-gate
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 100, BatchSize: 90})
+		seen := levels(t.Context(), c.Feedback())
+		synctest.Wait()
+		submit(t, c.For(mds.DefaultTenant()), bars("s", 90)...)
+		synctest.Wait()
+		close(gate)
+		stop(t, c)
+		synctest.Wait()
+		if got := names(seen()); got != "ok soft hard soft ok" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestBytesAreShort has the rate that is suggested go by bytes where they are what the queue
+// will be short of.
+func TestBytesAreShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.before = func(_ context.Context, _ mds.Tenant, batch []mds.Bar) error {
+			pass(time.Duration(len(batch)) * time.Millisecond)
+			return nil
+		}
+		// Room for about 2,000 bars, of 176 bytes and their texts, by their bytes.
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{Capacity: 1_000_000, CapacityBytes: 400_000, Workers: 1, Lanes: 1, BatchMax: 500})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		levels(ctx, c.Feedback())
+		h := c.For(mds.DefaultTenant())
+		for i := range 100 { // 1,000 a second, as many as it takes
+			submit(t, h, bars(fmt.Sprint("s", i), 100)...)
+			pass(100 * time.Millisecond)
+		}
+		// By records the queue would be empty: 1.5 times what is taken is suggested. By bytes it
+		// is at a quarter, or near.
+		if e, _ := c.Feedback().Last(); e.SuggestedRate < 600 || e.SuggestedRate > 1400 {
+			t.Errorf("%+v", e)
+		}
+		stop(t, c)
+	})
+}

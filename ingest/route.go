@@ -58,7 +58,9 @@ func (r *router[R]) lane(record, stored *R) int {
 	if place.Load() == nil || rand.Uint32()%few == 0 { //nolint:gosec // nothing secret
 		s := &spelling[R]{lane: lane}
 		for _, c := range r.identity { // not what else the record holds on to
-			copyIdentity(c, &s.record, record)
+			if c.Copy(&s.record, record); c.Text != nil {
+				*c.Text(&s.record) = strings.Clone(*c.Text(record)) // not what it was cut from
+			}
 		}
 		place.Store(s)
 	}
@@ -86,19 +88,6 @@ func (r *router[R]) hash(record *R) uint64 {
 		hash ^= hash >> 29
 	}
 	return hash
-}
-
-func copyIdentity[R any](c *mds.Column[R], to, from *R) {
-	switch {
-	case c.Text != nil:
-		*c.Text(to) = strings.Clone(*c.Text(from)) // not what it was cut from
-	case c.Date != nil:
-		*c.Date(to) = *c.Date(from)
-	case c.Decimal != nil:
-		*c.Decimal(to) = *c.Decimal(from)
-	case c.Time != nil:
-		*c.Time(to) = *c.Time(from)
-	}
 }
 
 // routes are where the records of one submit go. They are used again.

@@ -1,8 +1,6 @@
 package rpc
 
 import (
-	"fmt"
-	"math"
 	"strings"
 
 	"github.com/marketdatastore/mds/feedback"
@@ -72,23 +70,5 @@ func fromProto(m *feedbackv1.Event) (feedback.Event, error) {
 			e.Level = feedback.Level(l.String())
 		}
 	}
-	return e, check(&e)
-}
-
-func check(e *feedback.Event) error {
-	switch {
-	case e.CoordinatorID == "":
-		return fmt.Errorf("%w: coordinator_id is missing", feedback.ErrEvent)
-	case e.Level == "":
-		return fmt.Errorf("%w: level is missing", feedback.ErrEvent)
-	}
-	for _, f := range []struct {
-		name  string
-		value float64
-	}{{"suggested_rate", e.SuggestedRate}, {"arrival_rate", e.ArrivalRate}, {"utilization", e.Utilization}} {
-		if f.value < 0 || math.IsInf(f.value, 0) || math.IsNaN(f.value) {
-			return fmt.Errorf("%w: %s is %v", feedback.ErrEvent, f.name, f.value)
-		}
-	}
-	return nil
+	return e, e.Validate()
 }

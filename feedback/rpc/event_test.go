@@ -86,6 +86,7 @@ func TestFromProto(t *testing.T) {
 		{"a number that is known, and a name", `coordinator_id: "c" level: LEVEL_SOFT level_name: "melting"`, "soft", ""},
 		{"no coordinator", `level: LEVEL_OK`, "ok", "feedback event: coordinator_id is missing"},
 		{"no level", `coordinator_id: "c"`, "", "feedback event: level is missing"},
+		{"comes back before it left", `coordinator_id: "c" level: LEVEL_HARD retry_after_ms: -1`, "hard", "feedback event: retry_after_ms is -1"},
 		{"rate below 0", `coordinator_id: "c" level: LEVEL_OK suggested_rate: -1`, "ok", "feedback event: suggested_rate is -1"},
 		{"endless arrivals", `coordinator_id: "c" level: LEVEL_OK arrival_rate: inf`, "ok", "feedback event: arrival_rate is +Inf"},
 		{"utilization that is no number", `coordinator_id: "c" level: LEVEL_OK utilization: nan`, "ok", "feedback event: utilization is NaN"},
@@ -150,7 +151,7 @@ func TestRoundTrip(t *testing.T) {
 			SuggestedRate: rate.Draw(t, "suggested"),
 			ArrivalRate:   rate.Draw(t, "arrival"),
 			Producers:     rapid.Int().Draw(t, "producers"),
-			RetryAfterMS:  rapid.Int64().Draw(t, "retry"),
+			RetryAfterMS:  rapid.Int64Min(0).Draw(t, "retry"),
 		}
 		wire, err := proto.Marshal(toProto(&want))
 		if err != nil {

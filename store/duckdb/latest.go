@@ -154,7 +154,7 @@ func (t *Table[R]) noteLatest(l *latest[R], records []R, rows []batchRow) {
 		for _, c := range t.identity {
 			switch {
 			case ok:
-				copyColumn(c, &r, &have)
+				c.Copy(&r, &have)
 			case c.Text != nil:
 				*c.Text(&r) = strings.Clone(*c.Text(&r)) // it may be a part of something large
 			}

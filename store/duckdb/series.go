@@ -355,34 +355,10 @@ func (t *Table[R]) identify(ctx context.Context, conn *reader, s *selected[R], f
 			identity = s.identities[facts[i].series]
 		}
 		for _, c := range t.identity {
-			copyColumn(c, &facts[i].record, identity)
+			c.Copy(&facts[i].record, identity)
 		}
 	}
 	return nil
-}
-
-// copyColumn copies a column.
-func copyColumn[R any](c *mds.Column[R], to, from *R) {
-	switch {
-	case c.Text != nil:
-		*c.Text(to) = *c.Text(from)
-	case c.Time != nil:
-		*c.Time(to) = *c.Time(from)
-	case c.Date != nil:
-		*c.Date(to) = *c.Date(from)
-	case c.Decimal != nil:
-		*c.Decimal(to) = *c.Decimal(from)
-	case c.Float != nil:
-		*c.Float(to) = *c.Float(from)
-	case c.OptFloat != nil:
-		*c.OptFloat(to) = *c.OptFloat(from)
-	case c.OptInt != nil:
-		*c.OptInt(to) = *c.OptInt(from)
-	case c.List != nil:
-		*c.List(to) = *c.List(from)
-	case c.Metrics != nil:
-		*c.Metrics(to) = *c.Metrics(from)
-	}
 }
 
 // conditionText is a condition in SQL.
