@@ -265,6 +265,45 @@ func TestFlush(t *testing.T) {
 	})
 }
 
+// TestHurry has what somebody waits for be written at once, with what else is there by
+// then, and nothing else be begun.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.before = func(context.Context, mds.Tenant, []mds.Bar) error {
+			pass(time.Second)
+			return nil
+		}
+		c := newCoordinator(t, w, ingest.Config[mds.Bar]{FlushInterval: time.Hour, Workers: 1})
+		h, other := c.For(mds.DefaultTenant()), c.For(tenantOf(t, "other"))
+		left := submit(t, other, bars("s", 5)...)
+		start := time.Now()
+		var receipts []ingest.Receipt[mds.Bar]
+		for i := range 10 {
+			receipts = append(receipts, submit(t, h, bar("s", i, 1)))
+			receipts[i].Hurry()
+			synctest.Wait()
+		}
+		for i, r := range receipts {
+			if _, err := r.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if took, want := time.Since(start), time.Duration(min(i+1, 2))*time.Second; took != want {
+				t.Errorf("number %d is settled after %v, want %v", i, took, want)
+			}
+		}
+		if got := w.sizes(); !slices.Equal(got, []int{1, 9}) {
+			t.Errorf("batches of %v", got)
+		}
+		if _, settled := left.Settled(); settled {
+			t.Error("another tenant's is written, too")
+		}
+		var none ingest.Receipt[mds.Bar]
+		none.Hurry()
+		stop(t, c)
+	})
+}
+
 // TestAcknowledged has a receipt wait for the commit, not for anything before it.
 func TestAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,16 +9,17 @@ import (
 // Receipt stands for the records of one submit. It is a small value, and costs nothing
 // unless it is asked.
 type Receipt[R any] struct {
-	c       waitable
+	c       waitable[R]
 	dropped int // at once
 	first   part[R]
 	more    []part[R]
 }
 
-// waitable is the coordinator, of whatever kind.
-type waitable interface {
+// waitable is the coordinator.
+type waitable[R any] interface {
 	lock()
 	unlock()
+	offer(t *tenant[R])
 }
 
 func (c *Coordinator[R]) lock()   { c.mu.Lock() }
@@ -60,8 +61,9 @@ func (e *LostError) Error() string {
 func (e *LostError) Unwrap() error { return e.Err }
 
 // Wait waits until all records are settled, which takes until their batch is full or
-// [Config.FlushInterval] old: it does not hurry them. Keep several receipts open, or Flush. The error is a [*LostError] where some were
-// not committed, or the context's where it ended before.
+// [Config.FlushInterval] old: keep several receipts open, Flush, or see [Receipt.Hurry]. The
+// error is a [*LostError] where some were not committed, or the context's where it ended
+// before.
 //
 // Records are settled when they are committed: an answer that is given to a producer
 // after Wait returned nil is never taken back.
@@ -84,6 +86,20 @@ func (r *Receipt[R]) Wait(ctx context.Context) (Outcome, error) {
 		}
 	}
 	return r.outcome()
+}
+
+// Hurry has the records written as soon as a worker is free, however small their batch is
+// by then: somebody waits for them.
+func (r *Receipt[R]) Hurry() {
+	if r.first.chunk == nil {
+		return
+	}
+	r.c.lock()
+	defer r.c.unlock()
+	for p := range r.parts {
+		p.chunk.due = true
+	}
+	r.c.offer(r.first.chunk.tenant)
 }
 
 // Settled returns the outcome if all records are settled, without waiting.

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"net/url"
 	"strings"
@@ -29,7 +28,7 @@ func parse(args []string, stderr io.Writer) (opt options, err error) {
 	flags := flag.NewFlagSet("pipeline", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&opt.dsn, "dsn", "", "the `store`, duckdb://DIR or postgres://…; a throw-away DuckDB where it is not given")
-	flags.StringVar(&opt.data, "data", "", "the `folder` of cryptofeed's recordings; "+recordings+", or else a generator, where it is not given")
+	flags.StringVar(&opt.data, "data", "", "the `folder` of cryptofeed's recordings; a generator makes trades where it is not given")
 	timeframe := flags.String("timeframe", "1s", "that of the bars, 1s or 1m")
 	flags.Float64Var(&opt.speed, "speed", 60, "how many `times` as fast as it was recorded the replay is")
 	flags.IntVar(&opt.symbols, "symbols", 4000, "how many symbols there are, roughly: those recorded, and synthetic ones like them")
@@ -70,17 +69,10 @@ func (o *options) validate(rest []string) error {
 // duckDB reports that the store is one.
 func (o *options) duckDB() bool { return strings.HasPrefix(o.dsn, "duckdb:") }
 
-// recordings are where they are looked for, from the repository's folder.
-const recordings = "../shared/data/ticks/cryptofeed"
-
 // recording is that of a folder, or else what a generator makes.
 func (o *options) recording() (*recording, error) {
-	if o.data != "" {
-		return load(o.data)
-	}
-	found, err := load(recordings)
-	if errors.Is(err, fs.ErrNotExist) {
+	if o.data == "" {
 		return walk(), nil
 	}
-	return found, err
+	return load(o.data)
 }
