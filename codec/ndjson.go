@@ -74,6 +74,26 @@ const (
 
 // NewNDJSON returns a decoder.
 func NewNDJSON[R mds.Record[R]](r io.Reader, opt Options) (*NDJSON[R], error) {
+	d, err := newNDJSON[R](r, opt)
+	if err != nil {
+		return nil, err
+	}
+	head, err := d.lines.peek()
+	if err != nil {
+		return nil, err
+	}
+	if rest, ok := bytes.CutPrefix(head, []byte("\ufeff")); ok {
+		_, _ = d.lines.r.Discard(len("\ufeff")) // just peeked
+		head = rest
+	}
+	if fault := notNDJSON(head); fault != "" {
+		return nil, &HeaderError{fault}
+	}
+	return d, nil
+}
+
+// newNDJSON returns a decoder of lines.
+func newNDJSON[R mds.Record[R]](r io.Reader, opt Options) (*NDJSON[R], error) {
 	b, err := newBuilder[R](opt)
 	if err != nil {
 		return nil, err
@@ -97,17 +117,6 @@ func NewNDJSON[R mds.Record[R]](r io.Reader, opt Options) (*NDJSON[R], error) {
 		if from = strings.TrimSpace(from); from != "" {
 			d.mapped[strings.ToLower(from)] = false
 		}
-	}
-	head, err := d.lines.peek()
-	if err != nil {
-		return nil, err
-	}
-	if rest, ok := bytes.CutPrefix(head, []byte("\ufeff")); ok {
-		_, _ = d.lines.r.Discard(len("\ufeff")) // just peeked
-		head = rest
-	}
-	if fault := notNDJSON(head); fault != "" {
-		return nil, &HeaderError{fault}
 	}
 	return d, d.fix(func(string) bool { return false })
 }

@@ -52,7 +52,7 @@ type Decoder[R any] interface {
 	Warnings() map[string]int64
 }
 
-// NewDecoder returns a decoder for a format; "" tells CSV and NDJSON apart by
+// NewDecoder returns a decoder for a format; "" tells CSV, NDJSON and a JSON array apart by
 // the first byte. It fails with a [*HeaderError] where the data is not in the
 // format, and with a [*SetupError] where the options do not say enough.
 func NewDecoder[R mds.Record[R]](r io.Reader, format Format, opt Options) (Decoder[R], error) {
@@ -61,16 +61,21 @@ func NewDecoder[R mds.Record[R]](r io.Reader, format Format, opt Options) (Decod
 		return NewCSV[R](r, opt)
 	case FormatNDJSON:
 		return NewNDJSON[R](r, opt)
+	case FormatJSON:
+		return NewJSON[R](r, opt)
 	case "":
 		lines := newLineReader(r)
 		head, err := lines.peek()
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(strings.TrimLeft(string(head), "\ufeff \t\r\n"), "{") {
+		switch text := strings.TrimLeft(string(head), "\ufeff \t\r\n"); {
+		case strings.HasPrefix(text, "{"):
 			return NewNDJSON[R](lines.r, opt)
+		case strings.HasPrefix(text, "["):
+			return NewJSON[R](lines.r, opt)
 		}
 		return NewCSV[R](lines.r, opt)
 	}
-	return nil, &SetupError{Reason: fmt.Sprintf("format %q: use csv or ndjson", format)}
+	return nil, &SetupError{Reason: fmt.Sprintf("format %q: use csv, ndjson or json", format)}
 }

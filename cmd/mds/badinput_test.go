@@ -109,7 +109,7 @@ func TestBadInput(t *testing.T) {
 		{"a fact without an end", `{"cik":1,"facts":{"dei":{"X":{"units":{"USD":[{"val":1,"filed":"2020-03-01"}]}}}}}`, []string{"ingest", "fundamentals", "{}", "--format", "sec-companyfacts"}, exitRejected, "rejected: {}, line 1: asof: dei:X/USD lacks the end of its period or its filing's date, or starts after it ends"},
 		{"an item without a time", "{\"news\":{\"content\":[\n{\"newsId\":\"1\",\"headlineContent\":\"x\",\"time\":1.5}\n]}}", []string{"ingest", "news", "{}", "--format", "ibkr-news"}, exitRejected, `rejected: {}, line 2: published_at: "1.5" is not a time in milliseconds`},
 		{"an item without a headline", "{\"news\":{\"content\":[\n{\"newsId\":\"1\",\"time\":1583462153000}\n]}}", []string{"ingest", "news", "{}", "--format", "ibkr-news"}, exitRejected, `rejected: {}, line 2: title: is missing`},
-		{"JSON array", `[{"a":1}]`, append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: it is a JSON array; write one object a line instead, with jq -c '.[]'"},
+		{"JSON array", `[{"a":1}]`, append([]string{"ingest", "bars", "{}"}, msft...), exitRejected, "input, line 1: ts: is missing; close: is missing"},
 		{"JSON over lines", "{\n  \"a\": 1\n}\n", append([]string{"ingest", "bars", "{}"}, msft...), exitFailed, "mds: {}: its JSON is spread over lines; write one object a line instead, with jq -c . (a vendor's body is read with --format)"},
 		{"symbol twice, NDJSON", `{"symbol":"A","ts":1,"close":1}`, append([]string{"ingest", "bars", "{}"}, msft...), exitUsage, `mds: {}, line 1: symbol: the file's column "symbol" gives the symbol already`},
 		{"no kind", "", []string{"ingest"}, exitUsage, "mds: mds ingest: say which, bars, options, fundamentals, news or rollups; see mds ingest --help"},

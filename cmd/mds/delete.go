@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/selection"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -32,14 +33,14 @@ func deleteKind[R mds.Record[R]](a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !narrow(sel) && !all {
+			if !selection.Narrow(sel) && !all {
 				var flags []string
-				for _, c := range pickable(&schema) {
+				for _, c := range selection.Columns(&schema) {
 					flags = append(flags, "--"+flagOf(&schema, c))
 				}
 				return usagef("say which %s: give %s, --start or --end, or --all", schema.Kind, strings.Join(flags, ", "))
 			}
-			if narrow(sel) && all {
+			if selection.Narrow(sel) && all {
 				return usagef("--all removes everything; leave it out to remove what the other flags pick")
 			}
 			if err := a.mustExist(cmd.Context()); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/load"
+	"github.com/marketdatastore/mds/internal/selection"
 	"github.com/marketdatastore/mds/store/postgres"
 )
 
@@ -89,7 +90,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or r
 		},
 	}
 	flags := cmd.Flags()
-	for _, c := range append(pickable(&schema), schema.TimeColumn()) {
+	for _, c := range append(selection.Columns(&schema), schema.TimeColumn()) {
 		if c.Role == mds.Key && c.Derived {
 			continue // it tells records apart: one value for all makes one of them
 		}
@@ -232,14 +233,6 @@ func recordBytes[R mds.Record[R]]() int64 {
 }
 
 // loadZone finds a time zone by its IANA name.
-func loadZone(name string) (*time.Location, error) {
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "Local" {
-		return nil, usagef("--tz %q is no time zone; use a name such as America/New_York, Europe/London or UTC", name)
-	}
-	return zone, nil
-}
-
 func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, files []string) error {
 	opt, err := f.options()
 	if err != nil {

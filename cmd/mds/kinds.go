@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -91,16 +90,6 @@ func ofBars(group *cobra.Command, use string) *cobra.Command {
 	group.Use = use
 	group.FParseErrWhitelist.UnknownFlags = false
 	return group
-}
-
-// pickable are the columns that records are picked by, and that files may lack
-// and get from a flag. The symbol's flag is --symbol for every kind.
-func pickable[R any](schema *mds.Schema[R]) []*mds.Column[R] {
-	columns := schema.ByRole(mds.Identity, mds.Key, mds.Revision)
-	if c := schema.SymbolColumn(); c != nil && !slices.Contains(columns, c) {
-		columns = append(columns, c)
-	}
-	return columns
 }
 
 // flagOf is the flag of a column.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/selection"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -93,7 +94,7 @@ func runLatest[R mds.Record[R]](ctx context.Context, a *app, s *session, sel mds
 	}
 	if none != nil {
 		what := schema.Kind
-		for _, c := range slices.Backward(pickable(&schema)) {
+		for _, c := range slices.Backward(selection.Columns(&schema)) {
 			if values := sel.Where[c.Name]; len(values) > 0 {
 				what = strings.Join(values, "/") + " " + what
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/selection"
 )
 
 // noEmptyFlags refuses a flag that is given without a value. It is most often
@@ -48,7 +49,7 @@ func (f *selectionFlags[R]) registerFormat(cmd *cobra.Command) {
 // tell whether by these, too.
 func (f *selectionFlags[R]) register(cmd *cobra.Command, symbols, window bool) {
 	flags := cmd.Flags()
-	for _, c := range pickable(&f.schema) {
+	for _, c := range selection.Columns(&f.schema) {
 		switch {
 		case c == f.schema.SymbolColumn():
 			if symbols {
@@ -87,118 +88,60 @@ func (f *selectionFlags[R]) selection(cmd *cobra.Command) (sel mds.Selection, er
 			return sel, err
 		}
 	}
-	if sel.Symbols, err = cleanList("symbol", f.symbols); err != nil {
-		return sel, err
+	picks := make(map[string][]string)
+	for column, values := range f.picks {
+		picks[column] = *values
 	}
-	for _, c := range pickable(&f.schema) {
-		values := f.picks[c.Name]
-		if values == nil || len(*values) == 0 {
-			continue
-		}
-		if sel.Where == nil {
-			sel.Where = make(map[string][]string)
-		}
-		if sel.Where[c.Name], err = f.values(c, *values); err != nil {
-			return sel, err
-		}
-	}
-	var zone *time.Location
-	if sel.Start, sel.End, zone, err = window(f.start, f.end, f.tz); err != nil {
-		return sel, err
-	}
-	if f.knownAt != "" {
-		if sel.KnownAt, err = knownAt(f.knownAt, zone); err != nil {
-			return sel, err
-		}
-	}
-	return f.expand(sel)
-}
-
-// window reads the flags of a window; a time without an offset is of the zone.
-func window(startText, endText, tz string) (start, end time.Time, zone *time.Location, err error) {
-	zone = time.UTC
-	if tz != "" {
-		if zone, err = loadZone(tz); err != nil {
-			return start, end, zone, err
-		}
-	}
-	for _, bound := range []struct {
-		flag, text string
-		target     *time.Time
-	}{{"--start", startText, &start}, {"--end", endText, &end}} {
-		if bound.text == "" {
-			continue
-		}
-		if *bound.target, err = codec.ParseTime(bound.text, zone); err != nil {
-			return start, end, zone, usagef("%s: %w", bound.flag, err)
-		}
-	}
-	if !start.IsZero() && !end.IsZero() && !start.Before(end) {
-		return start, end, zone, usagef("--start %s is not before --end %s", startText, endText)
-	}
-	return start, end, zone, nil
-}
-
-// expand resolves symbols that stand for more.
-func (f *selectionFlags[R]) expand(sel mds.Selection) (mds.Selection, error) {
-	sel, err := f.schema.Expand(sel)
+	sel, err = selection.Parse(&f.schema, selection.Texts{
+		Symbols: f.symbols, Picks: picks, Start: f.start, End: f.end, Zone: f.tz, KnownAt: f.knownAt, Label: flagLabel,
+	})
 	if err != nil {
-		return sel, usagef("--symbol: %w", err)
+		return sel, usageError{err}
 	}
 	return sel, nil
 }
 
-// values brings what a flag gives for a column into the column's form.
-func (f *selectionFlags[R]) values(c *mds.Column[R], given []string) ([]string, error) {
-	flag := flagOf(&f.schema, c)
-	given, err := cleanList(flag, given)
+// flagLabel is what a parameter is called on the command line.
+func flagLabel(name string) string {
+	if name == "symbols" {
+		name = "symbol"
+	}
+	return "--" + strings.ReplaceAll(name, "_", "-")
+}
+
+// window reads the flags of a window; a time without an offset is of the zone.
+func window(startText, endText, tz string) (start, end time.Time, zone *time.Location, err error) {
+	t := selection.Texts{Start: startText, End: endText, Zone: tz, Label: flagLabel}
+	if start, end, zone, err = t.Window(); err != nil {
+		err = usageError{err}
+	}
+	return start, end, zone, err
+}
+
+// loadZone loads the time zone of --tz.
+func loadZone(name string) (*time.Location, error) {
+	zone, err := selection.Zone("--tz", name)
 	if err != nil {
-		return nil, err
+		return nil, usageError{err}
 	}
-	values := make([]string, len(given))
-	for i, value := range given {
-		var r R
-		if c.Name == "vendor" { // any may be asked for
-			values[i] = mds.NormalizeVendor(value)
-			continue
-		}
-		if err := c.SetText(&r, value); err != nil {
-			return nil, usagef("--%s: %w", flag, err)
-		}
-		values[i] = string(c.AppendText(nil, &r))
+	return zone, nil
+}
+
+// expand resolves symbols that stand for more.
+func (f *selectionFlags[R]) expand(sel mds.Selection) (mds.Selection, error) {
+	sel, err := selection.Expand(&f.schema, sel, "--symbol")
+	if err != nil {
+		return sel, usageError{err}
 	}
-	return values, nil
+	return sel, nil
 }
 
 // cleanList trims the items of a flag and refuses empty ones.
 func cleanList(flag string, items []string) ([]string, error) {
-	var clean []string
-	for _, item := range items {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			return nil, usagef("--%s %q names an empty %s", flag, strings.Join(items, ","), strings.ReplaceAll(flag, "-", " "))
-		}
-		clean = append(clean, item)
+	t := selection.Texts{Label: flagLabel}
+	clean, err := t.Clean(flag, items)
+	if err != nil {
+		return nil, usageError{err}
 	}
 	return clean, nil
-}
-
-// knownAt is an instant, or the last one of a date.
-func knownAt(text string, zone *time.Location) (time.Time, error) {
-	if strings.EqualFold(text, "now") {
-		return time.Now(), nil
-	}
-	t, err := codec.ParseTime(text, zone)
-	if err != nil {
-		return t, usagef("--known-at: %w; write a date, a time or now", err)
-	}
-	if !codec.HasTimeOfDay(text) {
-		return t.AddDate(0, 0, 1).Add(-time.Microsecond), nil
-	}
-	return t, nil
-}
-
-// narrow reports whether a selection leaves anything out.
-func narrow(sel mds.Selection) bool {
-	return sel.Vendor != "" || len(sel.Symbols) > 0 || sel.Timeframe != "" || len(sel.Where) > 0 || !sel.Start.IsZero() || !sel.End.IsZero()
 }

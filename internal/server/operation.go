@@ -1,0 +1,140 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/marketdatastore/mds"
+)
+
+// Scope is what a key may do.
+type Scope string
+
+// The scopes. Admin is for the server's own state, and lets do all.
+const (
+	Public Scope = "" // who asks need not be known
+	Read   Scope = "read"
+	Write  Scope = "write"
+	Admin  Scope = "admin"
+)
+
+// operation is one thing that the server does, as it is served and described.
+type operation struct {
+	method, path string
+	id, summary  string
+	description  string
+	tag          string
+	scope        Scope
+	params       []param
+	body         *huma.RequestBody
+	responses    map[string]*huma.Response
+	// limit bounds how many are under way at once; nil does not.
+	limit *gate
+	// serve answers. Its error is answered as a problem, where nothing was written yet.
+	serve func(*call) error
+}
+
+// param is a parameter in the query of the URL.
+type param struct {
+	name, doc string
+	schema    *huma.Schema
+	many      bool // it may be there several times, or with commas
+}
+
+func text(name, doc string) param {
+	return param{name: name, doc: doc, schema: &huma.Schema{Type: huma.TypeString}}
+}
+
+func choice(name, doc, usual string, others ...string) param {
+	s := &huma.Schema{Type: huma.TypeString, Default: usual, Enum: []any{usual}}
+	for _, o := range others {
+		s.Enum = append(s.Enum, o)
+	}
+	return param{name: name, doc: doc, schema: s}
+}
+
+func number(name, doc string, least, most float64) param {
+	return param{name: name, doc: doc, schema: &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}}
+}
+
+func (p param) several() param {
+	p.many = true
+	p.schema = &huma.Schema{Type: huma.TypeArray, Items: p.schema}
+	return p
+}
+
+// call is a request under way.
+type call struct {
+	http.ResponseWriter
+	*http.Request
+	id     string // of the request
+	tenant mds.Tenant
+	values url.Values
+	logger *slog.Logger
+}
+
+// value is a parameter that is there once, "" where it is not.
+func (c *call) value(name string) string { return c.values.Get(name) }
+
+// list is a parameter that may be there several times, or with commas.
+func (c *call) list(name string) []string {
+	var items []string
+	for _, v := range c.values[name] {
+		items = append(items, strings.Split(v, ",")...)
+	}
+	return items
+}
+
+// parameters checks those of a request against the operation's.
+func (o *operation) parameters(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest("bad_parameter", "the query of the URL is no query: "+err.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		i := slices.IndexFunc(o.params, func(p param) bool { return p.name == name })
+		if i < 0 {
+			return nil, badRequest("bad_parameter", fmt.Sprintf("there is no parameter %q here; %s", name, o.names()))
+		}
+		p, given := o.params[i], values[name]
+		switch {
+		case len(given) > 1 && !p.many:
+			return nil, badRequest("bad_parameter", name+" is there twice")
+		case slices.Contains(given, ""):
+			return nil, badRequest("bad_parameter", name+" is there without a value; leave it out")
+		case p.schema.Enum != nil && !slices.Contains(p.schema.Enum, any(given[0])):
+			return nil, badRequest("bad_parameter", fmt.Sprintf("%s %q: use %s", name, given[0], either(p.schema.Enum)))
+		}
+	}
+	return values, nil
+}
+
+// names lists the operation's parameters.
+func (o *operation) names() string {
+	if len(o.params) == 0 {
+		return "it takes none"
+	}
+	names := make([]string, len(o.params))
+	for i, p := range o.params {
+		names[i] = p.name
+	}
+	return "it takes " + strings.Join(names, ", ")
+}
+
+func either(values []any) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = fmt.Sprint(v)
+	}
+	if len(words) == 1 {
+		return words[0]
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/feedback"
+	"github.com/marketdatastore/mds/ingest"
+)
+
+// Problem is the body of an answer that is none, as RFC 9457 has it.
+type Problem struct {
+	Title  string `json:"title" doc:"The status in words"`
+	Status int    `json:"status" doc:"The status of the answer"`
+	// Code is for programs; it stays what it is when the words change.
+	Code      string `json:"code" doc:"What is wrong, in a word that stays the same"`
+	Detail    string `json:"detail" doc:"What is wrong, where, and what to do, in a sentence"`
+	RequestID string `json:"request_id" doc:"The request in the server's log"`
+	// Ledger is what became of records that were read before it.
+	Ledger *Answer `json:"ledger,omitempty" doc:"What became of the records that were read before"`
+	// Feedback is why a producer has to wait.
+	Feedback *feedback.Event `json:"feedback,omitempty" doc:"How full the queue is, where that is why"`
+}
+
+// problem is an error with its answer.
+type problem struct {
+	status   int
+	code     string
+	detail   string
+	retry    time.Duration // after which to come back; 0 for none
+	ledger   *Answer
+	feedback *feedback.Event
+	err      error // for the log, where the answer does not say it
+}
+
+func (p *problem) Error() string {
+	if p.err != nil {
+		return p.detail + ": " + p.err.Error()
+	}
+	return p.detail
+}
+
+func (p *problem) Unwrap() error { return p.err }
+
+// badRequest refuses a request for what is written in it.
+func badRequest(code, detail string) *problem {
+	return &problem{status: http.StatusBadRequest, code: code, detail: detail}
+}
+
+// problemOf is the answer to an error of whatever layer.
+func problemOf(err error) *problem {
+	var p *problem
+	var header *codec.HeaderError
+	var setup *codec.SetupError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &header), errors.As(err, &setup):
+		return badRequest("unreadable_body", err.Error())
+	case errors.Is(err, mds.ErrResample):
+		return badRequest("bad_parameter", "every: "+err.Error()+"; timeframe picks those that it is made of")
+	case errors.Is(err, mds.ErrUnknownTenant):
+		return &problem{status: http.StatusNotFound, code: "unknown_tenant", detail: "there is no such tenant", err: err}
+	case errors.Is(err, ingest.ErrStopped), errors.Is(err, ingest.ErrUnwritten):
+		return &problem{status: http.StatusServiceUnavailable, code: "stopping", detail: "the server is being stopped; send it again to one that runs", retry: time.Second, err: err}
+	case errors.Is(err, context.Canceled):
+		return &problem{status: 499, code: "canceled", detail: "the client has gone", err: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &problem{status: http.StatusServiceUnavailable, code: "timeout", detail: "it took too long; ask for less at a time", retry: time.Second, err: err}
+	case mds.Unavailable(err), mds.Retryable(err):
+		return &problem{status: http.StatusServiceUnavailable, code: "store_unavailable", detail: "the store is not well; try again later", retry: 5 * time.Second, err: err}
+	}
+	return &problem{status: http.StatusInternalServerError, code: "internal", detail: "that went wrong here; the server's log has it under this request_id", err: err}
+}
+
+// write answers with the problem.
+func (p *problem) write(w http.ResponseWriter, requestID string) {
+	if p.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int((p.retry+time.Second-1)/time.Second))))
+	}
+	w.Header().Del("Content-Encoding")
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.status)
+	title := http.StatusText(p.status)
+	if title == "" {
+		title = "Client Closed Request"
+	}
+	// Who has gone does not read it.
+	_ = json.NewEncoder(w).Encode(Problem{
+		Title: title, Status: p.status, Code: p.code, Detail: p.detail, RequestID: requestID, Ledger: p.ledger, Feedback: p.feedback,
+	})
+}
