@@ -154,6 +154,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		return usagef("%s; see %s --help", reason, cmd.CommandPath())
 	})
 	root.AddCommand(
+		a.serveCommand(),
 		a.ingestCommand(),
 		a.queryCommand(),
 		a.latestCommand(),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/internal/server"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -22,6 +23,15 @@ func kinds() []kind {
 	}
 }
 
+// servedKinds are the kinds of mds serve. Rollups are made, not taken in.
+func servedKinds() []server.Kind {
+	var list []server.Kind
+	for _, k := range kinds() {
+		list = append(list, k.serve)
+	}
+	return list
+}
+
 // kind is what the commands do with one kind of record.
 type kind struct {
 	name    string
@@ -34,6 +44,7 @@ type kind struct {
 	check  func(*deadletter.Letter) error // whether it could be replayed
 	replay func(context.Context, *replay, []deadletter.Letter) error
 
+	serve     server.Kind
 	timeframe bool // it has timeframes
 
 	// latest is nil for kinds without series in time.
@@ -43,7 +54,8 @@ type kind struct {
 func kindOf[R mds.Record[R]]() kind {
 	schema := mds.SchemaOf[R]()
 	k := kind{
-		name: schema.Kind,
+		name:  schema.Kind,
+		serve: server.KindOf[R](),
 		info: func(ctx context.Context, s *session) (mds.KindInfo, error) {
 			return store.TableOf[R](s.Store).Info(ctx, s.tenant)
 		},
@@ -63,6 +75,9 @@ func kindOf[R mds.Record[R]]() kind {
 	k.timeframe = schema.Timeframe != nil
 	if schema.TimeIsValue {
 		k.latest = nil
+	}
+	if schema.Kind == "rollups" {
+		k.serve = server.ReadOnlyKindOf[R]()
 	}
 	return k
 }

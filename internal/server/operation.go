@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -72,13 +73,16 @@ func (p param) several() param {
 
 // call is a request under way.
 type call struct {
-	http.ResponseWriter
-	*http.Request
+	w      http.ResponseWriter
+	r      *http.Request
 	id     string // of the request
 	tenant mds.Tenant
 	values url.Values
 	logger *slog.Logger
 }
+
+// Context is the request's.
+func (c *call) Context() context.Context { return c.r.Context() }
 
 // value is a parameter that is there once, "" where it is not.
 func (c *call) value(name string) string { return c.values.Get(name) }

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+)
+
+// The media types of records.
+const (
+	typeJSON   = "application/json"
+	typeNDJSON = "application/x-ndjson"
+	typeCSV    = "text/csv"
+)
+
+// inputs are the media types that bodies may have, by the format that they say.
+var inputs = map[string]codec.Format{
+	typeJSON:             codec.FormatJSON,
+	typeNDJSON:           codec.FormatNDJSON,
+	"application/ndjson": codec.FormatNDJSON,
+	"application/jsonl":  codec.FormatNDJSON,
+	typeCSV:              codec.FormatCSV,
+}
+
+// format is that of a request's body.
+func (c *call) format() (codec.Format, error) {
+	said := c.r.Header.Get("Content-Type")
+	media, _, err := mime.ParseMediaType(said)
+	format, ok := inputs[media]
+	if err != nil || !ok {
+		return "", &problem{
+			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",
+			detail: fmt.Sprintf("Content-Type is %q: send %s, %s or %s", said, typeNDJSON, typeJSON, typeCSV),
+		}
+	}
+	return format, nil
+}
+
+// body is the body of a request, unpacked as it is read, in bounded memory. Before it waits
+// for more of it, before is called.
+func (c *call) body(idle time.Duration, before func() error) (io.ReadCloser, error) {
+	raw := &rawBody{c: c, control: http.NewResponseController(c.w), idle: idle, before: before}
+	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
+	case "", "identity":
+		return io.NopCloser(raw), nil
+	case "gzip", "x-gzip":
+		r, err := gzip.NewReader(raw)
+		if err != nil {
+			return nil, packedError("gzip", err)
+		}
+		return &unpacked{Reader: r, raw: raw, coding: "gzip", close: r.Close}, nil
+	case "zstd":
+		// A window of 8 MiB is what RFC 8878 has every decoder take, and no more.
+		r, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, packedError("zstd", err)
+		}
+		return &unpacked{Reader: r, raw: raw, coding: "zstd", close: func() error { r.Close(); return nil }}, nil
+	default:
+		return nil, &problem{
+			status: http.StatusUnsupportedMediaType, code: "unsupported_encoding",
+			detail: fmt.Sprintf("Content-Encoding is %q: send gzip, zstd or none", coding),
+		}
+	}
+}
+
+// rawBody reads what comes over the connection.
+type rawBody struct {
+	c       *call
+	control *http.ResponseController
+	idle    time.Duration
+	before  func() error
+	n       int64
+}
+
+// errBody is wrapped by errors of bodies that did not come whole.
+var errBody = errors.New("the body did not come whole")
+
+func (b *rawBody) Read(p []byte) (int, error) {
+	if err := b.before(); err != nil {
+		return 0, err
+	}
+	// Time that passes while nobody reads is not the client's.
+	if err := b.control.SetReadDeadline(time.Now().Add(b.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	n, err := b.c.r.Body.Read(p)
+	b.n += int64(n)
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = &problem{status: http.StatusRequestTimeout, code: "body_timeout", detail: fmt.Sprintf("nothing of the body came for %s", b.idle), err: errBody}
+	case b.c.Context().Err() != nil:
+		err = b.c.Context().Err()
+	default:
+		err = &problem{status: http.StatusBadRequest, code: "body_cut", detail: "the body ends too early: send it again", err: fmt.Errorf("%w: %w", errBody, err)}
+	}
+	return n, err
+}
+
+// unpacked is a body that was packed.
+type unpacked struct {
+	io.Reader
+	raw    *rawBody
+	coding string
+	close  func() error
+	n      int64
+}
+
+// A body that becomes larger than plenty may be packed this tightly, and no more: records
+// are at most some hundred times smaller.
+const (
+	plenty   = 256 << 20
+	tightest = 400
+)
+
+func (u *unpacked) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	u.n += int64(n)
+	if u.n > plenty && u.n > tightest*u.raw.n {
+		return n, &problem{
+			status: http.StatusRequestEntityTooLarge, code: "packed_too_tightly",
+			detail: fmt.Sprintf("the %s body becomes more than %d times as large: no records do; send it unpacked", u.coding, tightest),
+		}
+	}
+	var p1 *problem
+	if err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &p1) && u.raw.c.Context().Err() == nil {
+		err = packedError(u.coding, err)
+	}
+	return n, err
+}
+
+func (u *unpacked) Close() error { return u.close() }
+
+func packedError(coding string, err error) error {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
+	return &problem{status: http.StatusBadRequest, code: "unreadable_body", detail: "the body is no " + coding + ", as Content-Encoding has it, or damaged", err: err}
+}
+
+// options say how a body is read, from the parameters.
+func options[R mds.Record[R]](c *call, schema *mds.Schema[R]) (opt codec.Options, err error) {
+	if tz := c.value("tz"); tz != "" {
+		if opt.Zone, err = zone(tz); err != nil {
+			return opt, err
+		}
+	}
+	if label := c.value("label"); label != "" {
+		if opt.Label, err = codec.ParseLabel(label); err != nil {
+			return opt, badRequest("bad_parameter", err.Error())
+		}
+	}
+	for _, column := range fixable(schema) {
+		if value := c.value(column.Name); value != "" {
+			if opt.Fixed == nil {
+				opt.Fixed = make(map[string]string)
+			}
+			opt.Fixed[column.Name] = value
+		}
+	}
+	for _, pair := range c.values["columns"] {
+		column, from, ok := strings.Cut(pair, "=")
+		if !ok {
+			return opt, badRequest("bad_parameter", fmt.Sprintf("columns %q: write column=name in the body, such as close=Adj Close", pair))
+		}
+		if opt.Columns == nil {
+			opt.Columns = make(map[string]string)
+		}
+		opt.Columns[strings.TrimSpace(column)] = strings.TrimSpace(from)
+	}
+	return opt, nil
+}

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/ingest"
+)
+
+// Health is how the server is.
+type Health struct {
+	Service    string             `json:"service" doc:"mds"`
+	State      ingest.Health      `json:"state" doc:"healthy, degraded or unhealthy: the worst of the components'"`
+	Components []ingest.Component `json:"components" doc:"The store, and of each kind the queue, the circuit, the workers and the dead letters"`
+	Version    string             `json:"version" doc:"The program's version"`
+	TS         time.Time          `json:"ts" doc:"When, UTC"`
+}
+
+// Version is that of the store's schema.
+type Version struct {
+	SchemaVersion int `json:"schema_version" doc:"The newest migration applied"`
+}
+
+// Statistics are the figures of one tenant.
+type Statistics struct {
+	Tenant string       `json:"tenant" doc:"The tenant's slug"`
+	Kinds  []KindLedger `json:"kinds" doc:"What became of the records that this server has taken in since it was started"`
+}
+
+// controlOperations are those that tell how the server is.
+func (s *Server) controlOperations() []operation {
+	return []operation{
+		{
+			method: http.MethodGet, path: "/healthz", id: "healthz", tag: "state", scope: Public,
+			summary:     "Tell how the server is",
+			description: "It answers 200 for as long as the process lives; the body says how it is.",
+			responses:   s.document200("How the server is", Health{}),
+			serve:       func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
+		},
+		{
+			method: http.MethodGet, path: "/health", id: "health", tag: "state", scope: Public,
+			summary: "Tell how the server is", description: "The same as /healthz.",
+			responses: s.document200("How the server is", Health{}),
+			serve:     func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
+		},
+		{
+			method: http.MethodGet, path: "/readyz", id: "readyz", tag: "state", scope: Public,
+			summary:     "Tell whether the server can serve",
+			description: "It answers 503 while the store cannot be reached, and from when the server is being stopped.",
+			responses:   s.document200("It can", Health{}),
+			serve:       s.ready,
+		},
+		{
+			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: Read,
+			summary: "Tell the schema version of the store", description: "That of the tenant's data.",
+			responses: s.document200("The version", Version{}),
+			serve: func(c *call) error {
+				v, err := s.cfg.Store.SchemaVersion(c.Context(), c.tenant)
+				if err != nil {
+					return err
+				}
+				return c.json(http.StatusOK, Version{v})
+			},
+		},
+		{
+			method: http.MethodGet, path: "/v1/stats", id: "stats", tag: "state", scope: Read,
+			summary:     "Tell what became of a tenant's records",
+			description: "accepted = written + unchanged + superseded + dead_lettered + dropped + pending, of each kind, since the server was started.",
+			responses:   s.document200("The ledgers", Statistics{}),
+			serve: func(c *call) error {
+				return c.json(http.StatusOK, Statistics{Tenant: c.tenant.Slug, Kinds: s.tenantLedgers(c.tenant)})
+			},
+		},
+	}
+}
+
+// pingTimeout is how long a store may take to answer before it counts as out of reach.
+const pingTimeout = 2 * time.Second
+
+// pinged is how the store is.
+func (s *Server) pinged(ctx context.Context) ingest.Component {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
+	if err == nil {
+		err = s.cfg.Store.Ping(ctx, tenant)
+	}
+	c := ingest.Component{Name: "store", State: ingest.Healthy}
+	if err != nil {
+		// What the store says is for the log: it may name what who asks must not know.
+		s.cfg.Logger.Warn("the store does not answer", "error", err)
+		c.State, c.Reason = ingest.Unhealthy, "the store does not answer"
+		if errors.Is(err, mds.ErrUnknownTenant) {
+			c.Reason = "the tenant is gone"
+		}
+	}
+	return c
+}
+
+func (s *Server) health(ctx context.Context) Health {
+	h := Health{Service: "mds", State: ingest.Healthy, Version: s.cfg.Version, TS: time.Now().UTC(), Components: []ingest.Component{s.pinged(ctx)}}
+	for _, k := range s.kinds {
+		if k.health == nil {
+			continue
+		}
+		for _, c := range k.health() {
+			c.Name = k.name + "_" + c.Name
+			if c.State == ingest.Unhealthy {
+				c.Reason = reasonOf(c.Name)
+			}
+			h.Components = append(h.Components, c)
+		}
+	}
+	if s.draining() {
+		h.Components = append(h.Components, ingest.Component{Name: "server", State: ingest.Degraded, Reason: "it is being stopped"})
+	}
+	for _, c := range h.Components {
+		if c.State == ingest.Unhealthy || h.State == ingest.Healthy {
+			h.State = c.State
+		}
+	}
+	return h
+}
+
+// reasonOf is why a component is not well, without what the store says of it.
+func reasonOf(component string) string { return component + " is not well; the server's log says why" }
+
+func (s *Server) ready(c *call) error {
+	h := s.health(c.Context())
+	status := http.StatusOK
+	if s.draining() || h.Components[0].State != ingest.Healthy {
+		status = http.StatusServiceUnavailable
+		c.w.Header().Set("Retry-After", "1")
+	}
+	return c.json(status, h)
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/ingest"
+)
+
+// Answer accounts for every row of a body:
+//
+//	read = rejected + accepted
+//	accepted = committed + dead-lettered + dropped + unwritten + pending
+type Answer struct {
+	Kind string `json:"kind" doc:"The kind of the records"`
+	Read int64  `json:"read" doc:"Rows in the body"`
+	// Rejected rows became no records; Errors says why, of the first.
+	Rejected     int64      `json:"rejected" doc:"Rows that are no records: errors says why"`
+	Accepted     int64      `json:"accepted" doc:"Rows that became records and were queued"`
+	Committed    int64      `json:"committed" doc:"Records that are on the store's disk"`
+	DeadLettered int64      `json:"dead_lettered" doc:"Records that the store refuses for good, kept as dead letters"`
+	Dropped      int64      `json:"dropped" doc:"Records that are gone: no write takes them, and there are no dead letters"`
+	Unwritten    int64      `json:"unwritten" doc:"Records that were in memory when the server was stopped: send them again"`
+	Pending      int64      `json:"pending" doc:"Records that are queued or being written"`
+	Errors       []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
+	// Omitted counts the rejected rows that are not among Errors.
+	Omitted  int64            `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
+	Ignored  []string         `json:"ignored,omitempty" doc:"Names in the body that feed no column"`
+	Warnings map[string]int64 `json:"warnings,omitempty" doc:"Records with something odd about them, by what"`
+}
+
+// RowError is a row that became no record.
+type RowError struct {
+	Line   int    `json:"line" doc:"Where the row begins, from 1, the header included; of a JSON array the element"`
+	Field  string `json:"field,omitempty" doc:"The column, or columns; left out where the whole row is at fault"`
+	Reason string `json:"reason" doc:"What is wrong with it"`
+}
+
+// intake hands the rows of one body over to a coordinator.
+type intake[R mds.Record[R]] struct {
+	ctx    context.Context // ends when the client has gone, or intake ends
+	handle *ingest.Handle[R]
+	size   func(*R) int
+	most   int // errors listed
+
+	record R // that is being decoded, while those before may be handed over
+	batch  []R
+	bytes  int
+	open   []ingest.Receipt[R] // not settled, or not looked at
+	answer Answer
+	lost   error // of the first records that were not committed
+}
+
+// Records are handed over so many at a time, or so many bytes.
+const (
+	handOver      = 1000
+	handOverBytes = 1 << 20
+)
+
+// run reads the rows until there are no more.
+func (in *intake[R]) run(decoder codec.Decoder[R]) error {
+	defer func() {
+		in.answer.Ignored, in.answer.Warnings = decoder.Ignored(), decoder.Warnings()
+	}()
+	for {
+		in.record = *new(R)
+		err := decoder.Next(&in.record)
+		var row *codec.RowError
+		switch {
+		case err == nil:
+			in.answer.Read++
+			in.batch = append(in.batch, in.record)
+			in.bytes += in.size(&in.record)
+		case errors.As(err, &row):
+			in.answer.Read++
+			in.reject(row)
+			continue
+		default:
+			if flushErr := in.flush(); flushErr != nil {
+				return flushErr
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if len(in.batch) >= handOver || in.bytes >= handOverBytes {
+			if err := in.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// reject notes a row that became no record.
+func (in *intake[R]) reject(row *codec.RowError) {
+	in.answer.Rejected++
+	if len(in.answer.Errors) < in.most {
+		in.answer.Errors = append(in.answer.Errors, RowError{Line: row.Line, Field: row.Field, Reason: row.Reason})
+	} else {
+		in.answer.Omitted++
+	}
+}
+
+// flush hands over what there is. It waits for room, and meanwhile nothing is read.
+func (in *intake[R]) flush() error {
+	if len(in.batch) == 0 {
+		return in.ctx.Err()
+	}
+	receipt, err := in.handle.Submit(in.ctx, in.batch...)
+	if err != nil {
+		return err
+	}
+	in.answer.Accepted += int64(len(in.batch))
+	in.open = append(in.open, receipt)
+	clear(in.batch)
+	in.batch, in.bytes = in.batch[:0], 0
+	in.look()
+	return nil
+}
+
+// look takes in what became of the records that were handed over first, as far as it is
+// known: a long body does not gather receipts.
+func (in *intake[R]) look() {
+	n := 0
+	for ; n < len(in.open); n++ {
+		o, settled := in.open[n].Settled()
+		if !settled {
+			break
+		}
+		in.add(o)
+	}
+	in.open = append(in.open[:0], in.open[n:]...)
+}
+
+func (in *intake[R]) add(o ingest.Outcome) {
+	in.answer.Committed += o.Committed
+	in.answer.DeadLettered += o.DeadLettered
+	in.answer.Dropped += o.Dropped
+	in.answer.Unwritten += o.Unwritten
+}
+
+// settle waits until all that was handed over is settled, or ctx ends.
+func (in *intake[R]) settle(ctx context.Context) error {
+	for i := range in.open {
+		in.open[i].Hurry()
+	}
+	for len(in.open) > 0 {
+		o, err := in.open[0].Wait(ctx)
+		var lost *ingest.LostError
+		if err != nil && !errors.As(err, &lost) {
+			return err
+		}
+		in.add(o)
+		in.open = in.open[1:]
+	}
+	return nil
+}
+
+// result is the answer as it is now.
+func (in *intake[R]) result() *Answer {
+	in.look()
+	a := in.answer
+	a.Pending = a.Accepted - a.Committed - a.DeadLettered - a.Dropped - a.Unwritten
+	return &a
+}

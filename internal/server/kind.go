@@ -1,0 +1,223 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/dlq"
+	"github.com/marketdatastore/mds/feedback"
+	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/sink"
+	"github.com/marketdatastore/mds/store"
+)
+
+// Kind is a kind of record that a server serves.
+type Kind struct {
+	name string
+	open func(*Server) (*served, error)
+}
+
+// KindOf is a kind that is taken in and given out.
+func KindOf[R mds.Record[R]]() Kind {
+	return Kind{name: mds.SchemaOf[R]().Kind, open: func(s *Server) (*served, error) { return open[R](s, true) }}
+}
+
+// ReadOnlyKindOf is a kind that is given out alone.
+func ReadOnlyKindOf[R mds.Record[R]]() Kind {
+	return Kind{name: mds.SchemaOf[R]().Kind, open: func(s *Server) (*served, error) { return open[R](s, false) }}
+}
+
+// served is a kind that is being served. What is about taking in is nil for one that is
+// not taken in.
+type served struct {
+	name    string
+	stop    func(context.Context) error
+	stats   func() ingest.Stats
+	ledgers func() []ingest.TenantLedger
+	health  func() []ingest.Component
+	bus     *feedback.Bus
+}
+
+// service serves a kind.
+type service[R mds.Record[R]] struct {
+	*Server
+	schema      mds.Schema[R]
+	table       store.Table[R]
+	coordinator *ingest.Coordinator[R]
+	size        func(*R) int
+}
+
+func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
+	k := &service[R]{Server: s, schema: mds.SchemaOf[R](), table: store.TableOf[R](s.cfg.Store)}
+	k.size = k.schema.Sizer()
+	out := &served{name: k.schema.Kind}
+	if intake {
+		cfg := configOf[R](&s.cfg.Ingest)
+		if s.cfg.Letters != nil {
+			cfg.DeadLetters = dlq.For[R](s.cfg.Letters, s.schemaVersion)
+		}
+		// The work of a sink is its coordinator's: what is left of it are its metrics.
+		writer := sink.New(k.table, sink.Config{WriteTimeout: cmp.Or(cfg.WriteTimeout, 35*time.Second), Metrics: s.sinks})
+		c, err := ingest.New(s.background, writer, cfg)
+		if err != nil {
+			return nil, err
+		}
+		k.coordinator = c
+		out.stop, out.stats, out.ledgers, out.health, out.bus = c.Stop, c.Stats, c.Ledgers, c.Health, c.Feedback()
+		s.handle(k.ingestOperation())
+	}
+	s.handle(k.queryOperation())
+	s.handle(k.seriesOperation())
+	if !k.schema.TimeIsValue {
+		s.handle(k.latestOperation())
+	}
+	return out, nil
+}
+
+// configOf is the configuration of one kind's coordinator.
+func configOf[R any](all *ingest.Config[any]) ingest.Config[R] {
+	return ingest.Config[R]{
+		Capacity: all.Capacity, CapacityBytes: all.CapacityBytes, Overflow: ingest.Block, Workers: all.Workers, Lanes: all.Lanes,
+		BatchSize: all.BatchSize, BatchMax: all.BatchMax, BatchBytes: all.BatchBytes, FlushInterval: all.FlushInterval,
+		WriteTimeout: all.WriteTimeout, Retry: all.Retry, Circuit: all.Circuit, Watermarks: all.Watermarks, Rate: all.Rate,
+		Metrics: all.Metrics, FeedbackMetrics: all.FeedbackMetrics, Logger: all.Logger,
+	}
+}
+
+// fixable are the columns that one value may be given of for a whole body.
+func fixable[R any](schema *mds.Schema[R]) []*mds.Column[R] {
+	columns := schema.ByRole(mds.Identity, mds.Key, mds.Revision)
+	if schema.Dated() || schema.TimeIsValue {
+		return columns
+	}
+	return append(columns, schema.TimeColumn())
+}
+
+func (k *service[R]) ingestOperation() operation {
+	o := operation{
+		method: http.MethodPost, path: "/v1/" + k.schema.Kind, id: "ingest-" + k.schema.Kind, tag: k.schema.Kind, scope: Write,
+		summary: "Take in " + k.schema.Kind,
+		description: "Takes in a body of any length, and answers when its records are on the store's disk, or with ack=accepted when they are queued. " +
+			"Records replace those with the same key; the same ones sent again change nothing. " +
+			"Rows that are no records are listed in the answer; the others are stored. " +
+			"While the queue is full the answer is 429 before anything is read; later the body is read more slowly.",
+		params: []param{
+			choice("ack", "When to answer: once the records are on the store's disk, or once they are queued in memory", "committed", "accepted"),
+			number("max_errors", "How many rejected rows to list", 0, mostErrors),
+			text("tz", "The time zone of times without an offset, such as America/New_York"),
+			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
+		},
+		body:      k.recordsBody(),
+		responses: k.ingestResponses(),
+		limit:     k.ingests,
+		serve:     k.ingest,
+	}
+	if k.schema.Timeframe != nil {
+		o.params = append(o.params, choice("label", "Which end of a bar its time names", "start", "end"))
+	}
+	for _, c := range fixable(&k.schema) {
+		o.params = append(o.params, text(c.Name, c.Doc+"; of every record, where the body does not say it"))
+	}
+	return o
+}
+
+// mostErrors bounds the errors that are listed, and usualErrors is how many are.
+const (
+	mostErrors  = 10_000
+	usualErrors = 100
+)
+
+// ingest takes in a body.
+func (k *service[R]) ingest(c *call) error {
+	if err := k.pressed(); err != nil {
+		return err
+	}
+	format, err := c.format()
+	if err != nil {
+		return err
+	}
+	opt, err := options(c, &k.schema)
+	if err != nil {
+		return err
+	}
+	most, err := c.integer("max_errors", usualErrors, 0, mostErrors)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := until(c.Context(), k.ended)
+	defer cancel()
+	in := &intake[R]{ctx: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: Answer{Kind: k.schema.Kind}}
+	err = k.read(c, in, format, opt)
+	status := http.StatusAccepted
+	if c.value("ack") != "accepted" && c.Context().Err() == nil {
+		status = http.StatusOK
+		if settleErr := k.settle(c, in); err == nil {
+			err = settleErr
+		}
+	}
+	if err == nil {
+		return c.json(status, in.result())
+	}
+	p := *problemOf(err)
+	if in.answer.Read > 0 {
+		p.ledger = in.result()
+	}
+	return &p
+}
+
+// read reads a body.
+func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec.Options) error {
+	body, err := c.body(k.cfg.IdleTimeout, in.flush)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // it was read, or has failed
+	decoder, err := codec.NewDecoder[R](body, format, opt)
+	if err == nil {
+		err = in.run(decoder)
+	}
+	if err != nil && errors.Is(err, context.Canceled) && c.Context().Err() == nil {
+		return ingest.ErrStopped // intake has ended, not the client
+	}
+	return err
+}
+
+// settle waits for what was taken in.
+func (k *service[R]) settle(c *call, in *intake[R]) error {
+	ctx, cancel := context.WithTimeout(c.Context(), k.cfg.CommitTimeout)
+	defer cancel()
+	err := in.settle(ctx)
+	switch {
+	case err != nil && c.Context().Err() == nil:
+		return &problem{
+			status: http.StatusServiceUnavailable, code: "not_committed", retry: k.cfg.CommitTimeout, err: err,
+			detail: fmt.Sprintf("the records are queued, and not on the store's disk after %s; they will be written when the store is well, and the same ones sent again change nothing", k.cfg.CommitTimeout),
+		}
+	case err != nil:
+		return err
+	case in.answer.Unwritten > 0:
+		return ingest.ErrUnwritten
+	}
+	return nil
+}
+
+// pressed refuses more while the queue is as good as full.
+func (k *service[R]) pressed() error {
+	if k.draining() {
+		return ingest.ErrStopped
+	}
+	e, ok := k.coordinator.Feedback().Last()
+	if !ok || e.Level != feedback.Hard {
+		return nil
+	}
+	return &problem{
+		status: http.StatusTooManyRequests, code: "queue_full", retry: max(time.Second, e.RetryAfter()), feedback: &e,
+		detail: fmt.Sprintf("the queue of %s is full: nothing of this was read; send it again later, and less at a time", k.schema.Kind),
+	}
+}

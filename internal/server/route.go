@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/marketdatastore/mds"
+)
+
+// tenantHeader names whose records a request is about.
+const tenantHeader = "Mds-Tenant"
+
+// requestID is the header with a request's id, which a client may choose.
+const requestID = "X-Request-Id"
+
+// handle serves an operation, and describes it.
+func (s *Server) handle(o operation) {
+	s.mux.Handle(o.method+" "+o.path, s.serve(&o))
+	s.document.AddOperation(o.described())
+}
+
+// serve is the handler of an operation.
+func (s *Server) serve(o *operation) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		c := &call{w: rec, r: r, id: requestIDOf(r), logger: s.cfg.Logger}
+		rec.Header().Set(requestID, c.id)
+		defer func() {
+			p := recover()
+			s.metrics.served(o.method, o.path, rec.status, time.Since(start))
+			if p == nil {
+				return
+			}
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(http.ErrAbortHandler)
+			}
+			s.cfg.Logger.Error("a request panicked", "request_id", c.id, "path", o.path, "panic", p, "stack", string(debug.Stack()))
+			if rec.status > 0 {
+				panic(http.ErrAbortHandler)
+			}
+			problemOf(fmt.Errorf("panic: %v", p)).write(rec, c.id)
+		}()
+		s.finish(c, rec, o, s.answer(c, o))
+	})
+}
+
+// answer does what a request asks for.
+func (s *Server) answer(c *call, o *operation) (err error) {
+	if err := s.allowed(c.r); err != nil {
+		return err
+	}
+	if o.scope != Public {
+		if c.tenant, err = s.tenantOf(c.r); err != nil {
+			return err
+		}
+	}
+	if c.values, err = o.parameters(c.r); err != nil {
+		return err
+	}
+	leave, err := o.limit.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if o.limit == s.queries && o.limit != nil {
+		ctx, cancel := context.WithTimeout(c.Context(), s.cfg.QueryTimeout)
+		defer cancel()
+		c.r = c.r.WithContext(ctx)
+	}
+	return o.serve(c)
+}
+
+// finish answers a request that failed.
+func (s *Server) finish(c *call, rec *recorder, o *operation, err error) {
+	if err == nil {
+		return
+	}
+	p := problemOf(err)
+	level := slog.LevelInfo
+	if p.status >= 500 && p.code != "stopping" {
+		level = slog.LevelError
+	}
+	s.cfg.Logger.Log(c.Context(), level, "a request failed", "request_id", c.id, "method", o.method, "path", o.path, "tenant", c.tenant.Slug, "status", p.status, "code", p.code, "error", err.Error())
+	if rec.status > 0 {
+		panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
+	}
+	if p.status == http.StatusRequestEntityTooLarge || p.status == http.StatusRequestTimeout {
+		rec.Header().Set("Connection", "close")
+	}
+	p.write(rec, c.id)
+}
+
+// plain is a handler that is no operation.
+func (s *Server) plain(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		defer func() { s.metrics.served(r.Method, r.URL.Path, rec.status, time.Since(start)) }()
+		if err := s.allowed(r); err != nil {
+			problemOf(err).write(rec, requestIDOf(r))
+			return
+		}
+		h.ServeHTTP(rec, r)
+	})
+}
+
+// allowed refuses a request that comes by a name which is not the server's: it is that of a
+// page in a browser, whose name was made to lead here.
+func (s *Server) allowed(r *http.Request) error {
+	if len(s.cfg.Hosts) == 0 {
+		return nil
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if slices.Contains(s.cfg.Hosts, strings.ToLower(strings.Trim(host, "[]"))) {
+		return nil
+	}
+	return &problem{
+		status: http.StatusMisdirectedRequest, code: "wrong_host",
+		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", host, strings.Join(s.cfg.Hosts, ", ")),
+	}
+}
+
+// tenantOf is whose records a request is about.
+func (s *Server) tenantOf(r *http.Request) (mds.Tenant, error) {
+	name := r.Header.Get(tenantHeader)
+	if name == "" {
+		name = s.cfg.Tenant
+	}
+	return s.tenants.find(r.Context(), name)
+}
+
+// requestIDOf is the id that the client has chosen, if it is one, or a new one.
+func requestIDOf(r *http.Request) string {
+	id := r.Header.Get(requestID)
+	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool {
+		return c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+	}) {
+		return rand.Text()
+	}
+	return id
+}
+
+// recorder notes the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 && status >= 200 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// Unwrap is for [http.ResponseController].
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func statusText(status int) string {
+	if status == 0 {
+		status = http.StatusOK
+	}
+	return strconv.Itoa(status)
+}

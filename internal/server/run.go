@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of what a connection may take of the server before it is known what it wants.
+const (
+	headerTimeout = 10 * time.Second
+	headerBytes   = 64 << 10
+	keepAlive     = 2 * time.Minute
+)
+
+// Handler serves requests.
+func (s *Server) Handler() http.Handler {
+	// A page in a browser must not submit records, whatever it can make a browser send.
+	return http.NewCrossOriginProtection().Handler(s.mux)
+}
+
+// RunConfig configures how a server runs.
+type RunConfig struct {
+	// TLS is used where it is not nil.
+	TLS *tls.Config
+	// Drain is how long requests under way and what is queued have to be finished. Required.
+	Drain time.Duration
+}
+
+// Run serves a listener until ctx ends, and then stops the server, by when over ends at the
+// latest: it takes in nothing new; requests under way have half of the drain time to end by
+// themselves, and are then answered with what became of their records; what is queued is
+// written. Its error names what is unwritten when the time is over.
+//
+// It speaks HTTP/1.1 and HTTP/2.
+func (s *Server) Run(ctx, over context.Context, listener net.Listener, cfg RunConfig) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
+	h := &http.Server{
+		Handler: s.Handler(), TLSConfig: cfg.TLS, Protocols: protocols,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: headerBytes,
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug), // what clients do to their connections
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if cfg.TLS != nil {
+			failed <- h.ServeTLS(listener, "", "")
+			return
+		}
+		failed <- h.Serve(listener)
+	}()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	over, cancel := context.WithTimeout(over, cfg.Drain)
+	defer cancel()
+	s.Drain()
+	stopErr := s.shutdown(over, h, cfg.Drain)
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return errors.Join(err, stopErr)
+}
+
+// shutdown ends requests, then what was taken in.
+func (s *Server) shutdown(ctx context.Context, h *http.Server, drain time.Duration) error {
+	reading := time.AfterFunc(drain/2, s.EndIntake)
+	defer reading.Stop()
+	requests, cancel := context.WithTimeout(ctx, drain*3/4)
+	defer cancel()
+	if err := h.Shutdown(requests); err != nil {
+		s.cfg.Logger.Warn("requests that did not end are cut off", "error", err)
+	}
+	err := s.Stop(ctx)
+	return errors.Join(err, h.Close())
+}

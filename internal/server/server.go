@@ -1,0 +1,266 @@
+// Package server serves a store over HTTP: records in and out, what producers are told, and
+// how the server is.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/dlq"
+	"github.com/marketdatastore/mds/feedback"
+	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/sink"
+	"github.com/marketdatastore/mds/store"
+)
+
+// Config configures a [Server].
+type Config struct {
+	// Store is what is served. It is closed by whoever opened it, after Stop. Required.
+	Store *store.Store
+	// Kinds are served, in this order. Required.
+	Kinds []Kind
+	// Ingest configures the coordinator of each kind; what it says of IDs, overflow, dead
+	// letters, dropped records and metrics is not used.
+	Ingest ingest.Config[any]
+	// Letters keeps records that the store refuses for good. Nil drops them, counted.
+	Letters *dlq.Folder
+	// Version is the program's.
+	Version string
+	// Metrics are registered there. Defaults to a registry of the server's own.
+	Metrics *prometheus.Registry
+	// Logger receives requests that failed, and what the server does. Defaults to
+	// discarding it.
+	Logger *slog.Logger
+
+	// Tenant is whose records are served where a request does not say it. Defaults to the
+	// default one.
+	Tenant string
+	// Hosts are the names that the Host header of a request may have, without ports, where
+	// no keys are asked for: a page of another name must not reach a server on its
+	// reader's machine. None allows all.
+	Hosts []string
+
+	// IdleTimeout is how long a body may bring nothing. Defaults to one minute.
+	IdleTimeout time.Duration
+	// CommitTimeout is how long a request waits for its records to be on the store's disk.
+	// Defaults to one minute.
+	CommitTimeout time.Duration
+	// QueryTimeout bounds a query, its answer included. Defaults to 10 minutes.
+	QueryTimeout time.Duration
+	// MaxIngests and MaxQueries are how many requests of either are under way at once; more
+	// are refused. Default to 512 and 128.
+	MaxIngests, MaxQueries int
+}
+
+func (c Config) withDefaults() Config {
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
+	c.CommitTimeout = cmp.Or(c.CommitTimeout, time.Minute)
+	c.QueryTimeout = cmp.Or(c.QueryTimeout, 10*time.Minute)
+	c.MaxIngests, c.MaxQueries = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128)
+	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Server serves a store. Stop it when done.
+type Server struct {
+	cfg           Config
+	background    context.Context // of what outlives requests
+	mux           *http.ServeMux
+	document      *huma.OpenAPI
+	schemaVersion int
+	kinds         []*served
+	sinks         *sink.Metrics
+	metrics       *metrics
+	tenants       tenants
+
+	ingests, queries *gate
+
+	drain    chan struct{} // closed when nothing new is taken in
+	ended    chan struct{} // closed when what is under way is no longer read
+	drainOne sync.Once
+	endOne   sync.Once
+	stopped  atomic.Bool
+}
+
+// New returns a server of a store that is open. Its coordinators see the values of ctx, not
+// its end.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg.withDefaults(), background: context.WithoutCancel(ctx), mux: http.NewServeMux(), drain: make(chan struct{}), ended: make(chan struct{})}
+	s.document = newDocument(s.cfg.Version)
+	s.ingests, s.queries = newGate("bodies", s.cfg.MaxIngests), newGate("queries", s.cfg.MaxQueries)
+	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
+	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	if s.schemaVersion, err = s.cfg.Store.SchemaVersion(ctx, tenant); err != nil {
+		return nil, err
+	}
+	if err := s.measure(); err != nil {
+		return nil, err
+	}
+	for _, k := range s.cfg.Kinds {
+		served, err := k.open(s)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", k.name, err), s.stopKinds(ctx))
+		}
+		s.kinds = append(s.kinds, served)
+	}
+	if err := s.mount(); err != nil {
+		return nil, errors.Join(err, s.stopKinds(ctx))
+	}
+	return s, nil
+}
+
+// measure registers the metrics.
+func (s *Server) measure() (err error) {
+	reg := s.cfg.Metrics
+	if s.metrics, err = newMetrics(reg); err != nil {
+		return err
+	}
+	if s.sinks, err = sink.NewMetrics(reg); err != nil {
+		return err
+	}
+	if s.cfg.Ingest.Metrics, err = ingest.NewMetrics(reg); err != nil {
+		return err
+	}
+	if s.cfg.Ingest.FeedbackMetrics, err = feedback.NewMetrics(reg); err != nil {
+		return err
+	}
+	if s.cfg.Ingest.Logger == nil {
+		s.cfg.Ingest.Logger = s.cfg.Logger
+	}
+	return errors.Join(reg.Register(collectors.NewGoCollector()), reg.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
+}
+
+// mount adds what is of no kind.
+func (s *Server) mount() error {
+	for _, o := range s.controlOperations() {
+		s.handle(o)
+	}
+	s.mux.Handle("GET /metrics", s.plain(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
+	for _, k := range s.kinds {
+		if k.bus == nil {
+			continue
+		}
+		h, err := feedback.NewHandler(k.bus, feedback.HandlerConfig{Logger: s.cfg.Logger})
+		if err != nil {
+			return err
+		}
+		s.handleFeedback(k.name, h)
+	}
+	return s.describe()
+}
+
+// draining reports that the server is being stopped.
+func (s *Server) draining() bool {
+	select {
+	case <-s.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// until is a context that also ends when a channel is closed.
+func until(ctx context.Context, closed <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// Drain has nothing new be taken in: the server is not ready any more, and streams of
+// events end. What is under way goes on.
+func (s *Server) Drain() { s.drainOne.Do(func() { close(s.drain) }) }
+
+// EndIntake has bodies under way not be read any further: their requests are answered with
+// what became of the records until then.
+func (s *Server) EndIntake() {
+	s.Drain()
+	s.endOne.Do(func() { close(s.ended) })
+}
+
+// Stop has all that was taken in be written, until ctx ends; its error names what could
+// not be. Call it after the listeners are closed.
+func (s *Server) Stop(ctx context.Context) error {
+	s.EndIntake()
+	s.stopped.Store(true)
+	return s.stopKinds(ctx)
+}
+
+// stopKinds stops the coordinators at the same time.
+func (s *Server) stopKinds(ctx context.Context) error {
+	errs := make([]error, len(s.kinds))
+	var wg sync.WaitGroup
+	for i, k := range s.kinds {
+		if k.stop != nil {
+			wg.Go(func() { errs[i] = k.stop(ctx) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// KindLedger is the ledger of one kind and tenant.
+type KindLedger struct {
+	Kind   string `json:"kind"`
+	Tenant string `json:"tenant"`
+	ingest.Ledger
+}
+
+// Ledgers are those of all kinds and tenants of which anything was taken in.
+func (s *Server) Ledgers() []KindLedger {
+	var list []KindLedger
+	for _, k := range s.kinds {
+		if k.ledgers == nil {
+			continue
+		}
+		for _, l := range k.ledgers() {
+			list = append(list, KindLedger{Kind: k.name, Tenant: l.Tenant.Slug, Ledger: l.Ledger})
+		}
+	}
+	return list
+}
+
+// tenantLedgers are those of one tenant, of every kind.
+func (s *Server) tenantLedgers(t mds.Tenant) []KindLedger {
+	var list []KindLedger
+	for _, k := range s.kinds {
+		if k.ledgers == nil {
+			continue
+		}
+		l := KindLedger{Kind: k.name, Tenant: t.Slug}
+		all := k.ledgers()
+		if i := slices.IndexFunc(all, func(l ingest.TenantLedger) bool { return l.Tenant.ID == t.ID }); i >= 0 {
+			l.Ledger = all[i].Ledger
+		}
+		list = append(list, l)
+	}
+	return list
+}
