@@ -163,6 +163,7 @@ func options[R mds.Record[R]](c *call, schema *mds.Schema[R]) (opt codec.Options
 			return opt, badRequest("bad_parameter", err.Error())
 		}
 	}
+	opt.NoHeader = c.value("no_header") == "true"
 	for _, column := range fixable(schema) {
 		if value := c.value(column.Name); value != "" {
 			if opt.Fixed == nil {

@@ -51,7 +51,7 @@ type intake[R mds.Record[R]] struct {
 	bytes  int
 	open   []ingest.Receipt[R] // not settled, or not looked at
 	answer Answer
-	lost   error // of the first records that were not committed
+	failed error // handing over
 }
 
 // Records are handed over so many at a time, or so many bytes.
@@ -85,7 +85,7 @@ func (in *intake[R]) run(decoder codec.Decoder[R]) error {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			return err
+			return unreadable(err)
 		}
 		if len(in.batch) >= handOver || in.bytes >= handOverBytes {
 			if err := in.flush(); err != nil {
@@ -93,6 +93,17 @@ func (in *intake[R]) run(decoder codec.Decoder[R]) error {
 			}
 		}
 	}
+}
+
+// unreadable is the error of a body that cannot be read on.
+func unreadable(err error) error {
+	var p *problem
+	var setup *codec.SetupError
+	var header *codec.HeaderError
+	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return badRequest("unreadable_body", err.Error())
 }
 
 // reject notes a row that became no record.
@@ -107,11 +118,15 @@ func (in *intake[R]) reject(row *codec.RowError) {
 
 // flush hands over what there is. It waits for room, and meanwhile nothing is read.
 func (in *intake[R]) flush() error {
-	if len(in.batch) == 0 {
-		return in.ctx.Err()
+	if in.failed == nil {
+		in.failed = in.ctx.Err()
+	}
+	if len(in.batch) == 0 || in.failed != nil {
+		return in.failed
 	}
 	receipt, err := in.handle.Submit(in.ctx, in.batch...)
 	if err != nil {
+		in.failed = err
 		return err
 	}
 	in.answer.Accepted += int64(len(in.batch))

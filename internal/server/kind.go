@@ -111,6 +111,7 @@ func (k *service[R]) ingestOperation() operation {
 			choice("ack", "When to answer: once the records are on the store's disk, or once they are queued in memory", "committed", "accepted"),
 			number("max_errors", "How many rejected rows to list", 0, mostErrors),
 			text("tz", "The time zone of times without an offset, such as America/New_York"),
+			choice("no_header", "Whether the first line of CSV is data: columns then maps each by its number, such as ts=#1", "false", "true"),
 			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
 		},
 		body:      k.recordsBody(),
@@ -179,7 +180,9 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	}
 	defer body.Close() //nolint:errcheck // it was read, or has failed
 	decoder, err := codec.NewDecoder[R](body, format, opt)
-	if err == nil {
+	if err != nil {
+		err = unreadable(err)
+	} else {
 		err = in.run(decoder)
 	}
 	if err != nil && errors.Is(err, context.Canceled) && c.Context().Err() == nil {

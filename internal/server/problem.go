@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -62,7 +64,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &header), errors.As(err, &setup):
-		return badRequest("unreadable_body", err.Error())
+		return badRequest("unreadable_body", asParameters(err.Error()))
 	case errors.Is(err, mds.ErrResample):
 		return badRequest("bad_parameter", "every: "+err.Error()+"; timeframe picks those that it is made of")
 	case errors.Is(err, mds.ErrUnknownTenant):
@@ -77,6 +79,26 @@ func problemOf(err error) *problem {
 		return &problem{status: http.StatusServiceUnavailable, code: "store_unavailable", detail: "the store is not well; try again later", retry: 5 * time.Second, err: err}
 	}
 	return &problem{status: http.StatusInternalServerError, code: "internal", detail: "that went wrong here; the server's log has it under this request_id", err: err}
+}
+
+// flag is a flag of the command line, with its value where it has one.
+var flag = regexp.MustCompile(`--([a-z]+(?:-[a-z]+)*)(?: ([^\s,;-][^\s,;]*))?`)
+
+// asParameters says what a codec says of flags in words of parameters.
+func asParameters(text string) string {
+	return flag.ReplaceAllStringFunc(text, func(f string) string {
+		parts := flag.FindStringSubmatch(f)
+		name, value := strings.ReplaceAll(parts[1], "-", "_"), parts[2]
+		switch {
+		case name == "no_header":
+			return "no_header=true" + map[bool]string{true: " " + value}[value != ""]
+		case value != "" && (strings.Contains(value, "=") || name == "tz"):
+			return name + "=" + value
+		case value != "":
+			return name + " " + value
+		}
+		return name
+	})
 }
 
 // write answers with the problem.

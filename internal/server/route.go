@@ -130,7 +130,7 @@ func (s *Server) allowed(r *http.Request) error {
 	}
 	return &problem{
 		status: http.StatusMisdirectedRequest, code: "wrong_host",
-		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", host, strings.Join(s.cfg.Hosts, ", ")),
+		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", r.Host, strings.Join(s.cfg.Hosts, ", ")),
 	}
 }
 

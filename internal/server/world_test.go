@@ -1,0 +1,173 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
+	"github.com/marketdatastore/mds/internal/server"
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		pgtest.Stop()
+		os.Exit(code)
+	}))
+}
+
+// engines runs a test on each.
+func engines(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Run("DuckDB", func(t *testing.T) { test(t, "duckdb://"+t.TempDir()) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		test(t, pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
+			_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
+			_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
+			return errors.Join(err, grantErr)
+		}).Service)
+	})
+}
+
+// world is a server that runs.
+type world struct {
+	url    string
+	addr   string
+	store  *store.Store
+	server *server.Server
+	logs   *bytes.Buffer
+	stop   context.CancelFunc // has it drain
+	over   context.CancelFunc // and give up
+	ended  chan error
+	client *http.Client
+}
+
+// serve runs a server over a store until the test ends.
+func serve(t *testing.T, dsn string, cfg server.Config) *world {
+	t.Helper()
+	st, err := store.Open(context.Background(), dsn, store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{store: st, logs: &bytes.Buffer{}, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
+	cfg.Store = st
+	cfg.Kinds = []server.Kind{server.KindOf[mds.Bar](), server.KindOf[mds.OptionSnap](), server.KindOf[mds.Fundamentals](), server.KindOf[mds.News](), server.ReadOnlyKindOf[mds.Rollup]()}
+	cfg.Version = "test"
+	cfg.Logger = slog.New(slog.NewTextHandler(w.logs, nil))
+	if w.server, err = server.New(context.Background(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.addr = listener.Addr().String()
+	w.url = "http://" + w.addr
+	ctx, stop := context.WithCancel(context.Background())
+	over, give := context.WithCancel(context.Background())
+	w.stop, w.over = stop, give
+	go func() { w.ended <- w.server.Run(ctx, over, listener, server.RunConfig{Drain: 30 * time.Second}) }()
+	t.Cleanup(func() {
+		stop()
+		w.client.CloseIdleConnections()
+		if err := <-w.ended; err != nil {
+			t.Error(err)
+		}
+		give()
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(w.logs.String())
+		}
+	})
+	return w
+}
+
+// answer is what a request was answered with.
+type answer struct {
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    string
+}
+
+// ask makes a request. headers are pairs of name and value.
+func (w *world) ask(t testing.TB, method, path string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, w.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
+	}
+	resp, err := w.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return answer{resp.StatusCode, resp.Header, resp.Trailer, string(text)}
+}
+
+// post posts NDJSON.
+func (w *world) post(t testing.TB, path, body string, headers ...string) answer {
+	t.Helper()
+	return w.ask(t, http.MethodPost, path, strings.NewReader(body), append([]string{"Content-Type", "application/x-ndjson"}, headers...)...)
+}
+
+func (w *world) get(t testing.TB, path string, headers ...string) answer {
+	t.Helper()
+	return w.ask(t, http.MethodGet, path, nil, headers...)
+}
+
+// into reads a JSON answer, of a status.
+func (a answer) into(t testing.TB, status int, to any) {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), to); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+}
+
+// problem checks that an answer is a problem with a code.
+func (a answer) problem(t testing.TB, status int, code, detail string) server.Problem {
+	t.Helper()
+	var p server.Problem
+	a.into(t, status, &p)
+	if p.Status != status || p.Code != code || !strings.Contains(p.Detail, detail) || a.header.Get("Content-Type") != "application/problem+json" || p.RequestID == "" {
+		t.Errorf("%+v, want %s: %s", p, code, detail)
+	}
+	return p
+}
+
+// bar is a line of NDJSON: minute number n of a symbol.
+func bar(symbol string, n int, price float64) string {
+	return fmt.Sprintf(`{"vendor":"v","symbol":%q,"timeframe":"1m","ts":%q,"close":%v}`+"\n", symbol, minute(n), price)
+}
+
+func minute(n int) string {
+	return time.Date(2026, 1, 2, 14, 30+n, 0, 0, time.UTC).Format(time.RFC3339)
+}
