@@ -166,4 +166,3 @@ func (t *Texts) knownAt(zone *time.Location) (time.Time, error) {
 func Narrow(sel mds.Selection) bool {
 	return sel.Vendor != "" || len(sel.Symbols) > 0 || sel.Timeframe != "" || len(sel.Where) > 0 || !sel.Start.IsZero() || !sel.End.IsZero()
 }
-

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/ingest"
 )
 
 // The media types of records.
@@ -49,14 +52,17 @@ func (c *call) format() (codec.Format, error) {
 
 // body is the body of a request, unpacked as it is read, in bounded memory. Before it waits
 // for more of it, before is called.
-func (c *call) body(idle time.Duration, before func() error) (io.ReadCloser, error) {
+// When ctx ends no more of it is read.
+func (c *call) body(ctx context.Context, idle time.Duration, before func() error) (io.ReadCloser, error) {
 	raw := &rawBody{c: c, control: http.NewResponseController(c.w), idle: idle, before: before}
+	raw.forget = context.AfterFunc(ctx, raw.end)
 	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
-		return io.NopCloser(raw), nil
+		return raw, nil
 	case "gzip", "x-gzip":
 		r, err := gzip.NewReader(raw)
 		if err != nil {
+			raw.forget()
 			return nil, packedError("gzip", err)
 		}
 		return &unpacked{Reader: r, raw: raw, coding: "gzip", close: r.Close}, nil
@@ -64,10 +70,12 @@ func (c *call) body(idle time.Duration, before func() error) (io.ReadCloser, err
 		// A window of 8 MiB is what RFC 8878 has every decoder take, and no more.
 		r, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
 		if err != nil {
+			raw.forget()
 			return nil, packedError("zstd", err)
 		}
 		return &unpacked{Reader: r, raw: raw, coding: "zstd", close: func() error { r.Close(); return nil }}, nil
 	default:
+		raw.forget()
 		return nil, &problem{
 			status: http.StatusUnsupportedMediaType, code: "unsupported_encoding",
 			detail: fmt.Sprintf("Content-Encoding is %q: send gzip, zstd or none", coding),
@@ -82,6 +90,17 @@ type rawBody struct {
 	idle    time.Duration
 	before  func() error
 	n       int64
+
+	forget func() bool // the end of reading, when all is read
+
+	mu    sync.Mutex
+	ended bool
+}
+
+// Close leaves the connection to the next request.
+func (b *rawBody) Close() error {
+	b.forget()
+	return nil
 }
 
 // errBody is wrapped by errors of bodies that did not come whole.
@@ -92,21 +111,52 @@ func (b *rawBody) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	// Time that passes while nobody reads is not the client's.
-	if err := b.control.SetReadDeadline(time.Now().Add(b.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := b.wait(time.Now().Add(b.idle)); err != nil {
 		return 0, err
 	}
 	n, err := b.c.r.Body.Read(p)
 	b.n += int64(n)
+	if err == nil {
+		return n, nil
+	}
+	// The server itself reads on, to see whether the client goes: it may take its time.
+	_ = b.wait(time.Time{})
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch {
-	case err == nil || errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF):
+	case b.ended:
+		err = ingest.ErrStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = &problem{status: http.StatusRequestTimeout, code: "body_timeout", detail: fmt.Sprintf("nothing of the body came for %s", b.idle), err: errBody}
-	case b.c.Context().Err() != nil:
-		err = b.c.Context().Err()
-	default:
+	case errors.Is(err, io.ErrUnexpectedEOF) || b.c.Context().Err() == nil:
 		err = &problem{status: http.StatusBadRequest, code: "body_cut", detail: "the body ends too early: send it again", err: fmt.Errorf("%w: %w", errBody, err)}
+	default:
+		err = b.c.Context().Err()
 	}
 	return n, err
+}
+
+// wait sets until when a read waits.
+func (b *rawBody) wait(until time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return nil
+	}
+	err := b.control.SetReadDeadline(until)
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
+
+// end has reads end at once, and no other begin.
+func (b *rawBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	_ = b.control.SetReadDeadline(time.Unix(1, 0)) // where there are deadlines
 }
 
 // unpacked is a body that was packed.
@@ -121,7 +171,7 @@ type unpacked struct {
 // A body that becomes larger than plenty may be packed this tightly, and no more: records
 // are at most some hundred times smaller.
 const (
-	plenty   = 256 << 20
+	plenty   = 64 << 20
 	tightest = 400
 )
 
@@ -141,7 +191,10 @@ func (u *unpacked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (u *unpacked) Close() error { return u.close() }
+func (u *unpacked) Close() error {
+	u.raw.forget()
+	return u.close()
+}
 
 func packedError(coding string, err error) error {
 	var p *problem

@@ -41,10 +41,10 @@ type RowError struct {
 
 // intake hands the rows of one body over to a coordinator.
 type intake[R mds.Record[R]] struct {
-	ctx    context.Context // ends when the client has gone, or intake ends
-	handle *ingest.Handle[R]
-	size   func(*R) int
-	most   int // errors listed
+	reading context.Context // ends when the client has gone, or intake ends
+	handle  *ingest.Handle[R]
+	size    func(*R) int
+	most    int // errors listed
 
 	record R // that is being decoded, while those before may be handed over
 	batch  []R
@@ -79,11 +79,9 @@ func (in *intake[R]) run(decoder codec.Decoder[R]) error {
 			in.reject(row)
 			continue
 		default:
-			if flushErr := in.flush(); flushErr != nil {
-				return flushErr
-			}
+			flushErr := in.flush()
 			if errors.Is(err, io.EOF) {
-				return nil
+				return flushErr
 			}
 			return unreadable(err)
 		}
@@ -100,7 +98,7 @@ func unreadable(err error) error {
 	var p *problem
 	var setup *codec.SetupError
 	var header *codec.HeaderError
-	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, ingest.ErrStopped) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return badRequest("unreadable_body", err.Error())
@@ -119,12 +117,12 @@ func (in *intake[R]) reject(row *codec.RowError) {
 // flush hands over what there is. It waits for room, and meanwhile nothing is read.
 func (in *intake[R]) flush() error {
 	if in.failed == nil {
-		in.failed = in.ctx.Err()
+		in.failed = in.reading.Err()
 	}
 	if len(in.batch) == 0 || in.failed != nil {
 		return in.failed
 	}
-	receipt, err := in.handle.Submit(in.ctx, in.batch...)
+	receipt, err := in.handle.Submit(in.reading, in.batch...)
 	if err != nil {
 		in.failed = err
 		return err

@@ -153,12 +153,12 @@ func (k *service[R]) ingest(c *call) error {
 	}
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
-	in := &intake[R]{ctx: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: Answer{Kind: k.schema.Kind}}
+	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: Answer{Kind: k.schema.Kind}}
 	err = k.read(c, in, format, opt)
 	status := http.StatusAccepted
-	if c.value("ack") != "accepted" && c.Context().Err() == nil {
+	if c.value("ack") != "accepted" {
 		status = http.StatusOK
-		if settleErr := k.settle(c, in); err == nil {
+		if settleErr := k.settle(c, in, err); err == nil {
 			err = settleErr
 		}
 	}
@@ -174,7 +174,7 @@ func (k *service[R]) ingest(c *call) error {
 
 // read reads a body.
 func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec.Options) error {
-	body, err := c.body(k.cfg.IdleTimeout, in.flush)
+	body, err := c.body(in.reading, k.cfg.IdleTimeout, in.flush)
 	if err != nil {
 		return err
 	}
@@ -191,13 +191,17 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	return err
 }
 
-// settle waits for what was taken in.
-func (k *service[R]) settle(c *call, in *intake[R]) error {
-	ctx, cancel := context.WithTimeout(c.Context(), k.cfg.CommitTimeout)
+// settle waits for what was taken in, unless reading has failed because the client has gone.
+func (k *service[R]) settle(c *call, in *intake[R], failed error) error {
+	there := c.Context()
+	if p, ok := errors.AsType[*problem](failed); ok && errors.Is(p, errBody) {
+		there = context.WithoutCancel(there) // which ends with the body, also where it may be answered
+	}
+	ctx, cancel := context.WithTimeout(there, k.cfg.CommitTimeout)
 	defer cancel()
 	err := in.settle(ctx)
 	switch {
-	case err != nil && c.Context().Err() == nil:
+	case err != nil && there.Err() == nil:
 		return &problem{
 			status: http.StatusServiceUnavailable, code: "not_committed", retry: k.cfg.CommitTimeout, err: err,
 			detail: fmt.Sprintf("the records are queued, and not on the store's disk after %s; they will be written when the store is well, and the same ones sent again change nothing", k.cfg.CommitTimeout),

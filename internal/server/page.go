@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -37,7 +38,7 @@ type position struct {
 func digestOf(values url.Values) string {
 	same := make(url.Values)
 	for name, v := range values {
-		if name != "cursor" && name != "limit" {
+		if name != "cursor" && name != "limit" && name != "format" {
 			same[name] = v
 		}
 	}
@@ -138,13 +139,8 @@ func (p *page[R]) rest(queries []mds.Query, read func(mds.Query) iter.Seq2[R, er
 
 // after reports that a record comes after the cursor.
 func (p *page[R]) after(key []*mds.Column[R], r *R) bool {
-	order := 0
-	switch at := p.schema.Micros(r); {
-	case at != p.at && (at > p.at) != p.descending:
-		return true
-	case at != p.at:
-		return false
-	default:
+	order := cmp.Compare(p.schema.Micros(r), p.at)
+	if order == 0 {
 		order = mds.Compare(key, r, &p.id)
 	}
 	if p.descending {

@@ -95,10 +95,19 @@ func (s *Server) finish(c *call, rec *recorder, o *operation, err error) {
 	if rec.status > 0 {
 		panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
 	}
-	if p.status == http.StatusRequestEntityTooLarge || p.status == http.StatusRequestTimeout {
-		rec.Header().Set("Connection", "close")
-	}
+	unread(rec, c.r)
 	p.write(rec, c.id)
+}
+
+// unread has a body that was not read to its end not hold the answer up: net/http would read
+// on first, for the sake of the connection.
+func unread(w http.ResponseWriter, r *http.Request) {
+	const little, soon = 64 << 10, 2 * time.Second
+	if r.ContentLength < 0 || r.ContentLength > little {
+		w.Header().Set("Connection", "close")
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(soon)) // where there are deadlines
 }
 
 // plain is a handler that is no operation.

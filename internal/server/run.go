@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,9 +13,8 @@ import (
 
 // Limits of what a connection may take of the server before it is known what it wants.
 const (
-	headerTimeout = 10 * time.Second
-	headerBytes   = 64 << 10
-	keepAlive     = 2 * time.Minute
+	headerBytes = 64 << 10
+	keepAlive   = 2 * time.Minute
 )
 
 // Handler serves requests.
@@ -29,6 +29,9 @@ type RunConfig struct {
 	TLS *tls.Config
 	// Drain is how long requests under way and what is queued have to be finished. Required.
 	Drain time.Duration
+	// HeaderTimeout is how long a connection may take for the head of a request. Defaults
+	// to 10 seconds.
+	HeaderTimeout time.Duration
 }
 
 // Run serves a listener until ctx ends, and then stops the server, by when over ends at the
@@ -44,7 +47,7 @@ func (s *Server) Run(ctx, over context.Context, listener net.Listener, cfg RunCo
 	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
 	h := &http.Server{
 		Handler: s.Handler(), TLSConfig: cfg.TLS, Protocols: protocols,
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: headerBytes,
+		ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, 10*time.Second), IdleTimeout: keepAlive, MaxHeaderBytes: headerBytes,
 		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug), // what clients do to their connections
 	}
 	failed := make(chan error, 1)

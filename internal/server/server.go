@@ -150,7 +150,13 @@ func (s *Server) measure() (err error) {
 	if s.cfg.Ingest.Logger == nil {
 		s.cfg.Ingest.Logger = s.cfg.Logger
 	}
-	return errors.Join(reg.Register(collectors.NewGoCollector()), reg.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "store_up", Help: "1 while the store answers, as of when it is asked for."}, func() float64 {
+		if s.pinged(s.background).State == ingest.Healthy {
+			return 1
+		}
+		return 0
+	})
+	return errors.Join(reg.Register(up), reg.Register(collectors.NewGoCollector()), reg.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
 }
 
 // mount adds what is of no kind.

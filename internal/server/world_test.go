@@ -80,7 +80,9 @@ func serve(t *testing.T, dsn string, cfg server.Config) *world {
 	ctx, stop := context.WithCancel(context.Background())
 	over, give := context.WithCancel(context.Background())
 	w.stop, w.over = stop, give
-	go func() { w.ended <- w.server.Run(ctx, over, listener, server.RunConfig{Drain: 30 * time.Second}) }()
+	go func() {
+		w.ended <- w.server.Run(ctx, over, listener, server.RunConfig{Drain: 30 * time.Second, HeaderTimeout: 500 * time.Millisecond})
+	}()
 	t.Cleanup(func() {
 		stop()
 		w.client.CloseIdleConnections()
