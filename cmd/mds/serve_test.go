@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store"
+)
+
+// serving is a mds serve that runs.
+type serving struct {
+	*exec.Cmd
+	url   string
+	lines *bufio.Scanner // of its stderr
+	said  []string
+}
+
+// serve starts the program and waits until it listens.
+func (c *cli) serve(args ...string) *serving {
+	c.t.Helper()
+	s := &serving{Cmd: c.program(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
+	stderr, err := s.StderrPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		_ = s.Process.Kill() // if it still runs
+		_ = s.Wait()
+	})
+	s.lines = bufio.NewScanner(stderr)
+	line := s.next(c.t, "serving ")
+	_, s.url, _ = strings.Cut(line, " on ")
+	return s
+}
+
+// next reads what it says up to a line with a text.
+func (s *serving) next(t *testing.T, part string) string {
+	t.Helper()
+	for s.lines.Scan() {
+		if s.said = append(s.said, s.lines.Text()); strings.Contains(s.lines.Text(), part) {
+			return s.lines.Text()
+		}
+	}
+	t.Fatalf("it never says %q:\n%s", part, strings.Join(s.said, "\n"))
+	return ""
+}
+
+// post posts bars of a symbol, as many as there are minutes.
+func post(url, symbol string, minutes int) (status int, body string, err error) {
+	var rows strings.Builder
+	for i := range minutes {
+		fmt.Fprintf(&rows, `{"vendor":"v","symbol":%q,"timeframe":"1m","ts":%d,"close":1}`+"\n", symbol, 1_700_000_000+60*i)
+	}
+	resp, err := http.Post(url+"/v1/bars", "application/x-ndjson", strings.NewReader(rows.String())) //nolint:gosec,noctx // the server that was started
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// TestServe serves, is interrupted, and says what became of what it took in; and while it
+// serves others are told that the files are its own.
+func TestServe(t *testing.T) {
+	c := newCLI(t)
+	s := c.serve()
+	if status, body, err := post(s.url, "A", 5); err != nil || status != http.StatusOK {
+		t.Fatal(status, body, err)
+	}
+	if out := c.run("query", "bars"); out.exit != exitFailed || !strings.Contains(out.stderr, "one process owns the file") {
+		t.Errorf("another program is told %d, %s", out.exit, out.stderr)
+	}
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.next(t, "bars of tenant default: 5 accepted: 5 written, 0 unchanged, 0 superseded, 0 dead-lettered, 0 dropped, 0 unwritten")
+	if err := s.Wait(); err != nil {
+		t.Errorf("%v, %s", err, strings.Join(s.said, "\n"))
+	}
+	if out := c.must("query", "bars", "--format", "csv"); strings.Count(out.stdout, "\n") != 6 {
+		t.Errorf("%s", out.stdout)
+	}
+}
+
+// TestServeKilled kills the server under load: every body that it answered with 200 is
+// there.
+func TestServeKilled(t *testing.T) {
+	c := newCLI(t)
+	const rows = 40
+	acknowledged := make(map[string]bool)
+	for round := range 3 {
+		s := c.serve()
+		var mu sync.Mutex
+		var once sync.Once
+		enough := make(chan struct{})
+		var producers sync.WaitGroup
+		for p := range 4 {
+			producers.Go(func() {
+				for n := 0; ; n++ {
+					symbol := fmt.Sprintf("R%dP%dN%d", round, p, n)
+					status, body, err := post(s.url, symbol, rows)
+					if err != nil {
+						return // it is dead
+					}
+					if status != http.StatusOK {
+						t.Errorf("%d %s", status, body)
+						return
+					}
+					mu.Lock()
+					if acknowledged[symbol] = true; n == 20 {
+						once.Do(func() { close(enough) })
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-enough
+		if err := s.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		producers.Wait()
+		_ = s.Wait() // it was killed
+	}
+	st, err := store.Open(context.Background(), c.dsn, store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	series, err := store.Bars(st).Series(context.Background(), mds.DefaultTenant(), mds.Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range series {
+		if acknowledged[s.Identity.Symbol] {
+			if delete(acknowledged, s.Identity.Symbol); s.Rows != rows {
+				t.Errorf("%s has %d rows", s.Identity.Symbol, s.Rows)
+			}
+		}
+	}
+	if len(acknowledged) > 0 {
+		t.Errorf("of %d bodies that were acknowledged nothing is there", len(acknowledged))
+	}
+}
+
+// TestServeRefuses tells what would let others in.
+func TestServeRefuses(t *testing.T) {
+	c := newCLI(t)
+	for _, tt := range []struct{ args, says string }{
+		{"--listen 0.0.0.0:8080", "--listen 0.0.0.0:8080 would let others in without keys"},
+		{"--listen :8080", "--listen :8080 would let others in without keys"},
+		{"--listen example.com:80", "--listen example.com:80 would let others in without keys"},
+		{"--listen 8080", `--listen "8080": write host:port, such as 127.0.0.1:8080`},
+		{"--drain-timeout 0s", "--drain-timeout 0s: write a duration such as 30s"},
+		{"now", `mds serve takes no arguments, and "now" is one`},
+		{"--dsn postgres://u@h/d", "a database that others use is not served without keys"},
+	} {
+		if out := c.run(append([]string{"serve"}, strings.Fields(tt.args)...)...); out.exit != exitUsage || !strings.Contains(out.stderr, tt.says) {
+			t.Errorf("serve %s: exit %d, %s", tt.args, out.exit, out.stderr)
+		}
+	}
+	s := c.serve()
+	other := newCLI(t)
+	_, address, _ := strings.Cut(s.url, "://")
+	if out := other.run("serve", "--listen", address); out.exit != exitUsage || !strings.Contains(out.stderr, "address already in use") {
+		t.Errorf("exit %d, %s", out.exit, out.stderr)
+	}
+	if err := s.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+}
