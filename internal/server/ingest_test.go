@@ -195,6 +195,8 @@ func TestRefused(t *testing.T) {
 		"no column":             {"POST", "/v1/bars?columns=close", "{}", ndjson, 400, "bad_parameter", `columns "close": write column=name in the body`},
 		"no parameter":          {"GET", "/v1/bars?symbl=A", "", nil, 400, "bad_parameter", `there is no parameter "symbl" here; it takes vendor, symbol,`},
 		"without a value":       {"GET", "/v1/bars?symbol=", "", nil, 400, "bad_parameter", "symbol is there without a value"},
+		"no UTF-8":              {"GET", "/v1/news?id=%ff", "", nil, 400, "bad_parameter", `id "\xff" is no text`},
+		"a NUL":                 {"GET", "/v1/news?symbol=a%00", "", nil, 400, "bad_parameter", `symbol "a\x00" is no text`},
 		"twice":                 {"GET", "/v1/bars?start=2020-01-01&start=2020-01-02", "", nil, 400, "bad_parameter", "start is there twice"},
 		"half a query":          {"GET", "/v1/bars?a=%zz", "", nil, 400, "bad_parameter", "the query of the URL is no query"},
 		"no time":               {"GET", "/v1/bars?start=yesterday", "", nil, 400, "bad_parameter", "start: "},

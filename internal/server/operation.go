@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -113,6 +114,8 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 			return nil, badRequest("bad_parameter", name+" is there twice")
 		case slices.Contains(given, ""):
 			return nil, badRequest("bad_parameter", name+" is there without a value; leave it out")
+		case slices.ContainsFunc(given, func(v string) bool { return !utf8.ValidString(v) || strings.ContainsRune(v, 0) }):
+			return nil, badRequest("bad_parameter", fmt.Sprintf("%s %q is no text: write UTF-8, without a NUL character", name, given[0]))
 		case p.schema.Enum != nil && !slices.Contains(p.schema.Enum, any(given[0])):
 			return nil, badRequest("bad_parameter", fmt.Sprintf("%s %q: use %s", name, given[0], either(p.schema.Enum)))
 		}
