@@ -172,7 +172,7 @@ func (s *Server) describe() error {
 		_, _ = w.Write(text)
 	})))
 	s.mux.Handle("/", s.plain(http.HandlerFunc(s.nothing)))
-	return nil
+	return s.mountReference()
 }
 
 // nothing answers for what is not there.

@@ -96,6 +96,30 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// TestReference shows each operation, with what it takes.
+func TestReference(t *testing.T) {
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
+	page := w.get(t, "/")
+	if page.status != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%d %v", page.status, page.header)
+	}
+	for path, methods := range describedBy(t, w).Paths {
+		for _, o := range methods {
+			if !strings.Contains(page.body, `<details id="`+o.OperationID+`">`) || !strings.Contains(page.body, ">"+path+"<") {
+				t.Errorf("no %s", o.OperationID)
+			}
+			for _, p := range o.Parameters {
+				if !strings.Contains(page.body, "<code>"+p.Name+"</code>") {
+					t.Errorf("no parameter %s of %s", p.Name, o.OperationID)
+				}
+			}
+		}
+	}
+	if strings.Contains(page.body, "ZgotmplZ") || strings.Contains(page.body, "&lt;nil&gt;") {
+		t.Error("the page has what a template could not write")
+	}
+}
+
 // TestAnything sends what the document says, and what it does not say, in any mixture: no
 // answer is the server's own fault, and each is one that is described.
 func TestAnything(t *testing.T) {
