@@ -64,11 +64,11 @@ func post(url, symbol string, minutes int) (status int, body string, err error) 
 	for i := range minutes {
 		fmt.Fprintf(&rows, `{"vendor":"v","symbol":%q,"timeframe":"1m","ts":%d,"close":1}`+"\n", symbol, 1_700_000_000+60*i)
 	}
-	resp, err := http.Post(url+"/v1/bars", "application/x-ndjson", strings.NewReader(rows.String())) //nolint:gosec,noctx // the server that was started
+	resp, err := http.Post(url+"/v1/bars", "application/x-ndjson", strings.NewReader(rows.String()))
 	if err != nil {
 		return 0, "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(text), err
 }

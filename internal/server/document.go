@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 )
 
 // newDocument is the description of a server, as OpenAPI 3.1 has it.
@@ -52,7 +53,7 @@ func (s *Server) schemaOf(v any) *huma.Schema {
 }
 
 func (s *Server) problemResponse(doc string) *huma.Response {
-	return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{"application/problem+json": {Schema: s.schemaOf(Problem{})}}}
+	return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{"application/problem+json": {Schema: s.schemaOf(client.Problem{})}}}
 }
 
 // document200 describes an operation that answers with one document.
@@ -115,7 +116,7 @@ func (k *service[R]) recordsBody() *huma.RequestBody {
 
 func (k *service[R]) ingestResponses() map[string]*huma.Response {
 	answer := func(doc string) *huma.Response {
-		return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{typeJSON: {Schema: k.schemaOf(Answer{})}}}
+		return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{typeJSON: {Schema: k.schemaOf(client.Answer{})}}}
 	}
 	return map[string]*huma.Response{
 		"200":     answer("All rows were read, and what is committed is on the store's disk"),

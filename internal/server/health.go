@@ -7,28 +7,9 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/ingest"
 )
-
-// Health is how the server is.
-type Health struct {
-	Service    string             `json:"service" doc:"mds"`
-	State      ingest.Health      `json:"state" doc:"healthy, degraded or unhealthy: the worst of the components'"`
-	Components []ingest.Component `json:"components" doc:"The store, and of each kind the queue, the circuit, the workers and the dead letters"`
-	Version    string             `json:"version" doc:"The program's version"`
-	TS         time.Time          `json:"ts" doc:"When, UTC"`
-}
-
-// Version is that of the store's schema.
-type Version struct {
-	SchemaVersion int `json:"schema_version" doc:"The newest migration applied"`
-}
-
-// Statistics are the figures of one tenant.
-type Statistics struct {
-	Tenant string       `json:"tenant" doc:"The tenant's slug"`
-	Kinds  []KindLedger `json:"kinds" doc:"What became of the records that this server has taken in since it was started"`
-}
 
 // controlOperations are those that tell how the server is.
 func (s *Server) controlOperations() []operation {
@@ -37,41 +18,41 @@ func (s *Server) controlOperations() []operation {
 			method: http.MethodGet, path: "/healthz", id: "healthz", tag: "state", scope: Public,
 			summary:     "Tell how the server is",
 			description: "It answers 200 for as long as the process lives; the body says how it is.",
-			responses:   s.document200("How the server is", Health{}),
+			responses:   s.document200("How the server is", client.Health{}),
 			serve:       func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
 		},
 		{
 			method: http.MethodGet, path: "/health", id: "health", tag: "state", scope: Public,
 			summary: "Tell how the server is", description: "The same as /healthz.",
-			responses: s.document200("How the server is", Health{}),
+			responses: s.document200("How the server is", client.Health{}),
 			serve:     func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
 		},
 		{
 			method: http.MethodGet, path: "/readyz", id: "readyz", tag: "state", scope: Public,
 			summary:     "Tell whether the server can serve",
 			description: "It answers 503 while the store cannot be reached, and from when the server is being stopped.",
-			responses:   s.document200("It can", Health{}),
+			responses:   s.document200("It can", client.Health{}),
 			serve:       s.ready,
 		},
 		{
 			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: Read,
 			summary: "Tell the schema version of the store", description: "That of the tenant's data.",
-			responses: s.document200("The version", Version{}),
+			responses: s.document200("The version", client.Version{}),
 			serve: func(c *call) error {
 				v, err := s.cfg.Store.SchemaVersion(c.Context(), c.tenant)
 				if err != nil {
 					return err
 				}
-				return c.json(http.StatusOK, Version{v})
+				return c.json(http.StatusOK, client.Version{SchemaVersion: v})
 			},
 		},
 		{
 			method: http.MethodGet, path: "/v1/stats", id: "stats", tag: "state", scope: Read,
 			summary:     "Tell what became of a tenant's records",
 			description: "accepted = written + unchanged + superseded + dead_lettered + dropped + pending, of each kind, since the server was started.",
-			responses:   s.document200("The ledgers", Statistics{}),
+			responses:   s.document200("The ledgers", client.Statistics{}),
 			serve: func(c *call) error {
-				return c.json(http.StatusOK, Statistics{Tenant: c.tenant.Slug, Kinds: s.tenantLedgers(c.tenant)})
+				return c.json(http.StatusOK, client.Statistics{Tenant: c.tenant.Slug, Kinds: s.tenantLedgers(c.tenant)})
 			},
 		},
 	}
@@ -100,8 +81,8 @@ func (s *Server) pinged(ctx context.Context) ingest.Component {
 	return c
 }
 
-func (s *Server) health(ctx context.Context) Health {
-	h := Health{Service: "mds", State: ingest.Healthy, Version: s.cfg.Version, TS: time.Now().UTC(), Components: []ingest.Component{s.pinged(ctx)}}
+func (s *Server) health(ctx context.Context) client.Health {
+	h := client.Health{Service: "mds", State: ingest.Healthy, Version: s.cfg.Version, TS: time.Now().UTC(), Components: []ingest.Component{s.pinged(ctx)}}
 	for _, k := range s.kinds {
 		if k.health == nil {
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/internal/server"
 )
 
@@ -60,7 +61,7 @@ func TestForms(t *testing.T) {
 				t.Errorf("%s: %d %s", tt.name, a.status, a.body)
 			}
 		}
-		var stats server.Statistics
+		var stats client.Statistics
 		w.get(t, "/v1/stats").into(t, http.StatusOK, &stats)
 		if l := stats.Kinds[0]; l.Kind != "bars" || l.Accepted != 16 || l.Written != 2 || l.Unchanged != 14 || l.Pending != 0 {
 			t.Errorf("%+v", l)
@@ -85,7 +86,7 @@ func TestKinds(t *testing.T) {
 			"news":         `{"vendor":"v","id":"n1","published_at":"2026-01-02T09:00:00Z","title":"A \"headline\"","symbols":["S","T"],"url":"","summary":"","sentiment_score":0.5}`,
 		} {
 			a := w.post(t, "/v1/"+kind, record+"\n")
-			var got server.Answer
+			var got client.Answer
 			a.into(t, http.StatusOK, &got)
 			if got.Committed != 1 || got.Kind != kind {
 				t.Errorf("%s: %s", kind, a.body)
@@ -147,7 +148,7 @@ func TestRowErrors(t *testing.T) {
 	if a.status != http.StatusOK || a.body != want {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	var got server.Answer
+	var got client.Answer
 	w.post(t, "/v1/bars?max_errors=1", body).into(t, http.StatusOK, &got)
 	if len(got.Errors) != 1 || got.Omitted != 2 || got.Rejected != 3 {
 		t.Errorf("%+v", got)
@@ -157,7 +158,7 @@ func TestRowErrors(t *testing.T) {
 // TestAckAccepted answers before the records are written, and says so.
 func TestAckAccepted(t *testing.T) {
 	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
-	var got server.Answer
+	var got client.Answer
 	w.post(t, "/v1/bars?ack=accepted", bar("A", 0, 1)).into(t, http.StatusAccepted, &got)
 	if got.Accepted != 1 || got.Pending+got.Committed != 1 {
 		t.Errorf("%+v", got)
@@ -283,7 +284,7 @@ func TestLong(t *testing.T) {
 		}
 		_ = wr.Close()
 	}()
-	var got server.Answer
+	var got client.Answer
 	w.ask(t, http.MethodPost, "/v1/bars", r, "Content-Type", "application/x-ndjson").into(t, http.StatusOK, &got)
 	if got.Read != n || got.Committed != n {
 		t.Errorf("%+v", got)

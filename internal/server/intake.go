@@ -6,38 +6,10 @@ import (
 	"io"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/ingest"
 )
-
-// Answer accounts for every row of a body:
-//
-//	read = rejected + accepted
-//	accepted = committed + dead-lettered + dropped + unwritten + pending
-type Answer struct {
-	Kind string `json:"kind" doc:"The kind of the records"`
-	Read int64  `json:"read" doc:"Rows in the body"`
-	// Rejected rows became no records; Errors says why, of the first.
-	Rejected     int64      `json:"rejected" doc:"Rows that are no records: errors says why"`
-	Accepted     int64      `json:"accepted" doc:"Rows that became records and were queued"`
-	Committed    int64      `json:"committed" doc:"Records that are on the store's disk"`
-	DeadLettered int64      `json:"dead_lettered" doc:"Records that the store refuses for good, kept as dead letters"`
-	Dropped      int64      `json:"dropped" doc:"Records that are gone: no write takes them, and there are no dead letters"`
-	Unwritten    int64      `json:"unwritten" doc:"Records that were in memory when the server was stopped: send them again"`
-	Pending      int64      `json:"pending" doc:"Records that are queued or being written"`
-	Errors       []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
-	// Omitted counts the rejected rows that are not among Errors.
-	Omitted  int64            `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
-	Ignored  []string         `json:"ignored,omitempty" doc:"Names in the body that feed no column"`
-	Warnings map[string]int64 `json:"warnings,omitempty" doc:"Records with something odd about them, by what"`
-}
-
-// RowError is a row that became no record.
-type RowError struct {
-	Line   int    `json:"line" doc:"Where the row begins, from 1, the header included; of a JSON array the element"`
-	Field  string `json:"field,omitempty" doc:"The column, or columns; left out where the whole row is at fault"`
-	Reason string `json:"reason" doc:"What is wrong with it"`
-}
 
 // intake hands the rows of one body over to a coordinator.
 type intake[R mds.Record[R]] struct {
@@ -50,7 +22,7 @@ type intake[R mds.Record[R]] struct {
 	batch  []R
 	bytes  int
 	open   []ingest.Receipt[R] // not settled, or not looked at
-	answer Answer
+	answer client.Answer
 	failed error // handing over
 }
 
@@ -108,7 +80,7 @@ func unreadable(err error) error {
 func (in *intake[R]) reject(row *codec.RowError) {
 	in.answer.Rejected++
 	if len(in.answer.Errors) < in.most {
-		in.answer.Errors = append(in.answer.Errors, RowError{Line: row.Line, Field: row.Field, Reason: row.Reason})
+		in.answer.Errors = append(in.answer.Errors, client.RowError{Line: row.Line, Field: row.Field, Reason: row.Reason})
 	} else {
 		in.answer.Omitted++
 	}
@@ -174,7 +146,7 @@ func (in *intake[R]) settle(ctx context.Context) error {
 }
 
 // result is the answer as it is now.
-func (in *intake[R]) result() *Answer {
+func (in *intake[R]) result() *client.Answer {
 	in.look()
 	a := in.answer
 	a.Pending = a.Accepted - a.Committed - a.DeadLettered - a.Dropped - a.Unwritten

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
@@ -153,7 +154,7 @@ func (k *service[R]) ingest(c *call) error {
 	}
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
-	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: Answer{Kind: k.schema.Kind}}
+	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
 	err = k.read(c, in, format, opt)
 	status := http.StatusAccepted
 	if c.value("ack") != "accepted" {

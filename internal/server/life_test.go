@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/internal/server"
@@ -69,7 +70,7 @@ func TestStoreDown(t *testing.T) {
 	if a := w.get(t, "/readyz"); a.status != http.StatusServiceUnavailable {
 		t.Errorf("it is ready: %s", a.body)
 	}
-	var h server.Health
+	var h client.Health
 	if w.get(t, "/healthz").into(t, http.StatusOK, &h); h.State != ingest.Unhealthy {
 		t.Errorf("%+v", h)
 	}
@@ -247,7 +248,7 @@ func TestComesSlowly(t *testing.T) {
 		await(t, "the row is stored", func() bool { return strings.Count(w.get(t, "/v1/bars?format=ndjson").body, "\n") == n+1 })
 	}
 	_ = body.Close()
-	var got server.Answer
+	var got client.Answer
 	if (<-ended).into(t, http.StatusOK, &got); got.Committed != 3 {
 		t.Errorf("%+v", got)
 	}

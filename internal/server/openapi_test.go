@@ -12,6 +12,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -177,7 +178,7 @@ func anything(t *testing.T, w *world) {
 		if resp.StatusCode >= 500 {
 			t.Fatalf("%d %s", resp.StatusCode, text)
 		}
-		answer, ok := o.Responses[fmt.Sprint(resp.StatusCode)]
+		answer, ok := o.Responses[strconv.Itoa(resp.StatusCode)]
 		if !ok {
 			answer = o.Responses["default"]
 		}

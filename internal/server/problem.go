@@ -11,24 +11,11 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
 )
-
-// Problem is the body of an answer that is none, as RFC 9457 has it.
-type Problem struct {
-	Title  string `json:"title" doc:"The status in words"`
-	Status int    `json:"status" doc:"The status of the answer"`
-	// Code is for programs; it stays what it is when the words change.
-	Code      string `json:"code" doc:"What is wrong, in a word that stays the same"`
-	Detail    string `json:"detail" doc:"What is wrong, where, and what to do, in a sentence"`
-	RequestID string `json:"request_id" doc:"The request in the server's log"`
-	// Ledger is what became of records that were read before it.
-	Ledger *Answer `json:"ledger,omitempty" doc:"What became of the records that were read before"`
-	// Feedback is why a producer has to wait.
-	Feedback *feedback.Event `json:"feedback,omitempty" doc:"How full the queue is, where that is why"`
-}
 
 // problem is an error with its answer.
 type problem struct {
@@ -36,7 +23,7 @@ type problem struct {
 	code     string
 	detail   string
 	retry    time.Duration // after which to come back; 0 for none
-	ledger   *Answer
+	ledger   *client.Answer
 	feedback *feedback.Event
 	err      error // for the log, where the answer does not say it
 }
@@ -115,7 +102,7 @@ func (p *problem) write(w http.ResponseWriter, requestID string) {
 		title = "Client Closed Request"
 	}
 	// Who has gone does not read it.
-	_ = json.NewEncoder(w).Encode(Problem{
+	_ = json.NewEncoder(w).Encode(client.Problem{
 		Title: title, Status: p.status, Code: p.code, Detail: p.detail, RequestID: requestID, Ledger: p.ledger, Feedback: p.feedback,
 	})
 }

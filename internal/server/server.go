@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
@@ -233,35 +234,28 @@ func (s *Server) stopKinds(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// KindLedger is the ledger of one kind and tenant.
-type KindLedger struct {
-	Kind   string `json:"kind"`
-	Tenant string `json:"tenant"`
-	ingest.Ledger
-}
-
 // Ledgers are those of all kinds and tenants of which anything was taken in.
-func (s *Server) Ledgers() []KindLedger {
-	var list []KindLedger
+func (s *Server) Ledgers() []client.KindLedger {
+	var list []client.KindLedger
 	for _, k := range s.kinds {
 		if k.ledgers == nil {
 			continue
 		}
 		for _, l := range k.ledgers() {
-			list = append(list, KindLedger{Kind: k.name, Tenant: l.Tenant.Slug, Ledger: l.Ledger})
+			list = append(list, client.KindLedger{Kind: k.name, Tenant: l.Tenant.Slug, Ledger: l.Ledger})
 		}
 	}
 	return list
 }
 
 // tenantLedgers are those of one tenant, of every kind.
-func (s *Server) tenantLedgers(t mds.Tenant) []KindLedger {
-	var list []KindLedger
+func (s *Server) tenantLedgers(t mds.Tenant) []client.KindLedger {
+	var list []client.KindLedger
 	for _, k := range s.kinds {
 		if k.ledgers == nil {
 			continue
 		}
-		l := KindLedger{Kind: k.name, Tenant: t.Slug}
+		l := client.KindLedger{Kind: k.name, Tenant: t.Slug}
 		all := k.ledgers()
 		if i := slices.IndexFunc(all, func(l ingest.TenantLedger) bool { return l.Tenant.ID == t.ID }); i >= 0 {
 			l.Ledger = all[i].Ledger

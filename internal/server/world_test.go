@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/internal/server"
 	"github.com/marketdatastore/mds/store"
@@ -155,9 +156,9 @@ func (a answer) into(t testing.TB, status int, to any) {
 }
 
 // problem checks that an answer is a problem with a code.
-func (a answer) problem(t testing.TB, status int, code, detail string) server.Problem {
+func (a answer) problem(t testing.TB, status int, code, detail string) client.Problem {
 	t.Helper()
-	var p server.Problem
+	var p client.Problem
 	a.into(t, status, &p)
 	if p.Status != status || p.Code != code || !strings.Contains(p.Detail, detail) || a.header.Get("Content-Type") != "application/problem+json" || p.RequestID == "" {
 		t.Errorf("%+v, want %s: %s", p, code, detail)

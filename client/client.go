@@ -1,0 +1,218 @@
+// Package client writes to a store, and reads from it, through mds serve.
+//
+//	c, err := client.New(client.Config{URL: "http://127.0.0.1:8080"})
+//	bars := client.TableOf[mds.Bar](c)
+//	answer, err := bars.Write(ctx, batch...)
+//	for bar, err := range bars.Query(ctx, mds.Query{Selection: mds.Selection{Symbols: []string{"MSFT"}}}) { … }
+//
+// A table is an [ingest.Writer]: a coordinator in front of it queues and retries.
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/feedback"
+)
+
+// Config configures a [Client]. All but URL may be left out.
+type Config struct {
+	// URL is the server's, such as http://127.0.0.1:8080.
+	URL string
+	// Key is an API key, sent with each request.
+	Key string
+	// Tenant is whose records are meant, by slug or id, where a call does not say it.
+	// Defaults to the key's tenant, and without a key to the server's.
+	Tenant string
+	// MaxRetries is how often a request is made again that failed in a way that passes:
+	// the connection, 429, 502, 503 and 504. A Retry-After is heeded, up to a minute. What
+	// was stored is not changed by that. Defaults to 4; less than 0 is never.
+	MaxRetries int
+	// Backoff bounds the pause before the first retry. The bound doubles up to 10 seconds,
+	// and the pause is drawn from 0 to it. Defaults to 200 ms.
+	Backoff time.Duration
+	// Controller is told what the server says of its queue, and asked before records are
+	// sent. Nil sends at once.
+	Controller *feedback.RateController
+	// HTTPClient makes the requests. Defaults to [http.DefaultClient].
+	HTTPClient *http.Client
+}
+
+// Client speaks to one server. It is safe for concurrent use.
+type Client struct {
+	cfg  Config
+	base string
+}
+
+// New returns a client, which connects when it is asked for something.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("client: the URL is not one such as http://127.0.0.1:8080 or https://mds.example.com")
+	}
+	if cfg.Backoff < 0 {
+		return nil, fmt.Errorf("client: Backoff is %s: it must be 0 or more", cfg.Backoff)
+	}
+	cfg.MaxRetries = cmp.Or(cfg.MaxRetries, 4)
+	cfg.Backoff = cmp.Or(cfg.Backoff, 200*time.Millisecond)
+	if cfg.HTTPClient == nil {
+		cfg.HTTPClient = http.DefaultClient
+	}
+	return &Client{cfg: cfg, base: strings.TrimRight(cfg.URL, "/")}, nil
+}
+
+// Health is how the server is.
+func (c *Client) Health(ctx context.Context) (h Health, err error) {
+	return h, c.get(ctx, "", "/healthz", nil, &h)
+}
+
+// SchemaVersion is the newest migration of a tenant's data.
+func (c *Client) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, error) {
+	var v Version
+	err := c.get(ctx, c.tenant(tenant), "/schema/version", nil, &v)
+	return v.SchemaVersion, err
+}
+
+// Statistics are what became of what the server has taken in for a tenant.
+func (c *Client) Statistics(ctx context.Context, tenant mds.Tenant) (s Statistics, err error) {
+	return s, c.get(ctx, c.tenant(tenant), "/v1/stats", nil, &s)
+}
+
+// tenant is what a call names, or else the client's.
+func (c *Client) tenant(t mds.Tenant) string { return cmp.Or(t.ID, t.Slug, c.cfg.Tenant) }
+
+// Follow has the configured controller follow how full the queue of a kind is, until ctx
+// ends, whose error it returns.
+func (c *Client) Follow(ctx context.Context, kind string) error {
+	if c.cfg.Controller == nil {
+		return errors.New("client: there is no Controller to follow with")
+	}
+	header := make(http.Header)
+	c.identify(header, c.cfg.Tenant)
+	f, err := feedback.NewClient(feedback.ClientConfig{
+		URL: c.base + "/v1/" + kind + "/feedback", Header: header, Producer: true,
+		OnEvent: c.cfg.Controller.Observe, OnLost: c.cfg.Controller.Lost,
+	})
+	if err != nil {
+		return err
+	}
+	return f.Run(ctx)
+}
+
+// identify says who asks, and whose records are meant.
+func (c *Client) identify(h http.Header, tenant string) {
+	if c.cfg.Key != "" {
+		h.Set("Authorization", "Bearer "+c.cfg.Key)
+	}
+	if tenant != "" {
+		h.Set("Mds-Tenant", tenant)
+	}
+}
+
+// get asks for a document.
+func (c *Client) get(ctx context.Context, tenant, path string, query url.Values, to any) error {
+	resp, err := c.do(ctx, request{method: http.MethodGet, tenant: tenant, path: path, query: query, accept: "application/json"})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is only read
+	decoder := json.NewDecoder(resp.Body)
+	decoder.UseNumber() // a strike is exact
+	if err := decoder.Decode(to); err != nil {
+		return &Error{Err: fmt.Errorf("the answer of %s is none: %w", path, err)}
+	}
+	return nil
+}
+
+// request is one to be made, and made again.
+type request struct {
+	method, tenant, path string
+	query                url.Values
+	accept, contentType  string
+	// body makes the body, each time anew; nil is none. once says that it cannot.
+	body func() io.Reader
+	once bool
+}
+
+// do makes a request until it is answered with 2xx, or fails for good.
+func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
+	pauses := backoff{first: c.cfg.Backoff}
+	for attempt := 0; ; attempt++ {
+		resp, err := c.once(ctx, r)
+		if err == nil {
+			return resp, nil
+		}
+		var e *Error
+		if r.once || attempt >= c.cfg.MaxRetries || !errors.As(err, &e) || !e.Retryable() || ctx.Err() != nil {
+			return nil, err
+		}
+		if err := sleep(ctx, max(pauses.next(), min(e.RetryAfter, time.Minute))); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// once makes a request once.
+func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
+	target := c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	var body io.Reader
+	if r.body != nil {
+		body = r.body()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	c.identify(req.Header, r.tenant)
+	for name, value := range map[string]string{"Accept": r.accept, "Content-Type": r.contentType} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	resp, err := c.cfg.HTTPClient.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &Error{Err: err, connection: true}
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is only read
+	return nil, c.refusal(resp)
+}
+
+// mostProblem is how much is read of a problem.
+const mostProblem = 1 << 20
+
+// refusal is the error that an answer stands for.
+func (c *Client) refusal(resp *http.Response) error {
+	e := &Error{Problem: Problem{Status: resp.StatusCode, Title: resp.Status}}
+	if text, err := io.ReadAll(io.LimitReader(resp.Body, mostProblem)); err == nil {
+		var p Problem
+		if json.Unmarshal(text, &p) == nil && p.Code != "" {
+			e.Problem = p
+		}
+	}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	if e.Feedback != nil && c.cfg.Controller != nil {
+		c.cfg.Controller.Observe(*e.Feedback)
+	}
+	return e
+}

@@ -1,0 +1,71 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// Error is a request that was not answered as it should be: by what the server says, or
+// because there was no answer.
+type Error struct {
+	// Problem is what the server says; its Status is 0 where there was no answer.
+	Problem
+	// RetryAfter is when the server asks to come back; 0 where it does not.
+	RetryAfter time.Duration
+	// Err is why there was no answer.
+	Err error
+
+	connection bool
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil:
+		return "the server does not answer: " + e.Err.Error()
+	case e.Detail != "":
+		return e.Detail
+	}
+	return "the server answers " + e.Title
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Retryable reports that the same request may be answered otherwise later; see
+// [mds.Retryable].
+func (e *Error) Retryable() bool {
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return e.connection
+}
+
+// Unavailable reports that the server, or its store, is not well; see [mds.Unavailable].
+func (e *Error) Unavailable() bool { return e.Retryable() }
+
+// backoff draws pauses from a bound that doubles.
+type backoff struct {
+	first time.Duration
+	n     int
+}
+
+const mostBackoff = 10 * time.Second
+
+func (b *backoff) next() time.Duration {
+	bound := min(b.first<<min(b.n, 16), mostBackoff)
+	b.n++
+	return rand.N(bound + 1) //nolint:gosec // nothing secret
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,78 @@
+package client
+
+import (
+	"time"
+
+	"github.com/marketdatastore/mds/feedback"
+	"github.com/marketdatastore/mds/ingest"
+)
+
+// Answer accounts for every row of a body:
+//
+//	read = rejected + accepted
+//	accepted = committed + dead-lettered + dropped + unwritten + pending
+type Answer struct {
+	Kind string `json:"kind" doc:"The kind of the records"`
+	Read int64  `json:"read" doc:"Rows in the body"`
+	// Rejected rows became no records; Errors says why, of the first.
+	Rejected     int64      `json:"rejected" doc:"Rows that are no records: errors says why"`
+	Accepted     int64      `json:"accepted" doc:"Rows that became records and were queued"`
+	Committed    int64      `json:"committed" doc:"Records that are on the store's disk"`
+	DeadLettered int64      `json:"dead_lettered" doc:"Records that the store refuses for good, kept as dead letters"`
+	Dropped      int64      `json:"dropped" doc:"Records that are gone: no write takes them, and there are no dead letters"`
+	Unwritten    int64      `json:"unwritten" doc:"Records that were in memory when the server was stopped: send them again"`
+	Pending      int64      `json:"pending" doc:"Records that are queued or being written"`
+	Errors       []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
+	// Omitted counts the rejected rows that are not among Errors.
+	Omitted  int64            `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
+	Ignored  []string         `json:"ignored,omitempty" doc:"Names in the body that feed no column"`
+	Warnings map[string]int64 `json:"warnings,omitempty" doc:"Records with something odd about them, by what"`
+}
+
+// RowError is a row that became no record.
+type RowError struct {
+	Line   int    `json:"line" doc:"Where the row begins, from 1, the header included; of a JSON array the element"`
+	Field  string `json:"field,omitempty" doc:"The column, or columns; left out where the whole row is at fault"`
+	Reason string `json:"reason" doc:"What is wrong with it"`
+}
+
+// Problem is the body of an answer that is none, as RFC 9457 has it.
+type Problem struct {
+	Title  string `json:"title" doc:"The status in words"`
+	Status int    `json:"status" doc:"The status of the answer"`
+	// Code is for programs; it stays what it is when the words change.
+	Code      string `json:"code" doc:"What is wrong, in a word that stays the same"`
+	Detail    string `json:"detail" doc:"What is wrong, where, and what to do, in a sentence"`
+	RequestID string `json:"request_id" doc:"The request in the server's log"`
+	// Ledger is what became of records that were read before it.
+	Ledger *Answer `json:"ledger,omitempty" doc:"What became of the records that were read before"`
+	// Feedback is why a producer has to wait.
+	Feedback *feedback.Event `json:"feedback,omitempty" doc:"How full the queue is, where that is why"`
+}
+
+// Health is how a server is.
+type Health struct {
+	Service    string             `json:"service" doc:"mds"`
+	State      ingest.Health      `json:"state" doc:"healthy, degraded or unhealthy: the worst of the components'"`
+	Components []ingest.Component `json:"components" doc:"The store, and of each kind the queue, the circuit, the workers and the dead letters"`
+	Version    string             `json:"version" doc:"The program's version"`
+	TS         time.Time          `json:"ts" doc:"When, UTC"`
+}
+
+// Version is that of the store's schema.
+type Version struct {
+	SchemaVersion int `json:"schema_version" doc:"The newest migration applied"`
+}
+
+// Statistics are the figures of one tenant.
+type Statistics struct {
+	Tenant string       `json:"tenant" doc:"The tenant's slug"`
+	Kinds  []KindLedger `json:"kinds" doc:"What became of the records that this server has taken in since it was started"`
+}
+
+// KindLedger is the ledger of one kind and tenant.
+type KindLedger struct {
+	Kind   string `json:"kind" doc:"The kind"`
+	Tenant string `json:"tenant" doc:"The tenant's slug"`
+	ingest.Ledger
+}
