@@ -23,17 +23,40 @@ type mapping struct {
 	ignored []string
 }
 
-// header is the first row of a file, with what was asked of it.
+// header is what names the columns of a file: the first row of text, the schema
+// of a typed stream.
 type header struct {
 	names []string // as written
 	keys  []string // as compared: see fieldKey
+	// index is the unnamed index of a data frame, -1 where there is none.
+	index int
+	typed bool
 }
 
 func newHeader(cells [][]byte) header {
-	h := header{names: make([]string, len(cells)), keys: make([]string, len(cells))}
+	h := header{names: make([]string, len(cells)), keys: make([]string, len(cells)), index: -1}
 	for i, cell := range cells {
 		h.names[i] = strings.TrimSpace(string(cell))
 		h.keys[i] = fieldKey(h.names[i])
+	}
+	if h.keys[0] == "" {
+		h.index = 0
+	}
+	return h
+}
+
+// unnamedIndex is what pandas calls the index that has no name.
+const unnamedIndex = "__index_level_0__"
+
+// typedHeader stands for the header of a stream whose schema names its columns.
+func typedHeader(names []string) header {
+	h := header{names: names, keys: make([]string, len(names)), index: -1, typed: true}
+	for i, name := range names {
+		if name == unnamedIndex {
+			h.index = i
+			continue
+		}
+		h.keys[i] = fieldKey(strings.TrimSpace(name))
 	}
 	return h
 }
@@ -46,7 +69,7 @@ func fieldKey(name string) string {
 
 // numberedHeader stands for the header of a file that has none.
 func numberedHeader(width int) header {
-	h := header{names: make([]string, width), keys: make([]string, width)}
+	h := header{names: make([]string, width), keys: make([]string, width), index: -1}
 	for i := range width {
 		h.names[i] = "#" + strconv.Itoa(i+1)
 		h.keys[i] = h.names[i]
@@ -96,6 +119,9 @@ func mapColumns[R any](h header, schema *mds.Schema[R], opt Options) (*mapping, 
 	if err := m.mapTime(h, timeName, unmapped); err != nil {
 		return nil, err
 	}
+	if len(m.cells) == 0 && !given && h.typed {
+		return nil, &SetupError{Reason: fmt.Sprintf("no usable columns: the stream has %s; map some with --columns %s=NAME,…", h.list(), timeName)}
+	}
 	if len(m.cells) == 0 && !given {
 		return nil, &SetupError{Reason: fmt.Sprintf("no usable columns: the first line is %s; it should name them; map other names with --columns %s=NAME,… and columns without names with --no-header --columns %s=#1,…",
 			h.list(), timeName, timeName)}
@@ -129,8 +155,8 @@ func (m *mapping) has(column string) bool {
 }
 
 // mapTime settles where the time comes from: one cell, or a date and a time
-// of day. A lone "date" or "time" holds the whole; so does an unnamed first
-// column, which is how data frames write their index.
+// of day. A lone "date" or "time" holds the whole; so does the unnamed index of a
+// data frame, which in text is a first column without a name.
 func (m *mapping) mapTime(h header, timeName string, unmapped map[string]bool) error {
 	if m.has(timeName) || unmapped[timeName] {
 		return nil
@@ -155,8 +181,8 @@ func (m *mapping) mapTime(h header, timeName string, unmapped map[string]bool) e
 	case m.has(timeColumn):
 		m.cells[timeName] = m.cells[timeColumn]
 		delete(m.cells, timeColumn)
-	case len(m.cells) > 0 && h.keys[0] == "":
-		m.cells[timeName] = 0
+	case len(m.cells) > 0 && h.index >= 0:
+		m.cells[timeName] = h.index
 	}
 	return nil
 }
