@@ -19,6 +19,9 @@ const (
 
 // ParseOptionType reads "C", "P", "call" or "put" in any case.
 func ParseOptionType(s string) (OptionType, error) {
+	if t := OptionType(s); t == Call || t == Put {
+		return t, nil
+	}
 	switch strings.ToLower(strings.TrimSpace(s)) {
 	case "c", "call", "calls":
 		return Call, nil

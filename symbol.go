@@ -14,14 +14,50 @@ const (
 // NormalizeSymbol returns the form in which symbols are kept and compared:
 // upper case, without surrounding white space. Punctuation stays as it came
 // (BRK.B, RDS-B, 1398.HK, EURUSD=X, BTC-PERP).
-func NormalizeSymbol(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
+func NormalizeSymbol(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || 'a' <= c && c <= 'z' {
+			return strings.ToUpper(strings.TrimSpace(s))
+		}
+	}
+	return s
+}
 
 // NormalizeVendor returns the form in which vendors are kept and compared:
 // lower case, without surrounding white space.
-func NormalizeVendor(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+func NormalizeVendor(s string) string {
+	for i := range len(s) {
+		if !vendorByte(s[i]) || 'A' <= s[i] && s[i] <= 'Z' {
+			return strings.ToLower(strings.TrimSpace(s))
+		}
+	}
+	return s
+}
+
+// vendorByte reports a character that vendors may have.
+func vendorByte(c byte) bool {
+	lower := c | 0x20 // of a letter
+	return 'a' <= lower && lower <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.'
+}
+
+// plainVendor reports a vendor without white space around it and without a fault.
+func plainVendor(s string) bool {
+	if s == "" || len(s) > maxVendorBytes {
+		return false
+	}
+	for i := range len(s) {
+		if !vendorByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // vendorFault says what is wrong with a vendor, or "".
 func vendorFault(s string) string {
+	if plainVendor(s) {
+		return ""
+	}
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return "is missing"
@@ -30,9 +66,7 @@ func vendorFault(s string) string {
 		return "is longer than 63 characters"
 	}
 	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-		default:
+		if !vendorByte(s[i]) {
 			return quoted(s) + " holds a character other than letters, digits, '-', '_' and '.'"
 		}
 	}

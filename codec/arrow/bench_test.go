@@ -28,7 +28,51 @@ func benchBars(n int) []mds.Bar {
 	return bars
 }
 
-// BenchmarkDecode decodes 50,000 bars of eleven columns.
+// endless is a stream whose batches come again and again.
+type endless struct{ head, batches, left []byte }
+
+func newEndless[R mds.Record[R]](t testing.TB, records []R, opt arrow.WriterOptions) *endless {
+	const endMark = 8
+	head := write[R](t, nil, opt)
+	head = head[:len(head)-endMark]
+	stream := write(t, records, opt)
+	return &endless{head: head, batches: stream[len(head) : len(stream)-endMark], left: head}
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if len(e.left) == 0 {
+		e.left = e.batches
+	}
+	n := copy(p, e.left)
+	e.left = e.left[n:]
+	return n, nil
+}
+
+// BenchmarkRow decodes bars of a stream that is read already, as a long one is.
+func BenchmarkRow(b *testing.B) {
+	for name, opt := range writers() {
+		b.Run(name, func(b *testing.B) {
+			d, err := arrow.NewReader[mds.Bar](newEndless(b, benchBars(benchRows), opt), arrow.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			into := make([]mds.Bar, 8192)
+			if _, _, err := d.Next(into); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			before := d.Rows()
+			for b.Loop() {
+				if _, rejected, err := d.Next(into); err != nil || len(rejected) > 0 {
+					b.Fatal(err, rejected)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(d.Rows()-before), "ns/row")
+		})
+	}
+}
+
+// BenchmarkDecode opens a stream and decodes 50,000 bars of eleven columns.
 func BenchmarkDecode(b *testing.B) {
 	for name, opt := range writers() {
 		stream := write(b, benchBars(benchRows), opt)
@@ -111,14 +155,13 @@ func read[R mds.Record[R]](stream io.Reader, opt arrow.Options) (records []R, re
 		return nil, nil, err
 	}
 	defer d.Close()
-	into := make([]R, 7)
-	for {
-		n, bad, err := d.Next(into)
-		records, rejected = append(records, into[:n]...), append(rejected, bad...)
-		if errors.Is(err, io.EOF) {
-			return records, rejected, nil
-		} else if err != nil {
-			return records, rejected, err
-		}
+	return readAll(d)
+}
+
+// atEnd is the error of a reader that did not come to the end.
+func atEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
+	return err
 }

@@ -138,6 +138,12 @@ func (f *optFloats[R, T]) bind(a arrow.Array) { f.nulls.bind(a); f.values = f.of
 
 func (f *optFloats[R, T]) fill(records []R, at int, _ []bool) {
 	values := f.values[at : at+len(records)]
+	if f.bits == nil {
+		for i, v := range values {
+			*f.to(&records[i]) = mds.Some(float64(v))
+		}
+		return
+	}
 	for i, v := range values {
 		if f.null(at + i) {
 			*f.to(&records[i]) = mds.None[float64]()

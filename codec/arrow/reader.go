@@ -36,7 +36,7 @@ type Reader[R mds.Record[R]] struct {
 }
 
 const (
-	chunk        = 512 // rows that are decoded column by column: they stay in the cache
+	chunk        = 256 // rows that are decoded column by column: they stay in the cache
 	mostRejected = 1024
 )
 

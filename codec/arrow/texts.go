@@ -25,25 +25,29 @@ type word struct {
 }
 
 // textFiller fills a column of texts. A text that stands in the row before costs
-// nothing, one of an identity column that stood anywhere before one look-up.
+// nothing, one of an identity column that stood anywhere before a look-up.
 type textFiller[R any] struct {
 	nulls
 	to     func(*R) *string
 	parse  func(string) (string, error)
 	known  map[string]word // nil where it is not kept
+	near   [64]word        // of the known ones, by their hash
 	values texts
 	last   word
 }
 
 func newTextFiller[R any](c *mds.Column[R], t arrow.DataType) filler[R] {
-	f := textFiller[R]{to: c.Text, parse: c.Parse, last: word{ok: true}}
+	f := &textFiller[R]{to: c.Text, parse: c.Parse, last: word{ok: true}}
+	for i := range f.near {
+		f.near[i].ok = true // of ""
+	}
 	if c.Role == mds.Identity {
 		f.known = make(map[string]word)
 	}
 	if t.ID() == arrow.DICTIONARY {
 		return &dictionaryFiller[R]{words: f}
 	}
-	return &f
+	return f
 }
 
 func (f *textFiller[R]) bind(a arrow.Array) {
@@ -53,27 +57,57 @@ func (f *textFiller[R]) bind(a arrow.Array) {
 
 func (f *textFiller[R]) fill(records []R, at int, slow []bool) {
 	if a, ok := f.values.(*array.String); ok {
-		fillTexts(f, a, records, at, slow)
+		f.fillStrings(a, records, at, slow)
 		return
 	}
-	fillTexts(f, f.values, records, at, slow)
-}
-
-func fillTexts[R any, A texts](f *textFiller[R], values A, records []R, at int, slow []bool) {
 	for i := range records {
 		if f.null(at + i) {
 			*f.to(&records[i]) = ""
 			continue
 		}
-		if raw := values.Value(at + i); raw != f.last.raw {
+		if raw := f.values.Value(at + i); raw != f.last.raw {
 			f.last = f.word(raw)
 		}
-		if !f.last.ok {
-			slow[i] = true
-			continue
-		}
+		slow[i] = slow[i] || !f.last.ok
 		*f.to(&records[i]) = f.last.text
 	}
+}
+
+// fillStrings is fill for the type that most streams have.
+func (f *textFiller[R]) fillStrings(a *array.String, records []R, at int, slow []bool) {
+	ends := a.ValueOffsets()[at : at+len(records)+1]
+	var bytes []byte
+	if buffer := a.Data().Buffers()[2]; buffer != nil {
+		bytes = buffer.Bytes()
+	}
+	for i := range records {
+		if f.null(at + i) {
+			*f.to(&records[i]) = ""
+			continue
+		}
+		raw := bytes[ends[i]:ends[i+1]]
+		if string(raw) != f.last.raw {
+			if near := &f.near[hash(raw)]; near.raw == string(raw) {
+				f.last = *near
+			} else {
+				f.last = f.word(a.Value(at + i))
+				if f.known != nil {
+					*near = f.last
+				}
+			}
+		}
+		slow[i] = slow[i] || !f.last.ok
+		*f.to(&records[i]) = f.last.text
+	}
+}
+
+// hash tells symbols apart by their ends, mostly.
+func hash(text []byte) int {
+	h := len(text)
+	for i := len(text) - 1; i >= 0 && i >= len(text)-4; i-- {
+		h = h*31 + int(text[i])
+	}
+	return h % 64
 }
 
 // word brings a text into the column's form, in memory of its own.
@@ -100,7 +134,7 @@ func (f *textFiller[R]) word(raw string) word {
 // dictionaryFiller fills a column of texts from references into a dictionary,
 // each text of which is read once.
 type dictionaryFiller[R any] struct {
-	words      textFiller[R]
+	words      *textFiller[R]
 	dictionary arrow.ArrayData
 	known      []word
 	codes      func(row int) int
