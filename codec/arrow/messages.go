@@ -70,7 +70,7 @@ func (m *messages) next() (*ipc.Message, error) {
 	}
 	head, err := verify(m.meta)
 	if err != nil && !m.started {
-		return nil, m.foreign(m.meta)
+		return nil, foreign(m.meta)
 	}
 	if err != nil {
 		return nil, damaged(err)
@@ -119,12 +119,15 @@ func (m *messages) readMetadata() error {
 	if err != nil {
 		return cut(err)
 	}
+	if length == 0 && !m.started {
+		return foreign(make([]byte, 4))
+	}
 	if length == 0 {
 		return m.end()
 	}
 	if length > maxMetadata {
 		if !m.started {
-			return m.foreign(binary.LittleEndian.AppendUint32(nil, length))
+			return foreign(binary.LittleEndian.AppendUint32(nil, length))
 		}
 		return damaged(fmt.Errorf("a message claims %d bytes of metadata", length))
 	}
@@ -221,28 +224,35 @@ func (m *messages) sniff() error {
 		return &codec.HeaderError{Reason: "it is empty: an Arrow stream begins with its schema"}
 	case bytes.HasPrefix(head, []byte("ARROW1")):
 		return &codec.HeaderError{Reason: "it is an Arrow file (Feather), not an Arrow stream; write it as a stream, such as with pyarrow.ipc.new_stream or polars' write_ipc_stream"}
-	case len(head) < 8:
-		return m.foreign(head)
+	case len(head) < 8, known(head) != "":
+		return foreign(head)
 	case binary.LittleEndian.Uint32(head) != continuation && binary.LittleEndian.Uint32(head) > maxMetadata:
-		return m.foreign(head)
+		return foreign(head)
 	}
 	return nil
 }
 
 // foreign is the error of a stream that is none.
-func (m *messages) foreign(head []byte) error {
-	what := ""
-	switch head = head[:min(len(head), 8)]; {
-	case bytes.HasPrefix(head, []byte("PAR1")):
-		what = ": it is a Parquet file"
-	case bytes.HasPrefix(head, []byte("{")), bytes.HasPrefix(head, []byte("[")):
-		what = ": it looks like JSON"
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}), bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		what = ": it is compressed as a whole"
-	default:
-		what = ": it begins with " + strconv.Quote(string(head))
+func foreign(head []byte) error {
+	head = head[:min(len(head), 8)]
+	what := known(head)
+	if what == "" {
+		what = "it begins with " + strconv.Quote(string(head))
 	}
-	return &codec.HeaderError{Reason: "it is not an Arrow stream" + what}
+	return &codec.HeaderError{Reason: "it is not an Arrow stream: " + what}
+}
+
+// known names a format by its first bytes, or returns "".
+func known(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return "it is a Parquet file"
+	case bytes.HasPrefix(head, []byte(`{"`)), bytes.HasPrefix(head, []byte("[{")):
+		return "it looks like JSON"
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}), bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return "it is compressed as a whole"
+	}
+	return ""
 }
 
 func (m *messages) tooLarge(n int64) error {

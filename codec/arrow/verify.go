@@ -197,7 +197,7 @@ func (v *verifier) table(at int) table {
 // field returns where a field of the table lies, false where it is not there.
 func (t table) field(place int) (at int, ok bool) {
 	entry := 4 + 2*place
-	if entry+2 > t.entries {
+	if entry >= t.entries { // as arrow-go has it, even of an odd length
 		return 0, false
 	}
 	offset := int(binary.LittleEndian.Uint16(t.v.buf[t.vtable+entry:]))
