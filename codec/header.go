@@ -64,7 +64,12 @@ func typedHeader(names []string) header {
 // fieldKey is a name as it is compared: without case, spaces, hyphens and
 // underscores, so that netIncome, net_income and Net Income are one.
 func fieldKey(name string) string {
-	return strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToLower(name))
+	return strings.Map(func(r rune) rune {
+		if r == ' ' || r == '-' || r == '_' {
+			return -1
+		}
+		return r
+	}, strings.ToLower(name))
 }
 
 // numberedHeader stands for the header of a file that has none.

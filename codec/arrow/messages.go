@@ -29,8 +29,10 @@ type messages struct {
 	limit    int64
 	inflater inflater
 	started  bool
+	legacy   bool  // as before version 0.15, messages begin with their length
 	err      error // why the stream ended, io.EOF where it should
 
+	layouts              layouts
 	meta, body, inflated []byte
 	// dictionaries are the bytes that each holds, with its deltas.
 	dictionaries map[int64]int64
@@ -68,15 +70,21 @@ func (m *messages) next() (*ipc.Message, error) {
 	if err := m.readMetadata(); err != nil {
 		return nil, err
 	}
-	head, err := verify(m.meta)
-	if err != nil && !m.started {
+	head, err := verify(m.meta, &m.layouts)
+	if err != nil && !m.started && m.legacy {
 		return nil, foreign(m.meta)
+	}
+	if err != nil && !m.started {
+		return nil, &codec.HeaderError{Reason: fmt.Sprintf("it is not an Arrow stream that can be read: %v", err)}
 	}
 	if err != nil {
 		return nil, damaged(err)
 	}
 	if !m.started && head.header != headerSchema {
 		return nil, &codec.HeaderError{Reason: "it does not begin with a schema, as an Arrow stream should"}
+	}
+	if head.layouts != nil {
+		m.layouts = *head.layouts
 	}
 	if head.bodyLength > m.limit {
 		return nil, m.tooLarge(head.bodyLength)
@@ -111,7 +119,8 @@ func (m *messages) readMetadata() error {
 		m.endless = true // which is allowed
 		return io.EOF
 	}
-	if err == nil && length == continuation {
+	m.legacy = length != continuation
+	if err == nil && !m.legacy {
 		if length, err = m.word(); errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -188,7 +197,7 @@ func (m *messages) inflate(head *message) ([]byte, error) {
 	}
 	m.meta = plain(m.meta, head, len(m.inflated))
 	// The metadata was written to: it may be wrong only now.
-	if after, err := verify(m.meta); err != nil || after.codec >= 0 || after.header != head.header {
+	if after, err := verify(m.meta, &m.layouts); err != nil || after.codec >= 0 || after.header != head.header {
 		return nil, damaged(errMetadata)
 	}
 	return m.inflated, nil

@@ -319,6 +319,101 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// TestMetadata damages every byte of a schema and of a batch's metadata, in turn:
+// no panic, no recursion without end, no memory for what is claimed.
+func TestMetadata(t *testing.T) {
+	nested := arrowgo.DataType(utf8)
+	for range 2 {
+		nested = arrowgo.StructOf(arrowgo.Field{Name: "x", Type: arrowgo.ListOf(nested), Metadata: arrowgo.NewMetadata([]string{"k"}, []string{"v"})})
+	}
+	schema := arrowgo.NewSchema([]arrowgo.Field{
+		{Name: "symbol", Type: dictionary(arrowgo.PrimitiveTypes.Int8, utf8)}, {Name: "timeframe", Type: arrowgo.BinaryTypes.StringView},
+		{Name: "ts", Type: timestamps(arrowgo.Second, "+05:30")}, {Name: "close", Type: float64s}, {Name: "x", Type: nested},
+		{Name: "u", Type: arrowgo.SparseUnionOf([]arrowgo.Field{{Name: "a", Type: utf8}}, []arrowgo.UnionTypeCode{3})},
+	}, nil)
+	metadata := arrowgo.NewMetadata([]string{"a", "b"}, []string{"1", "2"})
+	schema = arrowgo.NewSchema(schema.Fields(), &metadata)
+	var data bytes.Buffer
+	w := ipc.NewWriter(&data, ipc.WithSchema(schema))
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	if err := b.UnmarshalJSON([]byte(`{"symbol":"A","timeframe":"a timeframe that is long","ts":1,"close":1,"x":null,"u":null}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Write(b.NewRecordBatch()), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	for at := range data.Len() {
+		runtime.ReadMemStats(&before)
+		for _, bad := range []string{
+			"\x00", "\xff", "\xff\xff\xff\x7f", "\x00\x00\x00\x10", "\xfc\xff\xff\xff",
+		} {
+			damaged := slices.Clone(data.Bytes())
+			copy(damaged[at:], bad)
+			_, _, _ = read[mds.Bar](bytes.NewReader(damaged), arrow.Options{MaxBytes: 1 << 20})
+		}
+		runtime.ReadMemStats(&after)
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
+			t.Errorf("damage at byte %d allocates %d bytes", at, grown)
+		}
+	}
+}
+
+// TestHiddenField claims 2²⁸ pairs of metadata where the list of a table's fields
+// ends within the entry that says so: arrow-go still reads it.
+func TestHiddenField(t *testing.T) {
+	pairs := arrowgo.NewMetadata([]string{"a"}, []string{"1"})
+	var data bytes.Buffer
+	if err := ipc.NewWriter(&data, ipc.WithSchema(arrowgo.NewSchema(arrow.Schema[mds.Bar](false).Fields(), &pairs))).Close(); err != nil {
+		t.Fatal(err)
+	}
+	meta := data.Bytes()[8:]
+	word := func(at int) int { return int(int32(binary.LittleEndian.Uint32(meta[at:]))) }
+	field := func(table, place int) (at, entry int) {
+		entry = table - word(table) + 4 + 2*place
+		return table + int(binary.LittleEndian.Uint16(meta[entry:])), entry
+	}
+	message := word(0)
+	header, _ := field(message, 2)
+	schema := header + word(header)
+	vector, entry := field(schema, 2)
+	binary.LittleEndian.PutUint32(meta[vector+word(vector):], 1<<28)
+	binary.LittleEndian.PutUint16(meta[schema-word(schema):], uint16(entry+1-(schema-word(schema))))
+	_, err := arrow.NewReader[mds.Bar](&data, arrow.Options{})
+	want := "it is not an Arrow stream that can be read: its metadata is damaged"
+	if header := (*codec.HeaderError)(nil); !errors.As(err, &header) || err.Error() != want {
+		t.Errorf("the error is\n%v\nwant\n%s", err, want)
+	}
+}
+
+// TestTooWide refuses schemas that only a bomb has.
+func TestTooWide(t *testing.T) {
+	deep := arrowgo.DataType(utf8)
+	for range 40 {
+		deep = arrowgo.ListOf(deep)
+	}
+	wide := make([]arrowgo.Field, 10_001)
+	for i := range wide {
+		wide[i] = arrowgo.Field{Name: "x", Type: utf8}
+	}
+	for name, schema := range map[string]*arrowgo.Schema{
+		"deep": arrowgo.NewSchema([]arrowgo.Field{{Name: "x", Type: deep}}, nil), "wide": arrowgo.NewSchema(wide, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var data bytes.Buffer
+			if err := ipc.NewWriter(&data, ipc.WithSchema(schema)).Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := arrow.NewReader[mds.Bar](&data, arrow.Options{})
+			want := "it is not an Arrow stream that can be read: its schema has more than 10000 columns, or they are nested more than 32 deep"
+			if header := (*codec.HeaderError)(nil); !errors.As(err, &header) || err.Error() != want {
+				t.Errorf("the error is\n%v\nwant\n%s", err, want)
+			}
+		})
+	}
+}
+
 // TestTooLarge bounds what a stream may claim: as it is sent, when it is
 // decompressed, and for dictionaries.
 func TestTooLarge(t *testing.T) {

@@ -3,6 +3,7 @@ package arrow
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 )
 
@@ -14,7 +15,10 @@ import (
 // The layout is that of FlatBuffers and of Arrow's Message.fbs and Schema.fbs. A
 // field of a table is named by its place there, from 0.
 
-var errMetadata = errors.New("its metadata is damaged")
+var (
+	errMetadata = errors.New("its metadata is damaged")
+	errTooWide  = fmt.Errorf("its schema has more than %d columns, or they are nested more than %d deep", maxFields, maxDepth)
+)
 
 const (
 	maxFields = 10_000 // of a schema, nested ones included
@@ -28,17 +32,64 @@ const (
 	headerBatch      = 3
 )
 
-// Types whose tables hold more than numbers (Type).
+// layout is how much of a batch a column takes: arrow-go reads on after the ends
+// of these lists, too.
+type layout struct {
+	nodes, buffers int
+	views          int // columns that have a count of further buffers
+	unions         int // that had one buffer more before version 1.0
+}
+
+func (l *layout) add(of layout) {
+	l.nodes += of.nodes
+	l.buffers += of.buffers
+	l.views += of.views
+	l.unions += of.unions
+}
+
+// layouts are those of a stream: of its batches, and of dictionaries by their ids.
+type layouts struct {
+	batch        layout
+	dictionaries map[int64]layout
+}
+
+// Types (Type), in part.
 const (
-	typeTimestamp = 10
-	typeUnion     = 14
+	typeNull          = 1
+	typeBinary        = 4
+	typeUtf8          = 5
+	typeTimestamp     = 10
+	typeStruct        = 13
+	typeUnion         = 14
+	typeFixedSizeList = 16
+	typeLargeBinary   = 19
+	typeLargeUtf8     = 20
+	typeRunEndEncoded = 22
+	typeBinaryView    = 23
+	typeUtf8View      = 24
+	typeListView      = 25
+	typeLargeListView = 26
 )
+
+// buffersOf is how many buffers a type has, its children's apart.
+func buffersOf(kind byte) int {
+	switch kind {
+	case typeNull, typeRunEndEncoded:
+		return 0
+	case typeStruct, typeFixedSizeList, typeUnion:
+		return 1
+	case typeBinary, typeUtf8, typeLargeBinary, typeLargeUtf8, typeListView, typeLargeListView:
+		return 3
+	}
+	return 2
+}
 
 // message is what the metadata of a message says.
 type message struct {
 	header       byte
 	bodyLength   int64
 	bodyLengthAt int
+	layouts      *layouts // of a schema
 
 	// Of a dictionary.
 	id    int64
@@ -51,9 +102,10 @@ type message struct {
 
 // verifier walks the metadata of one message.
 type verifier struct {
-	buf    []byte
-	budget int // bytes and tables that may still be visited
-	fields int
+	buf     []byte
+	budget  int // bytes and tables that may still be visited
+	fields  int
+	layouts *layouts // being found
 }
 
 // table is a table of a FlatBuffer.
@@ -71,10 +123,15 @@ type vector struct {
 	itemSize int
 }
 
-// verify walks the metadata of a message.
-func verify(meta []byte) (m message, err error) {
+// verify walks the metadata of a message of a stream whose layouts are known but
+// for the schema.
+func verify(meta []byte, known *layouts) (m message, err error) {
 	defer func() {
-		if recover() != nil { // a read past the end of the metadata
+		switch p := recover(); p {
+		case nil:
+		case errTooWide:
+			err = errTooWide
+		default: // a read past the end of the metadata
 			err = errMetadata
 		}
 	}()
@@ -89,7 +146,9 @@ func verify(meta []byte) (m message, err error) {
 	}
 	switch m.header {
 	case headerSchema:
-		v.fieldVector(header, 1, 0)
+		m.layouts = &layouts{dictionaries: make(map[int64]layout)}
+		v.layouts = m.layouts
+		m.layouts.batch = v.fieldVector(header, 1, 0)
 		v.keyValues(header, 2)
 	case headerDictionary:
 		m.id, m.delta = header.int64(0), header.byte(2) != 0
@@ -97,15 +156,25 @@ func verify(meta []byte) (m message, err error) {
 		if !ok {
 			return m, errMetadata
 		}
-		m.readBatch(batch)
+		of, ok := known.dictionaries[m.id]
+		if !ok {
+			return m, errMetadata
+		}
+		m.readBatch(batch, of, root.old())
 	case headerBatch:
-		m.readBatch(header)
+		m.readBatch(header, known.batch, root.old())
 	}
 	return m, nil
 }
 
-// readBatch reads what a RecordBatch says of the body.
-func (m *message) readBatch(batch table) {
+// old reports a message of a version before 1.0.
+func (t table) old() bool {
+	at, ok := t.field(0)
+	return !ok || binary.LittleEndian.Uint16(t.v.buf[at:]) < 4
+}
+
+// readBatch reads what a RecordBatch of a layout says of the body.
+func (m *message) readBatch(batch table, of layout, old bool) {
 	m.batch = batch
 	nodes := batch.vector(1, 16)
 	m.buffers = batch.vector(2, 16)
@@ -127,8 +196,14 @@ func (m *message) readBatch(batch table) {
 			panic(errMetadata)
 		}
 	}
+	if old {
+		of.buffers += of.unions
+	}
 	counts := batch.vector(4, 8)
-	left := int64(m.buffers.len)
+	left := int64(m.buffers.len - of.buffers)
+	if nodes.len < of.nodes || left < 0 || counts.len < of.views {
+		panic(errMetadata)
+	}
 	for i := range counts.len {
 		n := int64(binary.LittleEndian.Uint64(counts.v.buf[counts.at+8*i:]))
 		if n < 0 || n > left {
@@ -138,29 +213,49 @@ func (m *message) readBatch(batch table) {
 	}
 }
 
-// fieldVector walks the fields of a schema, or the children of a field.
-func (v *verifier) fieldVector(t table, place, depth int) {
+// fieldVector walks the fields of a schema, or the children of a field, and
+// returns what they take in a batch.
+func (v *verifier) fieldVector(t table, place, depth int) (all layout) {
 	fields := t.vector(place, 4)
 	if v.fields += fields.len; v.fields > maxFields || depth > maxDepth {
-		panic(errMetadata)
+		panic(errTooWide)
 	}
 	for i := range fields.len {
 		field := v.table(v.follow(fields.at + 4*i))
 		v.text(field, 0)
-		switch kind := field.byte(2); kind {
-		case typeTimestamp, typeUnion:
-			if typ, ok := field.child(3); ok && kind == typeTimestamp {
-				v.text(typ, 1)
-			} else if ok {
-				typ.vector(1, 4)
-			}
-		}
+		v.keyValues(field, 6)
+		of := v.values(field, depth)
 		if dictionary, ok := field.child(4); ok {
 			dictionary.child(1)
+			v.layouts.dictionaries[dictionary.int64(0)] = of
+			of = layout{nodes: 1, buffers: 2} // references into it
 		}
-		v.fieldVector(field, 5, depth+1)
-		v.keyValues(field, 6)
+		all.add(of)
 	}
+	return all
+}
+
+// values walks the type of a field, and returns what its values take.
+func (v *verifier) values(field table, depth int) layout {
+	kind := field.byte(2)
+	of := layout{nodes: 1, buffers: buffersOf(kind)}
+	typ, ok := field.child(3)
+	switch {
+	case !ok:
+	case kind == typeTimestamp:
+		v.text(typ, 1)
+	case kind == typeUnion:
+		typ.vector(1, 4)
+		const dense = 1
+		of.unions = 1
+		if at, ok := typ.field(0); ok && binary.LittleEndian.Uint16(v.buf[at:]) == dense {
+			of.buffers++
+		}
+	case kind == typeBinaryView, kind == typeUtf8View:
+		of.views = 1
+	}
+	of.add(v.fieldVector(field, 5, depth+1))
+	return of
 }
 
 func (v *verifier) keyValues(t table, place int) {

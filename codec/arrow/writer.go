@@ -146,4 +146,3 @@ func (e *Writer[R]) Close() error {
 	e.err = errClosed
 	return err
 }
-
