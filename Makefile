@@ -51,7 +51,7 @@ test-dsn: deps ## run the conformance suite in the store DSN, such as duckdb://D
 
 .PHONY: bench
 bench: deps ## measure each hot stage, for benchstat (BENCH=name, COUNT=10, BENCHTIME=1s)
-	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./ingest ./store/duckdb ./store/postgres
+	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) . ./codec ./codec/arrow ./ingest ./store/duckdb ./store/postgres
 
 .PHONY: bench-policies
 bench-policies: deps ## measure what rollups cost, how fast they are made, and compressed chunks (BENCH=name)
@@ -74,8 +74,8 @@ apart: deps ## have clients of two tenants hammer the same series for APART (def
 
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
-	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode; do \
-		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; \
+	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode; do \
+		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 20x || exit 1; \
 	done
 
 .PHONY: lint

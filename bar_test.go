@@ -51,6 +51,13 @@ func TestValidateSentences(t *testing.T) {
 		{func(b *mds.Bar) { b.Close = -37.63 }, ""},
 		{func(b *mds.Bar) { b.Vendor = "IBKR" }, ""},
 		{func(b *mds.Bar) { b.Close = math.NaN() }, "close: NaN is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.Open = mds.Some(math.Inf(1)) }, "open: +Inf is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.High = mds.Some(math.NaN()) }, "high: NaN is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.Low = mds.Some(math.Inf(-1)) }, "low: -Inf is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.VWAP = mds.Some(math.NaN()) }, "vwap: NaN is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.Volume = mds.Some(math.Inf(1)) }, "volume: +Inf is not a number that can be kept; leave a missing value out"},
+		{func(b *mds.Bar) { b.Open, b.High = mds.Some(math.MaxFloat64), mds.Some(-math.MaxFloat64) }, ""},
+		{func(b *mds.Bar) { b.Timeframe = "7m" }, `timeframe: "7m" is not one of 1s 5s 10s 15s 30s 1m 2m 3m 5m 10m 15m 30m 1h 2h 3h 4h 6h 8h 12h 1d 1w 1mo`},
 		{func(b *mds.Bar) { b.Volume = mds.Some(-1.5) }, "volume: -1.5 is negative"},
 		{func(b *mds.Bar) { b.TradeCount = mds.Some(int64(-2)) }, "trade_count: -2 is negative"},
 		{func(b *mds.Bar) { b.TS = time.Time{} }, "ts: is missing"},
@@ -73,6 +80,19 @@ func TestValidateSentences(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestNormalizedNames(t *testing.T) {
+	for symbol, want := range map[string]string{"brk.b": "BRK.B", " A ": "A", "BRK B": "BRK B", "é": "É", "": "", "A~": "A~"} {
+		if got := mds.NormalizeSymbol(symbol); got != want {
+			t.Errorf("the symbol %q is kept as %q, not %q", symbol, got, want)
+		}
+	}
+	for vendor, want := range map[string]string{"IBKR": "ibkr", " a ": "a", "a_b-c.1": "a_b-c.1", "É": "é", "": ""} {
+		if got := mds.NormalizeVendor(vendor); got != want {
+			t.Errorf("the vendor %q is kept as %q, not %q", vendor, got, want)
 		}
 	}
 }

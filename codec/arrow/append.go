@@ -59,7 +59,7 @@ func newAppender[R any](c *mds.Column[R], to array.Builder) appender[R] {
 	return appendMetrics(c, to.(*array.MapBuilder))
 }
 
-// appendEach calls add for each record. The builder has room for the batch.
+// appendEach calls add for each record. The builder has room for them.
 func appendEach[R any, B array.Builder](to B, add func(B, *R) int) appender[R] {
 	return func(records []R) (bytes int) {
 		for i := range records {

@@ -204,6 +204,53 @@ func TestWarnings(t *testing.T) {
 	if len(d.Warnings()) != 3 {
 		t.Errorf("warnings are %v", d.Warnings())
 	}
+
+	filings, err := arrow.NewReader[mds.Fundamentals](bytes.NewReader(stream(t,
+		with(fundamental(), column{"asof", timestamps(arrowgo.Second, ""), `["2023-01-31T12:00:00"]`})...)), arrow.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readAll(filings); err != nil || filings.Warnings()["the time of day was cut from asof, which is a date"] != 1 {
+		t.Errorf("%v, warnings are %v", err, filings.Warnings())
+	}
+}
+
+// TestUsedAgain writes over records whatever they held.
+func TestUsedAgain(t *testing.T) {
+	d, err := arrow.NewReader[mds.Bar](bytes.NewReader(stream(t, with(bar(), column{"volume", float64s, `[null]`})...)), arrow.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	into := benchBars(1)
+	into[0].Vendor = "other"
+	if n, _, err := d.Next(into); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	same(t, into, []mds.Bar{{Vendor: "local", Symbol: "MSFT", Timeframe: "1m", TS: time.Date(2024, 3, 15, 14, 30, 0, 0, time.UTC), Close: 1}})
+}
+
+// TestTextsStay reads batches into the same memory: texts of the ones before stay.
+func TestTextsStay(t *testing.T) {
+	at := time.Unix(0, 0).UTC()
+	var news []mds.News
+	var filings []mds.Fundamentals
+	for i := range 20 {
+		name := string(rune('A' + i))
+		news = append(news, mds.News{Vendor: "v", ID: name, PublishedAt: at, Title: "title " + name, Symbols: []string{"S" + name, "T" + name}, URL: name})
+		filings = append(filings, mds.Fundamentals{Vendor: "v", Symbol: name, Period: "FY", AsOf: mds.DateOf(at), FiledAt: at, Form: "f" + name, Extra: map[string]float64{"x" + name: 1}})
+	}
+	for _, opt := range []arrow.WriterOptions{{BatchRows: 1}, {BatchRows: 1, Dictionaries: true}, {BatchRows: 1, Compression: arrow.Zstd}} {
+		gotNews, _, err := read[mds.News](bytes.NewReader(write(t, news, opt)), arrow.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, gotNews, news)
+		gotFilings, _, err := read[mds.Fundamentals](bytes.NewReader(write(t, filings, opt)), arrow.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, gotFilings, filings)
+	}
 }
 
 // TestNotAStream gives what is no Arrow stream one sentence.
@@ -426,6 +473,8 @@ func TestTooLarge(t *testing.T) {
 			break
 		}
 	}
+	small := slices.Clone(claim.batches) // of a size that is allowed
+	binary.LittleEndian.PutUint64(small[bytes.Index(small, binary.LittleEndian.AppendUint64(nil, 1<<40)):], 200<<20)
 	bomb := newEndless(t, bars, arrow.WriterOptions{Compression: arrow.Zstd})
 	for name, tt := range map[string]struct {
 		data  []byte
@@ -433,6 +482,7 @@ func TestTooLarge(t *testing.T) {
 		want  string
 	}{
 		"a claim":        {slices.Concat(claim.head, claim.batches), 0, "after row 0: a batch needs 1099511627776 bytes, and 268435456 bytes are allowed: write smaller batches"},
+		"a small claim":  {slices.Concat(claim.head, small), 0, "after row 0: the stream ends within a message: it was cut; send it again"},
 		"a batch":        {write(t, bars, arrow.WriterOptions{}), 10_000, "bytes, and 10000 bytes are allowed: write smaller batches"},
 		"a decompressed": {write(t, bars, arrow.WriterOptions{Compression: arrow.Zstd}), 60_000, "after row 0: a batch needs more, and 60000 bytes are allowed: write smaller batches"},
 		"a bomb":         {slices.Concat(bomb.head, claimSize(bomb.batches)), 0, "after row 0: a batch needs more, and 268435456 bytes are allowed: write smaller batches"},

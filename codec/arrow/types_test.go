@@ -186,6 +186,7 @@ func TestTypes(t *testing.T) {
 		{option(), column{"strike", float64s, `[0.1]`}, "0.1"},
 		{option(), column{"strike", float64s, `[4500000.123456789]`}, "4500000.123456789"},
 		{option(), column{"strike", float64s, `[999999999.5]`}, "999999999.5"},
+		{option(), column{"strike", float64s, `[123456789.12345679]`}, "123456789.12345679"},
 		{option(), column{"strike", float64s, `[1e-10]`}, `strike: "1e-10" has more than 9 decimals, which cannot be kept exactly`},
 		{option(), column{"strike", float64s, `[1e9]`}, `strike: "1e+09" is not below 1,000,000,000 in size`},
 		{option(), column{"strike", arrowgo.PrimitiveTypes.Float32, `[0.5]`}, "0.5"},
@@ -214,6 +215,9 @@ func TestTypes(t *testing.T) {
 		{bar(), column{"volume", arrowgo.FixedWidthTypes.Float16, `[0.5]`}, "0.5"},
 		{bar(), column{"volume", &arrowgo.Decimal128Type{Precision: 20, Scale: 3}, `["1234.500"]`}, "1234.5"},
 		{bar(), column{"volume", &arrowgo.Decimal128Type{Precision: 38, Scale: 3}, `["12345678901234567890.125"]`}, "12345678901234567000"},
+		{bar(), column{"volume", &arrowgo.Decimal128Type{Precision: 38, Scale: 3}, `["18446744073709551.617"]`}, "18446744073709550"}, // 2⁶⁴ + 1 thousandths
+		// The nearest number, which the quotient of the nearest numbers is not.
+		{bar(), column{"volume", &arrowgo.Decimal128Type{Precision: 20, Scale: 3}, `["3916589616287113.937"]`}, "3916589616287114"},
 		{bar(), column{"volume", &arrowgo.Decimal32Type{Precision: 9, Scale: 3}, `["1.500"]`}, "1.5"},
 		{bar(), column{"volume", &arrowgo.Decimal64Type{Precision: 18, Scale: 3}, `["1.500"]`}, "1.5"},
 		{bar(), column{"volume", &arrowgo.Decimal256Type{Precision: 40, Scale: 3}, `["1.500"]`}, "1.5"},

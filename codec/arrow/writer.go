@@ -53,6 +53,7 @@ type Writer[R mds.Record[R]] struct {
 	most    int // rows of a batch
 	rows    int // of the batch
 	bytes   int // of its texts
+	room    int // that the next batch is made with: where one was full, others are
 	one     [1]R
 	err     error
 }
@@ -85,7 +86,6 @@ func NewWriter[R mds.Record[R]](w io.Writer, opt WriterOptions) (*Writer[R], err
 	}
 	e := &Writer[R]{ipc: ipc.NewWriter(w, options...), most: opt.BatchRows}
 	e.build = array.NewRecordBuilder(memory.NewGoAllocator(), schema)
-	e.build.Reserve(e.most)
 	kind := mds.SchemaOf[R]()
 	for i := range kind.Columns {
 		e.columns = append(e.columns, newAppender(&kind.Columns[i], e.build.Field(i)))
@@ -104,6 +104,8 @@ func (e *Writer[R]) Write(records []R) error {
 	const piece = 64 // records, so that a batch is cut soon after its bytes are enough
 	for len(records) > 0 && e.err == nil {
 		n := min(len(records), e.most-e.rows, piece)
+		e.build.Reserve(max(n, e.room))
+		e.room = 0
 		for _, add := range e.columns {
 			e.bytes += add(records[:n])
 		}
@@ -120,8 +122,10 @@ func (e *Writer[R]) flush() {
 	batch := e.build.NewRecordBatch()
 	e.err = e.ipc.Write(batch)
 	batch.Release()
+	if e.rows == e.most {
+		e.room = e.most
+	}
 	e.rows, e.bytes = 0, 0
-	e.build.Reserve(e.most)
 }
 
 // Flush writes what is buffered, so that a reader sees it.
