@@ -85,14 +85,14 @@ func TestValidateSentences(t *testing.T) {
 }
 
 func TestNormalizedNames(t *testing.T) {
-	for symbol, want := range map[string]string{"brk.b": "BRK.B", " A ": "A", "BRK B": "BRK B", "é": "É", "": "", "A~": "A~"} {
-		if got := mds.NormalizeSymbol(symbol); got != want {
-			t.Errorf("the symbol %q is kept as %q, not %q", symbol, got, want)
+	for _, symbol := range [][2]string{{"brk.b", "BRK.B"}, {" A ", "A"}, {"BRK B", "BRK B"}, {"é", "É"}, {"", ""}, {"A~", "A~"}} {
+		if got := mds.NormalizeSymbol(symbol[0]); got != symbol[1] {
+			t.Errorf("the symbol %q is kept as %q, not %q", symbol[0], got, symbol[1])
 		}
 	}
-	for vendor, want := range map[string]string{"IBKR": "ibkr", " a ": "a", "a_b-c.1": "a_b-c.1", "É": "é", "": ""} {
-		if got := mds.NormalizeVendor(vendor); got != want {
-			t.Errorf("the vendor %q is kept as %q, not %q", vendor, got, want)
+	for _, vendor := range [][2]string{{"IBKR", "ibkr"}, {" a ", "a"}, {"a_b-c.1", "a_b-c.1"}, {"É", "é"}, {"", ""}} {
+		if got := mds.NormalizeVendor(vendor[0]); got != vendor[1] {
+			t.Errorf("the vendor %q is kept as %q, not %q", vendor[0], got, vendor[1])
 		}
 	}
 }

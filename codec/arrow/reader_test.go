@@ -474,7 +474,11 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 	small := slices.Clone(claim.batches) // of a size that is allowed
-	binary.LittleEndian.PutUint64(small[bytes.Index(small, binary.LittleEndian.AppendUint64(nil, 1<<40)):], 200<<20)
+	claimed := bytes.Index(small, binary.LittleEndian.AppendUint64(nil, 1<<40))
+	if claimed < 0 {
+		t.Fatal("the length of the body was not found")
+	}
+	binary.LittleEndian.PutUint64(small[claimed:], 200<<20)
 	bomb := newEndless(t, bars, arrow.WriterOptions{Compression: arrow.Zstd})
 	for name, tt := range map[string]struct {
 		data  []byte
