@@ -25,10 +25,15 @@ const (
 	typeJSON   = "application/json"
 	typeNDJSON = "application/x-ndjson"
 	typeCSV    = "text/csv"
+	typeArrow  = "application/vnd.apache.arrow.stream"
 )
+
+// formatArrow is a stream of Arrow's IPC format.
+const formatArrow codec.Format = "arrow"
 
 // inputs are the media types that bodies may have, by the format that they say.
 var inputs = map[string]codec.Format{
+	typeArrow:            formatArrow,
 	typeJSON:             codec.FormatJSON,
 	typeNDJSON:           codec.FormatNDJSON,
 	"application/ndjson": codec.FormatNDJSON,
@@ -44,10 +49,37 @@ func (c *call) format() (codec.Format, error) {
 	if err != nil || !ok {
 		return "", &problem{
 			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",
-			detail: fmt.Sprintf("Content-Type is %q: send %s, %s or %s", said, typeNDJSON, typeJSON, typeCSV),
+			detail: fmt.Sprintf("Content-Type is %q: send %s, %s, %s or %s", said, typeArrow, typeNDJSON, typeJSON, typeCSV),
 		}
 	}
 	return format, nil
+}
+
+// The memory that bodies under way may take together, roughly, and what one of rows takes:
+// buffers, a long line, and the window of what is packed.
+const (
+	allBodies   = 512 << 20
+	rowsBody    = 1 << 20
+	zstdWindow  = 8 << 20
+	leastArrow  = 1 << 20
+	mostArrow   = 32 << 20
+	arrowPacked = 20 // times as large as it came a batch may become
+)
+
+// memory is what reading a body may take.
+func (c *call) memory(format codec.Format) int64 {
+	n := int64(rowsBody)
+	plain := c.r.Header.Get("Content-Encoding") == "" && c.r.ContentLength >= 0
+	switch {
+	case format == formatArrow && plain:
+		n = min(max(arrowPacked*c.r.ContentLength, leastArrow), mostArrow)
+	case format == formatArrow:
+		n = mostArrow
+	}
+	if strings.EqualFold(c.r.Header.Get("Content-Encoding"), "zstd") {
+		n += zstdWindow
+	}
+	return n
 }
 
 // body is the body of a request, unpacked as it is read, in bounded memory. Before it waits
@@ -68,7 +100,7 @@ func (c *call) body(ctx context.Context, idle time.Duration, before func() error
 		return &unpacked{Reader: r, raw: raw, coding: "gzip", close: r.Close}, nil
 	case "zstd":
 		// A window of 8 MiB is what RFC 8878 has every decoder take, and no more.
-		r, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
+		r, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			raw.forget()
 			return nil, packedError("zstd", err)

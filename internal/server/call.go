@@ -41,11 +41,11 @@ func (c *call) json(status int, v any) error {
 }
 
 // forms are the media types of answers, the usual one first.
-var forms = []string{typeJSON, typeNDJSON, typeCSV}
+var forms = []string{typeJSON, typeNDJSON, typeCSV, typeArrow}
 
 // formParam says the form of an answer in the URL, for those who cannot say it in Accept.
 func formParam() param {
-	return param{name: "format", doc: "The form of the answer, where Accept does not say it", schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"json", "ndjson", "csv"}}}
+	return param{name: "format", doc: "The form of the answer, where Accept does not say it", schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"json", "ndjson", "csv", "arrow"}}}
 }
 
 // output is the media type that a client takes best.
@@ -57,6 +57,8 @@ func (s *Server) output(c *call) (string, error) {
 		return typeNDJSON, nil
 	case "csv":
 		return typeCSV, nil
+	case "arrow":
+		return typeArrow, nil
 	}
 	accept := strings.Join(c.r.Header.Values("Accept"), ",")
 	if accept == "" {
@@ -69,7 +71,7 @@ func (s *Server) output(c *call) (string, error) {
 		}
 		return "", &problem{
 			status: http.StatusNotAcceptable, code: "not_acceptable",
-			detail: fmt.Sprintf("Accept is %q: ask for %s, %s or %s", accept, forms[0], forms[1], forms[2]),
+			detail: fmt.Sprintf("Accept is %q: ask for %s, %s, %s or %s", accept, forms[0], forms[1], forms[2], forms[3]),
 		}
 	}
 	return form, nil

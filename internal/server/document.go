@@ -110,6 +110,7 @@ func (k *service[R]) recordsBody() *huma.RequestBody {
 			typeNDJSON: {Schema: record},
 			typeJSON:   {Schema: &huma.Schema{Type: huma.TypeArray, Items: record}},
 			typeCSV:    {Schema: &huma.Schema{Type: huma.TypeString, Description: "The first line names the columns"}},
+			typeArrow:  {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "A stream of Arrow's IPC format, with columns of these names"}},
 		},
 	}
 }
@@ -140,6 +141,7 @@ func (k *service[R]) recordsResponses() map[string]*huma.Response {
 			Description: "The records",
 			Content: map[string]*huma.MediaType{
 				typeJSON: {Schema: page}, typeNDJSON: {Schema: record}, typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}},
+				typeArrow: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 			},
 		},
 		"default": k.problemResponse("It could not be done"),

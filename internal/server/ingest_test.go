@@ -10,10 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
+	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/internal/server"
 )
 
@@ -36,6 +39,23 @@ func zstandard(t *testing.T, text string) string {
 	return string(w.EncodeAll([]byte(text), nil))
 }
 
+// arrowStream has the two bars of TestForms.
+func arrowStream(t *testing.T, c arrow.Compression) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := arrow.NewWriter[mds.Bar](&b, arrow.WriterOptions{Compression: c})
+	if err == nil {
+		first := mds.Bar{Vendor: "v", Symbol: "MSFT", Timeframe: mds.Minute, TS: time.Date(2026, 1, 2, 14, 30, 0, 0, time.UTC), Close: 1.5}
+		second := first
+		second.TS, second.Close = first.TS.Add(time.Minute), 2.5
+		err = w.Write([]mds.Bar{first, second})
+	}
+	if err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 // TestForms takes in the same two bars in every form, packed in every way: the first time
 // they are written, and then nothing changes.
 func TestForms(t *testing.T) {
@@ -54,6 +74,9 @@ func TestForms(t *testing.T) {
 			{"JSON, gzip", "/v1/bars", "application/json", "gzip", zipped(t, array)},
 			{"CSV, zstd", fixed, "text/csv", "zstd", zstandard(t, csv)},
 			{"NDJSON, zstd", "/v1/bars", "application/x-ndjson", "zstd", zstandard(t, ndjson)},
+			{"Arrow", "/v1/bars", "application/vnd.apache.arrow.stream", "", arrowStream(t, arrow.Uncompressed)},
+			{"Arrow, packed within", "/v1/bars", "application/vnd.apache.arrow.stream", "", arrowStream(t, arrow.Zstd)},
+			{"Arrow, gzip", "/v1/bars", "application/vnd.apache.arrow.stream", "gzip", zipped(t, arrowStream(t, arrow.LZ4))},
 		} {
 			a := w.ask(t, http.MethodPost, tt.path, strings.NewReader(tt.body), "Content-Type", tt.media, "Content-Encoding", tt.coding)
 			const want = `{"kind":"bars","read":2,"rejected":0,"accepted":2,"committed":2,"dead_lettered":0,"dropped":0,"unwritten":0,"pending":0}` + "\n"
@@ -63,7 +86,7 @@ func TestForms(t *testing.T) {
 		}
 		var stats client.Statistics
 		w.get(t, "/v1/stats").into(t, http.StatusOK, &stats)
-		if l := stats.Kinds[0]; l.Kind != "bars" || l.Accepted != 16 || l.Written != 2 || l.Unchanged != 14 || l.Pending != 0 {
+		if l := stats.Kinds[0]; l.Kind != "bars" || l.Accepted != 22 || l.Written != 2 || l.Unchanged != 20 || l.Pending != 0 {
 			t.Errorf("%+v", l)
 		}
 		a := w.get(t, "/v1/bars?format=csv")
@@ -71,6 +94,16 @@ func TestForms(t *testing.T) {
 			"v,MSFT,1m,2026-01-02T14:30:00Z,,,,1.5,,,\nv,MSFT,1m,2026-01-02T14:31:00Z,,,,2.5,,,\n"
 		if a.body != want || a.header.Get("Content-Type") != "text/csv" {
 			t.Errorf("%s", a.body)
+		}
+		a = w.get(t, "/v1/bars?format=arrow")
+		r, err := arrow.NewReader[mds.Bar](strings.NewReader(a.body), arrow.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		bars := make([]mds.Bar, 10)
+		if n, rejected, err := r.Next(bars); n != 2 || rejected != nil || err != nil || bars[1].Close != 2.5 || bars[1].Symbol != "MSFT" || a.header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
+			t.Errorf("%d %v %v %+v", n, rejected, err, bars[:n])
 		}
 	})
 }
@@ -179,11 +212,13 @@ func TestRefused(t *testing.T) {
 		status             int
 		code, detail       string
 	}{
-		"no content type":       {"POST", "/v1/bars", "{}", nil, 415, "unsupported_media_type", `Content-Type is "": send application/x-ndjson, application/json or text/csv`},
+		"no content type":       {"POST", "/v1/bars", "{}", nil, 415, "unsupported_media_type", `Content-Type is "": send application/vnd.apache.arrow.stream, application/x-ndjson, application/json or text/csv`},
 		"another one":           {"POST", "/v1/bars", "{}", []string{"Content-Type", "text/plain"}, 415, "unsupported_media_type", `Content-Type is "text/plain"`},
 		"unknown coding":        {"POST", "/v1/bars", "{}", append(ndjson, "Content-Encoding", "br"), 415, "unsupported_encoding", `Content-Encoding is "br": send gzip, zstd or none`},
 		"no gzip":               {"POST", "/v1/bars", "hello", append(ndjson, "Content-Encoding", "gzip"), 400, "unreadable_body", "the body is no gzip"},
 		"no zstd":               {"POST", "/v1/bars", "hello", append(ndjson, "Content-Encoding", "zstd"), 400, "unreadable_body", "the body is no zstd"},
+		"no Arrow":              {"POST", "/v1/bars", "hello", []string{"Content-Type", "application/vnd.apache.arrow.stream"}, 400, "unreadable_body", "it is not an Arrow stream"},
+		"Arrow of others":       {"POST", "/v1/news", arrowStream(t, arrow.Uncompressed), []string{"Content-Type", "application/vnd.apache.arrow.stream"}, 400, "unreadable_body", "title"},
 		"nothing":               {"POST", "/v1/bars", "", ndjson, 400, "unreadable_body", "it is empty"},
 		"an array as NDJSON":    {"POST", "/v1/bars", "[]", ndjson, 400, "unreadable_body", "it is a JSON array"},
 		"an array not closed":   {"POST", "/v1/bars", "[", []string{"Content-Type", "application/json"}, 400, "unreadable_body", "the JSON array ends too early"},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/ingest"
 )
 
@@ -30,10 +32,46 @@ type intake[R mds.Record[R]] struct {
 const (
 	handOver      = 1000
 	handOverBytes = 1 << 20
+	handOverBatch = 5000 // that come as columns
 )
 
-// run reads the rows until there are no more.
-func (in *intake[R]) run(decoder codec.Decoder[R]) error {
+// runArrow reads a stream of batches.
+func (in *intake[R]) runArrow(body io.Reader, opt arrow.Options) error {
+	reader, err := arrow.NewReader[R](body, opt)
+	if err != nil {
+		return unreadable(err)
+	}
+	defer func() {
+		in.answer.Ignored, in.answer.Warnings = reader.Ignored(), reader.Warnings()
+		reader.Close()
+	}()
+	in.batch = slices.Grow(in.batch, handOverBatch)
+	for {
+		into := in.batch[:handOverBatch] // what is read before it was handed over
+		n, rejected, err := reader.Next(into)
+		in.batch = into[:n]
+		in.answer.Read += int64(n + len(rejected))
+		for _, row := range rejected {
+			in.reject(row)
+		}
+		if flushErr := in.flush(); flushErr != nil {
+			return flushErr
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return unreadable(err)
+		}
+	}
+}
+
+// runRows reads rows until there are no more.
+func (in *intake[R]) runRows(body io.Reader, format codec.Format, opt codec.Options) error {
+	decoder, err := codec.NewDecoder[R](body, format, opt)
+	if err != nil {
+		return unreadable(err)
+	}
 	defer func() {
 		in.answer.Ignored, in.answer.Warnings = decoder.Ignored(), decoder.Warnings()
 	}()
@@ -73,7 +111,7 @@ func unreadable(err error) error {
 	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, ingest.ErrStopped) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return badRequest("unreadable_body", err.Error())
+	return badRequest("unreadable_body", asParameters(err.Error()))
 }
 
 // reject notes a row that became no record.

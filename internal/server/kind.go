@@ -11,6 +11,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
@@ -154,6 +155,14 @@ func (k *service[R]) ingest(c *call) error {
 	}
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
+	need := c.memory(format)
+	if err := k.memory.Acquire(ctx, need); err != nil {
+		if c.Context().Err() == nil {
+			err = ingest.ErrStopped
+		}
+		return err
+	}
+	defer k.memory.Release(need)
 	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
 	err = k.read(c, in, format, opt)
 	status := http.StatusAccepted
@@ -180,11 +189,10 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 		return err
 	}
 	defer body.Close() //nolint:errcheck // it was read, or has failed
-	decoder, err := codec.NewDecoder[R](body, format, opt)
-	if err != nil {
-		err = unreadable(err)
+	if format == formatArrow {
+		err = in.runArrow(body, arrow.Options{Options: opt, MaxBytes: min(c.memory(format), mostArrow)})
 	} else {
-		err = in.run(decoder)
+		err = in.runRows(body, format, opt)
 	}
 	if err != nil && errors.Is(err, context.Canceled) && c.Context().Err() == nil {
 		return ingest.ErrStopped // intake has ended, not the client

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/internal/selection"
 )
 
@@ -195,8 +196,19 @@ type stream[R mds.Record[R]] struct {
 	*call
 	form    string
 	w       *bufio.Writer
-	encoder *codec.Encoder[R]
+	encoder encoder[R]
 }
+
+// encoder writes records in a form.
+type encoder[R any] interface {
+	Encode(*R) error
+	Close() error
+}
+
+// columns writes records as a stream of Arrow's batches.
+type columns[R mds.Record[R]] struct{ *arrow.Writer[R] }
+
+func (c columns[R]) Encode(r *R) error { return c.Append(r) }
 
 var outputs = map[string]codec.Format{typeJSON: codec.FormatJSON, typeNDJSON: codec.FormatNDJSON, typeCSV: codec.FormatCSV}
 
@@ -207,6 +219,11 @@ func (s *stream[R]) begin() (err error) {
 	if s.form != typeJSON {
 		s.call.w.Header().Set("Trailer", nextCursor)
 	} else if _, err := io.WriteString(s.w, `{"records":`); err != nil {
+		return err
+	}
+	if s.form == typeArrow {
+		w, err := arrow.NewWriter[R](s.w, arrow.WriterOptions{})
+		s.encoder = columns[R]{w}
 		return err
 	}
 	s.encoder, err = codec.NewEncoder[R](s.w, outputs[s.form])

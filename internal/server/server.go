@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
@@ -95,6 +96,7 @@ type Server struct {
 	tenants       tenants
 
 	ingests, queries *gate
+	memory           *semaphore.Weighted // of bodies
 
 	drain    chan struct{} // closed when nothing new is taken in
 	ended    chan struct{} // closed when what is under way is no longer read
@@ -109,6 +111,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), background: context.WithoutCancel(ctx), mux: http.NewServeMux(), drain: make(chan struct{}), ended: make(chan struct{})}
 	s.document = newDocument(s.cfg.Version)
 	s.ingests, s.queries = newGate("bodies", s.cfg.MaxIngests), newGate("queries", s.cfg.MaxQueries)
+	s.memory = semaphore.NewWeighted(allBodies)
 	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
 	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
 	if err != nil {
