@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) benchCommand() *cobra.Command {
-	return group("bench", "Measure this machine", a.benchStoreCommand(), a.benchCodecsCommand(), a.benchCoordinatorCommand())
+	return group("bench", "Measure this machine", a.benchStoreCommand(), a.benchCodecsCommand(), a.benchCoordinatorCommand(), a.benchHTTPCommand())
 }
 
 func (a *app) benchStoreCommand() *cobra.Command {
@@ -90,6 +90,30 @@ removed. Of a server the CPU time is that of the whole machine: nothing else sho
 				cfg.DSN = a.dsn
 			}
 			return a.runBench(cmd.Context(), cfg, asJSON, bench.Coordinator)
+		},
+	}
+	benchFlags(cmd, &cfg, &asJSON)
+	return cmd
+}
+
+func (a *app) benchHTTPCommand() *cobra.Command {
+	var cfg bench.Config
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "http",
+		Short: "Measure a server: large bodies, many clients, windows",
+		Long: `Measure mds serve, with its clients in the same process, over loopback: bodies of 50,000
+rows in each form beside the sink, which has no HTTP; 200 clients that send 100 rows at a
+time; and windows of 10,000 bars.
+
+It measures on a throw-away store, or with --dsn in tenants of their own, which are
+removed.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("dsn") {
+				cfg.DSN = a.dsn
+			}
+			return a.runBench(cmd.Context(), cfg, asJSON, bench.HTTP)
 		},
 	}
 	benchFlags(cmd, &cfg, &asJSON)

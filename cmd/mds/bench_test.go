@@ -90,3 +90,13 @@ func TestBenchCoordinator(t *testing.T) {
 		}
 	}
 }
+
+func TestBenchHTTP(t *testing.T) {
+	c := newCLI(t)
+	names := report(t, c.must("bench", "http", "--quick", "--json"))
+	for _, want := range []string{"from the start until it is ready", "Arrow over HTTP, committed", "CSV over HTTP, committed", "200 clients, 100 rows a body, NDJSON, committed", "a window of 10000 bars of ten symbols as ndjson"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("no %q in %q", want, names)
+		}
+	}
+}

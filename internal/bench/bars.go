@@ -16,7 +16,7 @@ var start = time.Date(2024, 1, 2, 14, 30, 0, 0, time.UTC)
 // as most vendors send them. The same bars come whenever it is asked for them.
 type market struct{ symbols []string }
 
-func newMarket(symbols int) *market {
+func newMarket() *market {
 	m := &market{symbols: make([]string, symbols)}
 	for i := range m.symbols {
 		m.symbols[i] = fmt.Sprintf("SYM%04d", i)

@@ -24,7 +24,7 @@ func Codecs(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Quick {
 		n, rounds = 2_000, 1
 	}
-	market := newMarket(symbols)
+	market := newMarket()
 	var report Report
 	for _, order := range []struct {
 		name string

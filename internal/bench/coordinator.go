@@ -32,7 +32,7 @@ const (
 
 // Coordinator measures what the coordinator costs and how long records are under way.
 func Coordinator(ctx context.Context, cfg Config) (report Report, err error) {
-	b := &storeBench{cfg: cfg, market: newMarket(symbols), rounds: 5}
+	b := &storeBench{cfg: cfg, market: newMarket(), rounds: 5}
 	if cfg.Quick {
 		b.rounds = 1
 	}

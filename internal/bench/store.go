@@ -41,7 +41,7 @@ const symbols = 500
 
 // Store measures the store.
 func Store(ctx context.Context, cfg Config) (report Report, err error) {
-	b := &storeBench{cfg: cfg, market: newMarket(symbols), rounds: 3}
+	b := &storeBench{cfg: cfg, market: newMarket(), rounds: 3}
 	sizes := []int{100, 1_000, 5_000, 50_000, 122_880}
 	stored := []int{5_000_000}
 	switch {
