@@ -19,6 +19,12 @@ var ErrTenantName = errors.New("tenant name")
 // ErrTenantExists is returned by CreateTenant for a slug that is taken.
 var ErrTenantExists = errors.New("tenant exists")
 
+// ErrUnknownKey is returned for an API key that the store does not hold.
+var ErrUnknownKey = errors.New("unknown API key")
+
+// ErrKeyEnded is wrapped by the refusal to rotate an API key that does not work any more.
+var ErrKeyEnded = errors.New("the API key has ended")
+
 // Fault is one thing wrong with one field of a record.
 type Fault struct {
 	// Field is the column name as the schema says it, such as "close".

@@ -141,6 +141,9 @@ func (a Age) IsZero() bool { return a.N == 0 }
 // Before is the instant that long before t.
 func (a Age) Before(t time.Time) time.Time { return a.add(t, -a.N) }
 
+// After is the instant that long after t.
+func (a Age) After(t time.Time) time.Time { return a.add(t, a.N) }
+
 func (a Age) add(t time.Time, n int) time.Time {
 	switch a.Unit {
 	case 'h':

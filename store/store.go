@@ -53,6 +53,9 @@ type Backend interface {
 	// of identity: from rollups, where there are any that answer exactly, and otherwise
 	// from the bars. The sequence ends after its first error.
 	Resample(ctx context.Context, tenant mds.Tenant, query mds.ResampleQuery) iter.Seq2[mds.Bar, error]
+	// APIKeys are the keys that requests are checked against, all of them; their names and
+	// times of creation may be missing. [OpenKeys] makes and revokes them.
+	APIKeys(ctx context.Context) ([]mds.APIKey, error)
 	// Close ends the store after the writes under way. It is idempotent.
 	Close() error
 }

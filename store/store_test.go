@@ -33,6 +33,13 @@ func TestDuckDBRollups(t *testing.T) {
 	})
 }
 
+func TestDuckDBKeys(t *testing.T) {
+	storetest.RunKeys(t, func(t testing.TB) (dsn, owner string) {
+		dsn = "duckdb://" + filepath.Join(t.TempDir(), "store")
+		return dsn, dsn
+	})
+}
+
 func TestOpenRefusesUnknownSchemes(t *testing.T) {
 	for _, dsn := range []string{"", "store", "sqlite://x", "mysql://user:secret@host/db"} {
 		_, err := store.Open(context.Background(), dsn, store.Config{})

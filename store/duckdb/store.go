@@ -289,10 +289,27 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if tenant == mds.DefaultTenant() || fileExists(s.path(tenant)) {
 		return mds.Tenant{}, fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
 	}
+	if err := s.forgetKeys(ctx, tenant); err != nil {
+		return mds.Tenant{}, err
+	}
 	if err := s.openSlot(ctx, slot, tenant); err != nil {
 		return mds.Tenant{}, err
 	}
 	return tenant, wrap(ctx, "create tenant", s.inherit(ctx, slot.file))
+}
+
+// forgetKeys removes the API keys of a tenant that is made, which one of that name has left
+// whose file somebody has moved away.
+func (s *Store) forgetKeys(ctx context.Context, tenant mds.Tenant) error {
+	if !fileExists(filepath.Join(s.dir, keyFileName)) {
+		return nil
+	}
+	held, err := holdKeys(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	defer held.release()
+	return held.forget(tenant)
 }
 
 // inherit gives the file of a new tenant the policies of the default tenant's. Where that
@@ -350,6 +367,12 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if err := f.lockWriter(ctx); err != nil {
 		return wrap(ctx, "remove", err)
 	}
+	keys, err := holdKeys(ctx, s.dir) // after all else that is waited for: they may have to be revoked meanwhile
+	if err != nil {
+		f.unlockWriter()
+		return err
+	}
+	defer keys.release()
 	if !f.readers.exclude() {
 		f.unlockWriter()
 		return &Error{Op: "remove", Err: fmt.Errorf("queries of tenant %s are under way", tenant.Slug), Hint: "try again when they have ended", retry: true}
@@ -360,8 +383,11 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if err := f.shut(); err != nil {
 		return wrap(ctx, "remove", err)
 	}
+	// The keys and the log first: they must not be found beside another file of the name.
+	if err := keys.forget(tenant); err != nil {
+		return err
+	}
 	path := s.path(tenant)
-	// The log first: it must not be found beside another file of the name.
 	return errors.Join(os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"), os.Remove(path))
 }
 

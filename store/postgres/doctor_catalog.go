@@ -44,6 +44,12 @@ func (d *doctor) catalogue(ctx context.Context) error {
 			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 				WHERE c.oid = ANY (ARRAY['mds_internal.service_logins', 'mds_internal.tenant_logins']::regclass[]) AND NOT ` + ownsIt + ` AND a.privilege_type NOT IN ('SELECT', 'REFERENCES', 'TRIGGER')`,
 		}, {
+			"the service checks API keys, and does nothing else with them", "REVOKE ALL ON mds_internal.api_keys FROM it, and for the service run mds migrate",
+			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relname = 'api_keys' AND NOT ` + ownsIt + `
+			UNION ALL SELECT format('%s may %s %s of %s', ` + grantee + `, a.privilege_type, t.attname, c.oid::regclass) FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+				WHERE c.relnamespace = 'mds_internal'::regnamespace AND c.relname = 'api_keys' AND NOT ` + ownsIt + ` AND (a.privilege_type <> 'SELECT' OR t.attname NOT IN ('` + strings.Join(checkedColumns, "', '") + `'))`,
+		}, {
 			"views are for reading", "REVOKE it",
 			`SELECT format('%s may %s %s', ` + grantee + `, a.privilege_type, c.oid::regclass) FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 				WHERE c.relnamespace = 'mds'::regnamespace AND NOT ` + ownsIt + ` AND a.privilege_type <> 'SELECT'
@@ -56,7 +62,7 @@ func (d *doctor) catalogue(ctx context.Context) error {
 				WHERE d.defaclrole = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') AND d.defaclobjtype IN ('r', 'S', 'n')
 				AND (d.defaclnamespace = 0 OR d.defaclnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('mds', 'mds_internal'))) AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
 		}, {
-			"series and lists of logins have forced row-level security", "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+			"series and lists of logins and keys have forced row-level security", "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
 			`SELECT c.oid::regclass::text || CASE WHEN c.relrowsecurity THEN ' is not forced' ELSE ' is not enabled' END FROM pg_class c
 				WHERE ` + controlled + ` AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`,
 		}, {
@@ -160,7 +166,7 @@ const (
 		UNION SELECT i.inhrelid FROM pg_inherits i JOIN part ON part.id = i.inhparent)
 		SELECT id FROM part UNION SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'f', 'v') AND c.relname ~ '^(compress|_compressed|_materialized|_partial_view|_direct_view)_?hyper'`
 	controlled = `c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p')
-		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins'))`
+		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins', 'api_keys'))`
 )
 
 // wantedPolicies are the policies by table, of series by "", without spaces and brackets.
@@ -168,6 +174,7 @@ var wantedPolicies = map[string]string{
 	"":               "of_tenant:tenant_id=ANYARRAY[SELECTmds_internal.current_tenantAScurrent_tenant]ORSELECTmds_internal.is_ownerASis_owner",
 	"tenants":        "of_tenant:SELECTmds_internal.is_serviceASis_serviceORid=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
 	"service_logins": "of_login:login=SESSION_USERORSELECTmds_internal.is_ownerASis_owner",
+	"api_keys":       "of_service:SELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
 	"tenant_logins":  "of_login:login=SESSION_USERORSELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
 }
 

@@ -95,7 +95,8 @@ const (
 	findLists      = "the service does not change who sees what"
 	findViewsRead  = "views are for reading"
 	findDefaults   = "no default gives away tables that are made later"
-	findForced     = "series and lists of logins have forced row-level security"
+	findKeys       = "the service checks API keys, and does nothing else with them"
+	findForced     = "series and lists of logins and keys have forced row-level security"
 	findStatistics = "the planner knows nothing of identities and values, which EXPLAIN would tell"
 	findIndexes    = "no index of facts is by anything but their series first"
 	findBarriers   = "views are barriers, with their owner's rights"
@@ -215,6 +216,13 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "a sequence", breaks: "GRANT SELECT ON SEQUENCE mds_internal.bar_series_id_seq TO ACME", finds: []string{tryStatistics, findTables}, detail: "pg_sequences has where the ids of series go"},
 		{name: "a partition", breaks: "CREATE TABLE public.old_bars () INHERITS (mds_internal.bar_facts_1m); GRANT USAGE ON SCHEMA public TO PUBLIC; GRANT SELECT ON public.old_bars TO PUBLIC", finds: []string{findParts, tryParts, tryCopy}, detail: "PUBLIC may SELECT public.old_bars"},
 		{name: "the list of logins", breaks: "GRANT INSERT ON mds_internal.tenant_logins TO service", finds: []string{findLists}, detail: "service may INSERT mds_internal.tenant_logins"},
+		{name: "making keys", breaks: "GRANT INSERT ON mds_internal.api_keys TO service", finds: []string{findKeys}, detail: "service may INSERT mds_internal.api_keys"},
+		{name: "lengthening a key", breaks: "GRANT UPDATE (expires_at) ON mds_internal.api_keys TO service", finds: []string{findKeys}, detail: "service may UPDATE expires_at of mds_internal.api_keys"},
+		{name: "reading names of keys", breaks: "GRANT SELECT (name) ON mds_internal.api_keys TO service", finds: []string{findKeys}, detail: "service may SELECT name of mds_internal.api_keys"},
+		{name: "reading all of the keys", breaks: "GRANT SELECT ON mds_internal.api_keys TO service", finds: []string{findKeys}, detail: "service may SELECT mds_internal.api_keys"},
+		{name: "reading hashes of keys", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT (secret_sha256) ON mds_internal.api_keys TO ACME", finds: []string{findTables, findSchemas}, detail: "ACME may SELECT secret_sha256 of mds_internal.api_keys"},
+		{name: "keys of all for all", breaks: "ALTER POLICY of_service ON mds_internal.api_keys USING (true)", finds: []string{findPolicies}, detail: "api_keys has of_service USING true"},
+		{name: "keys without a policy", breaks: "ALTER TABLE mds_internal.api_keys NO FORCE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.api_keys is not forced"},
 		{name: "writing a view", breaks: "GRANT DELETE ON mds.bars TO ACME", finds: []string{findViewsRead}, detail: "ACME may DELETE mds.bars"},
 		{name: "a table among the views", breaks: "CREATE TABLE mds.x (); ALTER TABLE mds.x OWNER TO mds; GRANT SELECT ON mds.x TO PUBLIC", finds: []string{findViewsRead}, detail: "PUBLIC may read mds.x, which is no view"},
 		{name: "defaults", breaks: "ALTER DEFAULT PRIVILEGES FOR ROLE mds IN SCHEMA mds_internal GRANT SELECT ON TABLES TO PUBLIC", finds: []string{findDefaults}, detail: "PUBLIC will have SELECT on tables of mds"},

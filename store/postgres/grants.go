@@ -76,10 +76,12 @@ GRANT SELECT ON ALL TABLES IN SCHEMA mds TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mds_internal TO %[1]s;
 REVOKE INSERT, UPDATE, DELETE ON mds_internal.migrations, mds_internal.epoch, mds_internal.service_logins, mds_internal.tenant_logins, mds_internal.policies, mds_internal.audit, mds_internal.keeping FROM %[1]s;
 GRANT UPDATE (refreshed_at) ON mds_internal.policies TO %[1]s;
+REVOKE ALL ON mds_internal.api_keys FROM %[1]s;
+GRANT SELECT (%[4]s) ON mds_internal.api_keys TO %[1]s;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA mds_internal TO %[1]s;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mds_internal TO %[1]s;
 INSERT INTO mds_internal.service_logins (login) VALUES (%[2]s) ON CONFLICT DO NOTHING;
-`, pgx.Identifier{login}.Sanitize(), quoteText(login), pgx.Identifier{database}.Sanitize())
+`, pgx.Identifier{login}.Sanitize(), quoteText(login), pgx.Identifier{database}.Sanitize(), strings.Join(checkedColumns, ", "))
 }
 
 // LoginConfig configures [GrantLogin]. The zero value is usable.
@@ -231,14 +233,19 @@ func oneGrants(ctx context.Context, tx pgx.Tx) error {
 // requireOwner refuses a login that may not give rights, and has the owner's wait for
 // others who do.
 func requireOwner(ctx context.Context, tx pgx.Tx) error {
+	if err := refuseOthers(ctx, tx, "grant"); err != nil {
+		return err
+	}
+	return oneGrants(ctx, tx)
+}
+
+// refuseOthers refuses a login that is not the owner's.
+func refuseOthers(ctx context.Context, tx pgx.Tx, op string) error {
 	var owner bool
 	var login string
 	err := tx.QueryRow(ctx, "SELECT session_user::text, coalesce((SELECT pg_has_role(session_user, nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'mds_internal'), false)").Scan(&login, &owner)
-	if err == nil && owner {
-		return oneGrants(ctx, tx)
-	}
-	if err == nil {
-		err = &Error{Op: "grant", Class: Denied, Err: fmt.Errorf("the login %s is not the owner's of the database", login), Hint: adminHint}
+	if err == nil && !owner {
+		err = &Error{Op: op, Class: Denied, Err: fmt.Errorf("the login %s is not the owner's of the database", login), Hint: adminHint}
 	}
 	return err
 }
