@@ -101,6 +101,8 @@ func (a *app) sentence(err error) string {
 		return fmt.Sprintf("%v (environment MDS_WRITE_MODE)", err)
 	case errors.Is(err, mds.ErrNoStore):
 		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
+	case errors.Is(err, mds.ErrUnknownKey):
+		return fmt.Sprintf("%v; mds keys list --all-tenants%s shows what there is", err, on)
 	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil:
 		return fmt.Sprintf("%v; make it with: mds tenant create %s%s", err, a.tenant, on)
 	case errors.Is(err, mds.ErrUnknownTenant):
@@ -173,6 +175,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.doctorCommand(),
 		a.healthCommand(),
 		a.tenantCommand(),
+		a.keysCommand(),
 		a.benchCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
@@ -336,15 +339,23 @@ func (a *app) sinkConfig() sink.Config {
 }
 
 func (a *app) open(ctx context.Context, access access) (*session, error) {
-	dsn := a.dsn
-	if dsn == "" {
-		dir, err := config.DataDir()
-		if err != nil {
-			return nil, usagef("no place for the store (%w); name one with --dsn duckdb://DIR", err)
-		}
-		dsn = "duckdb://" + dir
+	dsn, err := a.storeDSN()
+	if err != nil {
+		return nil, err
 	}
 	return a.openDSN(ctx, dsn, access)
+}
+
+// storeDSN is the DSN of the flags, or of the user's own store.
+func (a *app) storeDSN() (string, error) {
+	if a.dsn != "" {
+		return a.dsn, nil
+	}
+	dir, err := config.DataDir()
+	if err != nil {
+		return "", usagef("no place for the store (%w); name one with --dsn duckdb://DIR", err)
+	}
+	return "duckdb://" + dir, nil
 }
 
 // openDSN opens another store than that of the flags.
