@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(refreshKilled); dir != "" {
 		refreshUntilKilled(dir)
 	}
+	if dir := os.Getenv(keysKilled); dir != "" {
+		createKeysUntilKilled(dir)
+	}
 	if dir := os.Getenv(fullDisk); dir != "" {
 		fillDisk(dir)
 	}

@@ -21,6 +21,7 @@ func TestDumpAndRestore(t *testing.T) {
 		t.Skip("a database with TimescaleDB is restored in its own way (timescaledb_pre_restore)")
 	}
 	d := twoTenants(t)
+	createKey(t, d.Database, d.acme)
 	bin, err := pgtest.Binaries()
 	if err != nil {
 		t.Fatal(err)
@@ -43,10 +44,11 @@ func TestDumpAndRestore(t *testing.T) {
 	const all = `SELECT (SELECT string_agg(s::text, E'\n' ORDER BY s::text) FROM mds_internal.bar_series s), (SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.bar_facts_1m f),
 		(SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.option_facts f), (SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.fundamental_facts f),
 		(SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.news_item_facts f), (SELECT string_agg(t::text, E'\n' ORDER BY t::text) FROM mds_internal.tenants t),
-		(SELECT string_agg(l::text, E'\n' ORDER BY l::text) FROM mds_internal.tenant_logins l), (SELECT string_agg(l::text, E'\n') FROM mds_internal.service_logins l)`
+		(SELECT string_agg(l::text, E'\n' ORDER BY l::text) FROM mds_internal.tenant_logins l), (SELECT string_agg(l::text, E'\n') FROM mds_internal.service_logins l),
+		(SELECT string_agg(k::text, E'\n') FROM mds_internal.api_keys k)`
 	// The owner dumps what there is, not what a policy leaves.
 	before := pgtest.Ask(t, d.Admin, all)
-	if got := pgtest.Ask(t, to.Admin, all); got != before || strings.Count(before, "ACME") < 3 || strings.Count(before, "RIVAL") < 3 {
+	if got := pgtest.Ask(t, to.Admin, all); got != before || strings.Count(before, "ACME") < 3 || strings.Count(before, "RIVAL") < 3 || strings.Count(before, "a name") != 1 {
 		t.Errorf("restored is\n%s\nwant\n%s", got, before)
 	}
 	for login, own := range map[string]string{d.Name + "_acme": "ACME\nBOTH", d.Name + "_rival": "BOTH\nRIVAL"} {
