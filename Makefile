@@ -74,7 +74,7 @@ apart: deps ## have clients of two tenants hammer the same series for APART (def
 
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
-	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode; do \
+	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec:FuzzJSONArray ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode ./internal/apikey:FuzzParse ./store/duckdb:FuzzParseKeys; do \
 		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 20x || exit 1; \
 	done
 

@@ -34,6 +34,23 @@ func TestAges(t *testing.T) {
 	}
 }
 
+func TestAfter(t *testing.T) {
+	at := time.Date(2023, 3, 31, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"36h":   time.Date(2023, 4, 2, 0, 0, 0, 0, time.UTC),
+		"90d":   time.Date(2023, 6, 29, 12, 0, 0, 0, time.UTC),
+		"2w":    time.Date(2023, 4, 14, 12, 0, 0, 0, time.UTC),
+		"1mo":   time.Date(2023, 4, 30, 12, 0, 0, 0, time.UTC), // which has no 31st
+		"13mo":  time.Date(2024, 4, 30, 12, 0, 0, 0, time.UTC),
+		"2y":    time.Date(2025, 3, 31, 12, 0, 0, 0, time.UTC),
+		"never": at,
+	} {
+		if age, err := mds.ParseAge(text); err != nil || !age.After(at).Equal(want) {
+			t.Errorf("%s after is %v, want %v; %v", text, age.After(at), want, err)
+		}
+	}
+}
+
 func TestCutoff(t *testing.T) {
 	now := time.Date(2024, 3, 20, 15, 30, 0, 0, time.UTC) // a Wednesday
 	utc := func(month time.Month, day, hour int) time.Time {

@@ -165,7 +165,7 @@ func TestKeys(t *testing.T) {
 			"rotate 000000000000":                `unknown API key "000000000000"; mds keys list --all-tenants`,
 			"rotate " + again.stdout[4:16]:       "the API key has ended: " + again.stdout[4:16] + " was revoked at 20",
 		} {
-			if out := c.keys(strings.Fields(args)...); out.exit != exitFailed || !strings.Contains(out.stderr, sentence) || strings.Count(out.stderr, "\n") != 1 || out.stdout != "" {
+			if out := c.keys(strings.Fields(args)...); out.exit != exitFailed || !strings.HasPrefix(out.stderr, "mds: "+sentence) || strings.Count(out.stderr, "\n") != 1 || out.stdout != "" {
 				t.Errorf("mds keys %s: exit %d\n%s%s", args, out.exit, out.stdout, out.stderr)
 			}
 		}

@@ -148,3 +148,19 @@ const (
 	known     = "mds_0123456789ab_0Eoh211G4c8wtVWM00my5rsNSFlKgaWqQ4mb8gdEqno_2KCGTj"
 	knownHash = "ae216c2ef5247a3782c135efa279a3e4cdc61094270f5d2be58c6204b7a612c9"
 )
+
+// FuzzParse: whatever is taken for a token is one, letter by letter.
+func FuzzParse(f *testing.F) {
+	f.Add(known)
+	f.Add(known[:66])
+	f.Add("mds_000000000000_" + strings.Repeat("0", 43) + "_" + checksum("mds_000000000000_"+strings.Repeat("0", 43)))
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := Parse(text)
+		if err == nil && token.Reveal() != text {
+			t.Errorf("%q is taken for %q", text, token.Reveal())
+		}
+		if err != nil && (!errors.Is(err, ErrMalformed) || len(text) > 20 && strings.Contains(err.Error(), text)) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}

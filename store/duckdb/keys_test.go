@@ -387,3 +387,33 @@ func TestKilledWhileCreatingKeys(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseKeys: whatever is taken for keys is saved and read back as it is.
+func FuzzParseKeys(f *testing.F) {
+	key := newKey(mds.DefaultTenant())
+	f.Add(fmt.Appendf(nil, `{"version":1,"keys":[{"id":"%s","tenant":"default","name":"n","scopes":["read","admin"],"created":"2026-01-02T03:04:05.000006Z","expires":"2027-01-02T03:04:05Z","secret_sha256":"%x"}]}`, key.ID, key.SecretSHA256))
+	f.Add([]byte(`{"version":1,"keys":[]}`))
+	f.Add([]byte(`{"version":1,"keys":null}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		keys, err := parseKeys("keys.json", text)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: %v", text, err)
+			}
+			return
+		}
+		dir := t.TempDir()
+		if err := (&heldKeys{dir: dir}).save(keys); err != nil {
+			t.Fatal(err)
+		}
+		again, err := readKeys(dir)
+		if err != nil || len(again) != len(keys) {
+			t.Fatalf("%q comes back as %d keys, %v", text, len(again), err)
+		}
+		for i := range keys {
+			if a, b := keys[i], again[i]; a.ID != b.ID || a.Tenant != b.Tenant || a.Name != b.Name || !slices.Equal(a.Scopes, b.Scopes) || !a.Created.Equal(b.Created) || !a.Expires.Equal(b.Expires) || !a.Revoked.Equal(b.Revoked) || a.SecretSHA256 != b.SecretSHA256 {
+				t.Fatalf("%+v comes back as %+v", a, b)
+			}
+		}
+	})
+}

@@ -117,6 +117,41 @@ func TestMigrateFromBeforeKeys(t *testing.T) {
 	}
 }
 
+// TestRotateInTurn has two rotate a key that both find in use: one does, and the other
+// learns of it.
+func TestRotateInTurn(t *testing.T) {
+	d := migrated(t)
+	_, key := createKey(t, d, mds.DefaultTenant())
+	conn, err := pgx.Connect(ctx, d.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "BEGIN; SELECT FROM mds_internal.api_keys FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 2)
+	for range 2 {
+		keys, err := postgres.OpenKeys(ctx, d.Owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, next := apikey.New(time.Now())
+			_, _, err := keys.Rotate(ctx, key.ID, next, next.Created)
+			errs <- err
+		}()
+	}
+	waiting(t, d, 2)
+	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	one, other := <-errs, <-errs
+	if (one == nil) == (other == nil) || !errors.Is(errors.Join(one, other), mds.ErrKeyEnded) {
+		t.Errorf("%v and %v", one, other)
+	}
+}
+
 // TestKeysWhileQueriesLast checks keys while queries have all the connections that they may
 // take.
 func TestKeysWhileQueriesLast(t *testing.T) {
