@@ -32,7 +32,7 @@ type Keys interface {
 
 // OpenKeys returns the keys of the store that a DSN names, on a server that of the owner of
 // the database. It opens no database of a DuckDB store, so that another process may have
-// them. Of the configuration it heeds ReadOnly.
+// them. Of the configuration it heeds ReadOnly, with DuckDB.
 func OpenKeys(ctx context.Context, dsn string, cfg Config) (Keys, error) {
 	if postgres.IsDSN(dsn) {
 		return postgres.OpenKeys(ctx, dsn)
