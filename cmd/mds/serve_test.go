@@ -12,8 +12,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -43,6 +45,7 @@ func (c *cli) serve(args ...string) *serving {
 	s.lines = bufio.NewScanner(stderr)
 	line := s.next(c.t, "serving ")
 	_, s.url, _ = strings.Cut(line, " on ")
+	s.url, _, _ = strings.Cut(s.url, ",")
 	return s
 }
 
@@ -164,13 +167,14 @@ func TestServeKilled(t *testing.T) {
 func TestServeRefuses(t *testing.T) {
 	c := newCLI(t)
 	for _, tt := range []struct{ args, says string }{
-		{"--listen 0.0.0.0:8080", "--listen 0.0.0.0:8080 would let others in without keys"},
-		{"--listen :8080", "--listen :8080 would let others in without keys"},
-		{"--listen example.com:80", "--listen example.com:80 would let others in without keys"},
+		{"--listen 0.0.0.0:8080", "--listen 0.0.0.0:8080 would let others in, and there are no API keys: make one with mds keys create --scopes read,write, or listen on 127.0.0.1"},
+		{"--listen :8080", "--listen :8080 would let others in"},
+		{"--listen example.com:80", "--listen example.com:80 would let others in"},
+		{"--tls-cert a.pem", "--tls-cert and --tls-key belong together"},
+		{"--tls-cert /nowhere/a.pem --tls-key /nowhere/b.pem", "/nowhere/a.pem"},
 		{"--listen 8080", `--listen "8080": write host:port, such as 127.0.0.1:8080`},
 		{"--drain-timeout 0s", "--drain-timeout 0s: write a duration such as 30s"},
 		{"now", `mds serve takes no arguments, and "now" is one`},
-		{"--dsn postgres://u@h/d", "a database that others use is not served without keys"},
 	} {
 		if out := c.run(append([]string{"serve"}, strings.Fields(tt.args)...)...); out.exit != exitUsage || !strings.Contains(out.stderr, tt.says) {
 			t.Errorf("serve %s: exit %d, %s", tt.args, out.exit, out.stderr)
@@ -187,5 +191,75 @@ func TestServeRefuses(t *testing.T) {
 	}
 	if err := s.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestServeKeys asks for keys where there are any, on both engines: one that is made or
+// revoked while it serves counts, or counts no more, within moments.
+func TestServeKeys(t *testing.T) {
+	onEachEngine(t, func(t *testing.T, c *keysCLI) {
+		make := func() (token, id string) {
+			out := c.mustKeys("create", "--tenant", "acme", "--scopes", "read,write")
+			token = strings.TrimSpace(out.stdout)
+			return token, strings.Split(token, "_")[1]
+		}
+		first, _ := make()
+		s := c.serve("--tenant", "acme")
+		if !strings.HasSuffix(s.said[len(s.said)-1], ", with keys") {
+			t.Errorf("%q", s.said)
+		}
+		status := func(token string) int {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/v1/bars", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			return resp.StatusCode
+		}
+		await := func(token string, want int) {
+			t.Helper()
+			for range 500 {
+				if status(token) == want {
+					return
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+			t.Errorf("it never answers %d", want)
+		}
+		if got := status(first); got != http.StatusOK {
+			t.Errorf("a key is answered %d", got)
+		}
+		if got := status("mds_x"); got != http.StatusUnauthorized {
+			t.Errorf("no key is answered %d", got)
+		}
+		second, id := make()
+		await(second, http.StatusOK)
+		c.mustKeys("revoke", id)
+		await(second, http.StatusUnauthorized)
+		if got := status(first); got != http.StatusOK {
+			t.Errorf("the other key is answered %d", got)
+		}
+		if err := s.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestServeDatabase serves no database that others use without keys.
+func TestServeDatabase(t *testing.T) {
+	d := pgtest.Empty(t)
+	c := newCLI(t)
+	c.dsn = d.Service
+	c.must("migrate", "--admin-dsn", d.Owner)
+	if out := c.run("serve", "--listen", "127.0.0.1:0"); out.exit != exitUsage || !strings.Contains(out.stderr, "a database that others use is not served without API keys: make one with mds keys create --scopes read,write") {
+		t.Errorf("exit %d, %s", out.exit, out.stderr)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 var errNoPooler = fmt.Errorf("PgBouncer is not installed; `make test` installs it: %w", errNotInstalled)
@@ -103,14 +104,18 @@ max_client_conn = 500
 		return "", errors.Join(fmt.Errorf("PgBouncer did not start: %q", line), err)
 	}
 	addr = "127.0.0.1:" + strconv.Itoa(port)
-	const tries = 1000
-	for range tries { // it listens in a moment
+	again, limit := time.NewTicker(10*time.Millisecond), time.After(30*time.Second)
+	defer again.Stop()
+	for waits := true; waits; { // it listens in a moment, on a busy machine in several
 		var conn net.Conn
 		if conn, err = net.Dial("tcp", addr); err == nil {
 			return addr, conn.Close()
 		}
-		if cmd.Process.Signal(syscall.Signal(0)) != nil {
-			break
+		select {
+		case <-again.C:
+			waits = cmd.Process.Signal(syscall.Signal(0)) == nil
+		case <-limit:
+			waits = false
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log")) //nolint:gosec // the folder is of our making

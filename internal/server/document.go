@@ -39,7 +39,7 @@ func (o *operation) described() *huma.Operation {
 		}
 		op.Parameters = append(op.Parameters, d)
 	}
-	if o.scope != Public {
+	if o.scope != public {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: tenantHeader, In: "header", Description: "Whose records it is about, by slug or id", Schema: &huma.Schema{Type: huma.TypeString},
 		})
@@ -170,11 +170,11 @@ func (s *Server) describe() error {
 	if err != nil {
 		return err
 	}
-	s.mux.Handle("GET /openapi.json", s.plain(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.Handle("GET /openapi.json", s.plain(public, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json;version=3.1")
 		_, _ = w.Write(text)
 	})))
-	s.mux.Handle("/", s.plain(http.HandlerFunc(s.nothing)))
+	s.mux.Handle("/", s.plain(public, http.HandlerFunc(s.nothing)))
 	return s.mountReference()
 }
 
@@ -198,7 +198,7 @@ func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
 func (s *Server) handleFeedback(kind string, h http.Handler) {
 	path := "/v1/" + kind + "/feedback"
 	o := operation{
-		method: http.MethodGet, path: path, id: "feedback-" + kind, tag: kind, scope: Write,
+		method: http.MethodGet, path: path, id: "feedback-" + kind, tag: kind, scope: mds.ScopeWrite,
 		summary:     "Follow how full the queue of " + kind + " is",
 		description: "Server-sent events for producers: the level, and the rate at which they should submit. producer=1 counts who follows among those that share the rate.",
 		params:      []param{choice("producer", "Whether who follows submits records", "0", "1")},

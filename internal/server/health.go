@@ -15,27 +15,27 @@ import (
 func (s *Server) controlOperations() []operation {
 	return []operation{
 		{
-			method: http.MethodGet, path: "/healthz", id: "healthz", tag: "state", scope: Public,
+			method: http.MethodGet, path: "/healthz", id: "healthz", tag: "state", scope: public,
 			summary:     "Tell how the server is",
 			description: "It answers 200 for as long as the process lives; the body says how it is.",
 			responses:   s.document200("How the server is", client.Health{}),
 			serve:       func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
 		},
 		{
-			method: http.MethodGet, path: "/health", id: "health", tag: "state", scope: Public,
+			method: http.MethodGet, path: "/health", id: "health", tag: "state", scope: public,
 			summary: "Tell how the server is", description: "The same as /healthz.",
 			responses: s.document200("How the server is", client.Health{}),
 			serve:     func(c *call) error { return c.json(http.StatusOK, s.health(c.Context())) },
 		},
 		{
-			method: http.MethodGet, path: "/readyz", id: "readyz", tag: "state", scope: Public,
+			method: http.MethodGet, path: "/readyz", id: "readyz", tag: "state", scope: public,
 			summary:     "Tell whether the server can serve",
 			description: "It answers 503 while the store cannot be reached, and from when the server is being stopped.",
 			responses:   s.document200("It can", client.Health{}),
 			serve:       s.ready,
 		},
 		{
-			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: Read,
+			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: mds.ScopeRead,
 			summary: "Tell the schema version of the store", description: "That of the tenant's data.",
 			responses: s.document200("The version", client.Version{}),
 			serve: func(c *call) error {
@@ -47,7 +47,7 @@ func (s *Server) controlOperations() []operation {
 			},
 		},
 		{
-			method: http.MethodGet, path: "/v1/stats", id: "stats", tag: "state", scope: Read,
+			method: http.MethodGet, path: "/v1/stats", id: "stats", tag: "state", scope: mds.ScopeRead,
 			summary:     "Tell what became of a tenant's records",
 			description: "accepted = written + unchanged + superseded + dead_lettered + dropped + pending, of each kind, since the server was started.",
 			responses:   s.document200("The ledgers", client.Statistics{}),

@@ -103,7 +103,7 @@ func fixable[R any](schema *mds.Schema[R]) []*mds.Column[R] {
 
 func (k *service[R]) ingestOperation() operation {
 	o := operation{
-		method: http.MethodPost, path: "/v1/" + k.schema.Kind, id: "ingest-" + k.schema.Kind, tag: k.schema.Kind, scope: Write,
+		method: http.MethodPost, path: "/v1/" + k.schema.Kind, id: "ingest-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeWrite,
 		summary: "Take in " + k.schema.Kind,
 		description: "Takes in a body of any length, and answers when its records are on the store's disk, or with ack=accepted when they are queued. " +
 			"Records replace those with the same key; the same ones sent again change nothing. " +

@@ -16,16 +16,8 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// Scope is what a key may do.
-type Scope string
-
-// The scopes. Admin is for the server's own state, and lets do all.
-const (
-	Public Scope = "" // who asks need not be known
-	Read   Scope = "read"
-	Write  Scope = "write"
-	Admin  Scope = "admin"
-)
+// public is the scope of what anybody may ask for.
+const public mds.Scope = ""
 
 // operation is one thing that the server does, as it is served and described.
 type operation struct {
@@ -33,7 +25,7 @@ type operation struct {
 	id, summary  string
 	description  string
 	tag          string
-	scope        Scope
+	scope        mds.Scope // that a key must have; public asks for none
 	params       []param
 	body         *huma.RequestBody
 	responses    map[string]*huma.Response
@@ -78,6 +70,7 @@ type call struct {
 	r      *http.Request
 	id     string // of the request
 	tenant mds.Tenant
+	key    string // that was presented; "" where none is asked for
 	values url.Values
 	logger *slog.Logger
 }

@@ -23,6 +23,7 @@ type problem struct {
 	code     string
 	detail   string
 	retry    time.Duration // after which to come back; 0 for none
+	asks     string        // for what, where a key is missing or no good
 	ledger   *client.Answer
 	feedback *feedback.Event
 	err      error // for the log, where the answer does not say it
@@ -93,7 +94,9 @@ func (p *problem) write(w http.ResponseWriter, requestID string) {
 	if p.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int((p.retry+time.Second-1)/time.Second))))
 	}
-	w.Header().Del("Content-Encoding")
+	if p.asks != "" {
+		w.Header().Set("WWW-Authenticate", p.asks)
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.status)

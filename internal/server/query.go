@@ -82,7 +82,7 @@ func (k *service[R]) selection(c *call) (mds.Selection, error) {
 
 func (k *service[R]) queryOperation() operation {
 	o := operation{
-		method: http.MethodGet, path: "/v1/" + k.schema.Kind, id: "query-" + k.schema.Kind, tag: k.schema.Kind, scope: Read,
+		method: http.MethodGet, path: "/v1/" + k.schema.Kind, id: "query-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary: "Read " + k.schema.Kind + " of a window",
 		description: "Records come in order of time, then of identity. What Accept asks for is streamed, of any length, in constant memory; " +
 			fmt.Sprintf("JSON has at most %d records unless limit says more. ", usualLimit) +

@@ -6,19 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
 )
-
-// tenantHeader names whose records a request is about.
-const tenantHeader = "Mds-Tenant"
 
 // requestID is the header with a request's id, which a client may choose.
 const requestID = "X-Request-Id"
@@ -60,10 +55,8 @@ func (s *Server) answer(c *call, o *operation) (err error) {
 	if err := s.allowed(c.r); err != nil {
 		return err
 	}
-	if o.scope != Public {
-		if c.tenant, err = s.tenantOf(c.r); err != nil {
-			return err
-		}
+	if err := s.identify(c, o.scope); err != nil {
+		return err
 	}
 	if c.values, err = o.parameters(c.r); err != nil {
 		return err
@@ -91,7 +84,7 @@ func (s *Server) finish(c *call, rec *recorder, o *operation, err error) {
 	if p.status >= 500 && p.code != "stopping" {
 		level = slog.LevelError
 	}
-	s.cfg.Logger.Log(c.Context(), level, "a request failed", "request_id", c.id, "method", o.method, "path", o.path, "tenant", c.tenant.Slug, "status", p.status, "code", p.code, "error", err.Error())
+	s.cfg.Logger.Log(c.Context(), level, "a request failed", "request_id", c.id, "method", o.method, "path", o.path, "tenant", c.tenant.Slug, "key", c.key, "status", p.status, "code", p.code, "error", err.Error())
 	if rec.status > 0 {
 		panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
 	}
@@ -110,46 +103,22 @@ func unread(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(soon)) // where there are deadlines
 }
 
-// plain is a handler that is no operation.
-func (s *Server) plain(h http.Handler) http.Handler {
+// plain is a handler that is no operation, for who has a scope.
+func (s *Server) plain(scope mds.Scope, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
 		defer func() { s.metrics.served(r.Method, r.URL.Path, rec.status, time.Since(start)) }()
-		if err := s.allowed(r); err != nil {
+		err := s.allowed(r)
+		if err == nil {
+			err = s.identify(&call{w: rec, r: r}, scope)
+		}
+		if err != nil {
 			problemOf(err).write(rec, requestIDOf(r))
 			return
 		}
 		h.ServeHTTP(rec, r)
 	})
-}
-
-// allowed refuses a request that comes by a name which is not the server's: it is that of a
-// page in a browser, whose name was made to lead here.
-func (s *Server) allowed(r *http.Request) error {
-	if len(s.cfg.Hosts) == 0 {
-		return nil
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if slices.Contains(s.cfg.Hosts, strings.ToLower(strings.Trim(host, "[]"))) {
-		return nil
-	}
-	return &problem{
-		status: http.StatusMisdirectedRequest, code: "wrong_host",
-		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", r.Host, strings.Join(s.cfg.Hosts, ", ")),
-	}
-}
-
-// tenantOf is whose records a request is about.
-func (s *Server) tenantOf(r *http.Request) (mds.Tenant, error) {
-	name := r.Header.Get(tenantHeader)
-	if name == "" {
-		name = s.cfg.Tenant
-	}
-	return s.tenants.find(r.Context(), name)
 }
 
 // requestIDOf is the id that the client has chosen, if it is one, or a new one.

@@ -11,7 +11,7 @@ import (
 
 func (k *service[R]) seriesOperation() operation {
 	return operation{
-		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/series", id: "series-" + k.schema.Kind, tag: k.schema.Kind, scope: Read,
+		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/series", id: "series-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary:     "List the series of " + k.schema.Kind,
 		description: "Each has what identifies it, how many records the store holds of it, and the times of the oldest and the newest.",
 		params:      k.selectionParams(true),
@@ -59,7 +59,7 @@ func (k *service[R]) seriesText(s *mds.Series[R]) json.RawMessage {
 
 func (k *service[R]) latestOperation() operation {
 	return operation{
-		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/latest", id: "latest-" + k.schema.Kind, tag: k.schema.Kind, scope: Read,
+		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/latest", id: "latest-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary:     "Read the newest of each series of " + k.schema.Kind,
 		description: "Records come in order of identity. It takes every form that a window does.",
 		params:      append(k.selectionParams(false), number("limit", "At most this many records", 1, mostLimit), formParam()),

@@ -25,6 +25,7 @@ import (
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/apikey"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -48,8 +49,11 @@ type Config struct {
 	// discarding it.
 	Logger *slog.Logger
 
-	// Tenant is whose records are served where a request does not say it. Defaults to the
-	// default one.
+	// Keys checks the keys of requests, which are then about the key's tenant. Nil asks for
+	// none.
+	Keys *apikey.Authenticator
+	// Tenant is whose records are served where no keys are asked for and a request does not
+	// say it. Defaults to the default one.
 	Tenant string
 	// Hosts are the names that the Host header of a request may have, without ports, where
 	// no keys are asked for: a page of another name must not reach a server on its
@@ -168,7 +172,7 @@ func (s *Server) mount() error {
 	for _, o := range s.controlOperations() {
 		s.handle(o)
 	}
-	s.mux.Handle("GET /metrics", s.plain(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
+	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	for _, k := range s.kinds {
 		if k.bus == nil {
 			continue

@@ -57,11 +57,14 @@ type world struct {
 	client *http.Client
 }
 
-// serve runs a server over a store until the test ends.
-func serve(t *testing.T, dsn string, cfg server.Config) *world {
+// serve runs a server over a store, or one that is open, until the test ends.
+func serve(t *testing.T, dsn string, cfg server.Config, opened ...*store.Store) *world {
 	t.Helper()
-	st, err := store.Open(context.Background(), dsn, store.Config{})
-	if err != nil {
+	var st *store.Store
+	var err error
+	if len(opened) > 0 {
+		st = opened[0]
+	} else if st, err = store.Open(context.Background(), dsn, store.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	w := &world{store: st, logs: &bytes.Buffer{}, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}

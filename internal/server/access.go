@@ -1,0 +1,97 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/apikey"
+)
+
+// tenantHeader names whose records a request is about.
+const tenantHeader = "Mds-Tenant"
+
+// allowed refuses a request that comes by a name which is not the server's: it is that of a
+// page in a browser, whose name was made to lead here.
+func (s *Server) allowed(r *http.Request) error {
+	if len(s.cfg.Hosts) == 0 {
+		return nil
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if slices.Contains(s.cfg.Hosts, strings.ToLower(strings.Trim(host, "[]"))) {
+		return nil
+	}
+	return &problem{
+		status: http.StatusMisdirectedRequest, code: "wrong_host",
+		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", r.Host, strings.Join(s.cfg.Hosts, ", ")),
+	}
+}
+
+// identify finds whose records a request is about, and refuses who may not do what it is
+// for.
+func (s *Server) identify(c *call, scope mds.Scope) (err error) {
+	if scope == public {
+		return nil
+	}
+	named := c.r.Header.Get(tenantHeader)
+	if s.cfg.Keys == nil {
+		if named == "" {
+			named = s.cfg.Tenant
+		}
+		c.tenant, err = s.tenants.find(c.Context(), named)
+		return err
+	}
+	id, err := s.authenticate(c.r)
+	if err != nil {
+		return err
+	}
+	c.tenant, c.key = id.Tenant, id.KeyID
+	// Another tenant's is as if it were not there, whether it is or not.
+	if named != "" && named != id.Tenant.Slug && !strings.EqualFold(named, id.Tenant.ID) {
+		return &problem{status: http.StatusNotFound, code: "unknown_tenant", detail: "there is no such tenant"}
+	}
+	if !id.May(scope) {
+		return &problem{
+			status: http.StatusForbidden, code: "forbidden",
+			asks:   fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, scope),
+			detail: fmt.Sprintf("the key %s may not do this: it takes the scope %s", id.KeyID, scope),
+		}
+	}
+	return nil
+}
+
+// authenticate checks the key of a request.
+func (s *Server) authenticate(r *http.Request) (apikey.Identity, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	refused := func(code, detail string) (apikey.Identity, error) {
+		return apikey.Identity{}, &problem{status: http.StatusUnauthorized, code: code, detail: detail, asks: `Bearer error="invalid_token"`}
+	}
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return apikey.Identity{}, &problem{
+			status: http.StatusUnauthorized, code: "no_key", asks: "Bearer",
+			detail: "send an API key, as Authorization: Bearer mds_…; mds keys create makes one",
+		}
+	}
+	id, err := s.cfg.Keys.Authenticate(r.Context(), strings.TrimSpace(token), time.Now())
+	switch {
+	case err == nil:
+		return id, nil
+	case errors.Is(err, apikey.ErrMalformed):
+		return refused("malformed_key", err.Error())
+	case errors.Is(err, apikey.ErrExpired):
+		return refused("expired_key", "the API key has expired; mds keys rotate makes another one of it")
+	case errors.Is(err, apikey.ErrRevoked):
+		return refused("revoked_key", "the API key was revoked")
+	case errors.Is(err, apikey.ErrUnknown):
+		return refused("unknown_key", "there is no such API key")
+	}
+	return apikey.Identity{}, err
+}
