@@ -2,8 +2,8 @@
 //
 //	c, err := client.New(client.Config{URL: "http://127.0.0.1:8080"})
 //	bars := client.TableOf[mds.Bar](c)
-//	answer, err := bars.Write(ctx, batch...)
-//	for bar, err := range bars.Query(ctx, mds.Query{Selection: mds.Selection{Symbols: []string{"MSFT"}}}) { … }
+//	err = bars.Write(ctx, batch...)
+//	for bar, err := range bars.Query(ctx, mds.Tenant{}, mds.Query{Selection: mds.Selection{Symbols: []string{"MSFT"}}}) { … }
 //
 // A table is an [ingest.Writer]: a coordinator in front of it queues and retries.
 package client

@@ -200,11 +200,23 @@ func TestSelections(t *testing.T) {
 	if none := collect(t, here.Query(t.Context(), mds.Tenant{}, mds.Query{Selection: mds.Selection{Symbols: []string{"none"}}})); none != nil {
 		t.Errorf("%v", none)
 	}
-	for _, err := range here.Query(t.Context(), mds.Tenant{}, mds.Query{Selection: mds.Selection{Timeframe: "7x"}}) {
-		var e *client.Error
-		if !errors.As(err, &e) || e.Status != http.StatusBadRequest || e.Code != "bad_parameter" || !strings.Contains(err.Error(), "timeframe") || e.Retryable() {
-			t.Errorf("%v", err)
+	symbols := append(make([]string, 0, 2), "A")
+	for _, bad := range []mds.Selection{{Timeframe: "7x"}, {Symbols: symbols, Where: map[string][]string{"symbol": {"B"}}}, {Where: map[string][]string{"close": {"1"}}}} {
+		for _, err := range here.Query(t.Context(), mds.Tenant{}, mds.Query{Selection: bad}) {
+			if err == nil || mds.Retryable(err) {
+				t.Errorf("%+v: %v", bad, err)
+			}
 		}
+		if _, err := here.Latest(t.Context(), mds.Tenant{}, bad); err == nil {
+			t.Errorf("%+v: the latest", bad)
+		}
+		if _, err := here.Series(t.Context(), mds.Tenant{}, bad); err == nil {
+			t.Errorf("%+v: series", bad)
+		}
+	}
+	collect(t, here.Query(t.Context(), mds.Tenant{}, mds.Query{Selection: mds.Selection{Symbols: symbols}}))
+	if symbols[:2][1] != "" {
+		t.Error("the caller's slice is written to")
 	}
 }
 
@@ -367,6 +379,46 @@ func TestRetries(t *testing.T) {
 				t.Error("it did not wait")
 			}
 		})
+	}
+}
+
+// TestWriteAllRefused tells what the server says, though the body goes on, and does not wait
+// for a source that is silent.
+func TestWriteAllRefused(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer s.Close()
+	c, err := client.New(client.Config{URL: s.URL, HTTPClient: s.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, ended := make(chan struct{}), make(chan struct{})
+	for range 20 {
+		_, err = client.TableOf[mds.Bar](c).WriteAll(t.Context(), mds.Tenant{}, func(yield func(mds.Bar, error) bool) {
+			defer func() { ended <- struct{}{} }()
+			yield(mds.Bar{Vendor: "v", Symbol: "S", Timeframe: "1m", TS: time.Unix(1_700_000_000, 0), Close: 1}, nil)
+			<-silent
+		})
+		var e *client.Error
+		if !errors.As(err, &e) || e.Status != http.StatusTooManyRequests || e.RetryAfter != 7*time.Second || !mds.Retryable(err) {
+			t.Errorf("%v", err)
+		}
+		silent <- struct{}{}
+		<-ended
+	}
+	if _, err = client.New(client.Config{URL: "http://127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := client.New(client.Config{URL: "http://127.0.0.1:1", MaxRetries: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.TableOf[mds.Bar](nobody).WriteAll(t.Context(), mds.Tenant{}, func(func(mds.Bar, error) bool) {})
+	if !mds.Retryable(err) {
+		t.Errorf("%v", err)
 	}
 }
 

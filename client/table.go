@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -120,19 +121,30 @@ func (t *Table[R]) post(ctx context.Context, r request) (Answer, error) {
 
 // WriteAll streams records, of any number, in one request, in constant memory, and returns
 // what became of them. They are sent as fast as the server takes them, and not again: when it
-// fails some may be stored, and all may be sent again.
+// fails some may be stored, and all may be sent again. The sequence is asked for no more once
+// WriteAll has returned; one that may wait for ever should end with its own context.
 func (t *Table[R]) WriteAll(ctx context.Context, tenant mds.Tenant, records iter.Seq2[R, error]) (Answer, error) {
+	sending, cancel := context.WithCancel(ctx)
+	defer cancel()
 	r, w := io.Pipe()
-	failed := make(chan error, 1)
+	sent := make(chan error, 1)
 	go func() {
-		err := t.encode(ctx, w, records)
-		failed <- err
+		err := t.encode(sending, w, records)
+		sent <- err
 		_ = w.CloseWithError(err) // nil is the end of the body
 	}()
 	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), body: func() io.Reader { return r }, once: true})
+	cancel()
 	_ = r.CloseWithError(errStopped)
-	if sent := <-failed; sent != nil && !errors.Is(sent, errStopped) {
-		err = sent // why the body was not whole
+	if err == nil {
+		return answer, <-sent
+	}
+	select {
+	case why := <-sent: // the body may be what was wrong
+		if why != nil && !errors.Is(why, errStopped) && !errors.Is(why, io.ErrClosedPipe) && !errors.Is(why, context.Canceled) {
+			err = why
+		}
+	default: // a source that is silent is not waited for
 	}
 	return answer, err
 }
@@ -178,12 +190,19 @@ func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query
 		values.Set("limit", strconv.Itoa(query.Limit))
 	}
 	return func(yield func(R, error) bool) {
+		if _, err := t.schema.Conditions(query.Selection); err != nil {
+			yield(*new(R), err)
+			return
+		}
 		t.read(ctx, request{method: http.MethodGet, tenant: t.c.tenant(tenant), path: t.path(), query: values, accept: ndjson}, yield)
 	}
 }
 
 // Latest returns the newest record of each series, in order of identity.
 func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (list []R, err error) {
+	if _, err := t.schema.Conditions(sel); err != nil {
+		return nil, err
+	}
 	t.read(ctx, request{method: http.MethodGet, tenant: t.c.tenant(tenant), path: t.path() + "/latest", query: selectionValues(&t.schema, sel), accept: ndjson}, func(r R, e error) bool {
 		if err = e; e == nil {
 			list = append(list, r)
@@ -242,6 +261,9 @@ func (s *streamed) Read(p []byte) (int, error) {
 
 // Series lists the series that hold records, in order of identity.
 func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
+	if _, err := t.schema.Conditions(sel); err != nil {
+		return nil, err
+	}
 	var answer struct {
 		Series []map[string]any `json:"series"`
 	}
@@ -290,7 +312,7 @@ func selectionValues[R any](schema *mds.Schema[R], sel mds.Selection) url.Values
 	set("start", instant(sel.Start))
 	set("end", instant(sel.End))
 	set("known_at", instant(sel.KnownAt))
-	v["symbol"] = sel.Symbols
+	v["symbol"] = slices.Clone(sel.Symbols)
 	for name, values := range sel.Where {
 		if c := schema.Lookup(name); c != nil && c == schema.SymbolColumn() {
 			name = "symbol"

@@ -262,7 +262,7 @@ func (d *NDJSON[R]) syntax(err error) error {
 	reason := "the line is not JSON: " + strings.TrimPrefix(err.Error(), "jsontext: ")
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		reason = "the line names a field twice: " + strings.TrimPrefix(err.Error(), "jsontext: ")
+		reason = "the line names a field twice: " + clip([]byte(strings.TrimPrefix(err.Error(), "jsontext: ")))
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		reason = "the line is not JSON: it ends too early"
 	case bytes.Contains(d.raw, []byte("NaN")), bytes.Contains(d.raw, []byte("Infinity")):
@@ -281,8 +281,8 @@ func (d *NDJSON[R]) field(quoted []byte) (*field, error) {
 		return nil, d.syntax(err)
 	}
 	f := &field{name: string(name), quoted: string(quoted), targets: d.find(string(name))}
-	if len(d.fields) < maxFields {
-		d.fields[string(quoted)] = f
+	if len(d.fields) < maxFields && len(quoted) <= maxRemembered {
+		d.fields[f.quoted] = f
 	}
 	return f, nil
 }
@@ -298,6 +298,9 @@ func (d *NDJSON[R]) meet(f *field) {
 // fills no memory.
 const maxFields = 10_000
 
+// maxRemembered is the longest name, in its quotes, that is: longer ones name no column.
+const maxRemembered = 512
+
 // maxIgnored is the most names that are listed as ignored.
 const maxIgnored = 100
 
@@ -309,7 +312,9 @@ func (d *NDJSON[R]) ignore(f *field) {
 		d.cut = true
 		d.ignored = append(d.ignored, "… and more")
 	default:
-		d.ignored = append(d.ignored, clip([]byte(f.name)))
+		if name := clip([]byte(f.name)); !slices.Contains(d.ignored, name) { // a long name is not remembered
+			d.ignored = append(d.ignored, name)
+		}
 	}
 	f.told = true
 }
@@ -432,7 +437,7 @@ func (d *NDJSON[R]) string(value jsontext.Value) string {
 func (d *NDJSON[R]) feed(record *R, column int, p *pending) {
 	c := &d.schema.Columns[column]
 	if p.twice != nil {
-		d.fault(c.Name, "is there twice, as "+strconv.Quote(p.from.name)+" and "+strconv.Quote(p.twice.name))
+		d.fault(c.Name, "is there twice, as "+strconv.Quote(clip([]byte(p.from.name)))+" and "+strconv.Quote(clip([]byte(p.twice.name))))
 		return
 	}
 	text := []byte(p.value)

@@ -1,10 +1,12 @@
 package codec_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -357,4 +359,37 @@ func FuzzNDJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLongNames keeps no name that is longer than a column's, and tells none whole.
+func TestLongNames(t *testing.T) {
+	var body bytes.Buffer
+	for i := range 60 {
+		fmt.Fprintf(&body, "{\"%s%d\":1}\n", strings.Repeat("x", 1<<20), i)
+	}
+	long := strings.Repeat("y", 1<<20)
+	fmt.Fprintf(&body, "{%q:1,%q:2}\n", long, long)
+	d, err := codec.NewNDJSON[mds.Bar](&body, codec.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		var row *codec.RowError
+		if err = d.Next(new(mds.Bar)); errors.As(err, &row) {
+			if len(row.Reason) > 1000 {
+				t.Errorf("a reason of %d bytes", len(row.Reason))
+			}
+			err = nil
+		}
+	}
+	body.Reset()
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	if memory.HeapAlloc > 100<<20 { // the body, and a few lines
+		t.Errorf("%d bytes are kept", memory.HeapAlloc)
+	}
+	if n := len(d.Ignored()); n == 0 || n > 3 {
+		t.Errorf("%d names are listed", n)
+	}
 }

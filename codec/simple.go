@@ -16,6 +16,9 @@ type simpleMember struct {
 	from        *field
 }
 
+// nameless stands for a name that is not remembered.
+var nameless field
+
 // cutSimple cuts a line, and reports whether it is a simple one.
 func cutSimple(members []simpleMember, line []byte) ([]simpleMember, bool) {
 	members = members[:0]
@@ -164,10 +167,14 @@ func (d *NDJSON[R]) simple(record *R) (done bool, err error) {
 				return true, err
 			}
 		}
+		known := m.from
+		if len(m.name) > maxRemembered {
+			known = &nameless // so that what one line says is not kept beyond it
+		}
 		if i < len(d.order) {
-			d.order[i] = m.from
+			d.order[i] = known
 		} else {
-			d.order = append(d.order, m.from)
+			d.order = append(d.order, known)
 		}
 		d.meet(m.from)
 		if m.value[0] == 'n' {

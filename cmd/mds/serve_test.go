@@ -203,7 +203,7 @@ func TestServeKeys(t *testing.T) {
 			token = strings.TrimSpace(out.stdout)
 			return token, strings.Split(token, "_")[1]
 		}
-		first, _ := make()
+		first, firstID := make()
 		s := c.serve("--tenant", "acme")
 		if !strings.HasSuffix(s.said[len(s.said)-1], ", with keys") {
 			t.Errorf("%q", s.said)
@@ -249,6 +249,11 @@ func TestServeKeys(t *testing.T) {
 		}
 		if err := s.Wait(); err != nil {
 			t.Error(err)
+		}
+		c.mustKeys("revoke", firstID)
+		s = c.serve("--tenant", "acme")
+		if got := status(first); got != http.StatusUnauthorized {
+			t.Errorf("when all keys have ended it answers %d", got)
 		}
 	})
 }

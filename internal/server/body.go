@@ -66,6 +66,15 @@ const (
 	arrowPacked = 20 // times as large as it came a batch may become
 )
 
+// A body that keeps much memory must come at some rate, after a while.
+const (
+	slowFor    = 10 * time.Second
+	leastBytes = 4 << 10 // a second
+)
+
+// memoryPatience is how long a body waits for memory that others have.
+const memoryPatience = time.Second
+
 // memory is what reading a body may take.
 func (c *call) memory(format codec.Format) int64 {
 	n := int64(rowsBody)
@@ -85,8 +94,11 @@ func (c *call) memory(format codec.Format) int64 {
 // body is the body of a request, unpacked as it is read, in bounded memory. Before it waits
 // for more of it, before is called.
 // When ctx ends no more of it is read.
-func (c *call) body(ctx context.Context, idle time.Duration, before func() error) (io.ReadCloser, error) {
+func (c *call) body(ctx context.Context, format codec.Format, idle time.Duration, before func() error) (io.ReadCloser, error) {
 	raw := &rawBody{c: c, control: http.NewResponseController(c.w), idle: idle, before: before}
+	if format == formatArrow {
+		raw.least = leastBytes
+	}
 	raw.forget = context.AfterFunc(ctx, raw.end)
 	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
@@ -95,6 +107,9 @@ func (c *call) body(ctx context.Context, idle time.Duration, before func() error
 		r, err := gzip.NewReader(raw)
 		if err != nil {
 			raw.forget()
+			if raw.err != nil {
+				return nil, raw.err
+			}
 			return nil, packedError("gzip", err)
 		}
 		return &unpacked{Reader: r, raw: raw, coding: "gzip", close: r.Close}, nil
@@ -121,7 +136,10 @@ type rawBody struct {
 	control *http.ResponseController
 	idle    time.Duration
 	before  func() error
+	least   float64 // bytes a second; 0 for as few as there are
 	n       int64
+	waited  time.Duration // for them
+	err     error         // how it ended, but for its end
 
 	forget func() bool // the end of reading, when all is read
 
@@ -138,7 +156,12 @@ func (b *rawBody) Close() error {
 // errBody is wrapped by errors of bodies that did not come whole.
 var errBody = errors.New("the body did not come whole")
 
-func (b *rawBody) Read(p []byte) (int, error) {
+func (b *rawBody) Read(p []byte) (n int, err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, io.EOF) {
+			b.err = err
+		}
+	}()
 	if err := b.before(); err != nil {
 		return 0, err
 	}
@@ -146,8 +169,13 @@ func (b *rawBody) Read(p []byte) (int, error) {
 	if err := b.wait(time.Now().Add(b.idle)); err != nil {
 		return 0, err
 	}
-	n, err := b.c.r.Body.Read(p)
+	begun := time.Now()
+	n, err = b.c.r.Body.Read(p)
 	b.n += int64(n)
+	b.waited += time.Since(begun)
+	if err == nil && b.waited > slowFor && float64(b.n) < b.least*b.waited.Seconds() {
+		return n, &problem{status: http.StatusRequestTimeout, code: "body_timeout", detail: fmt.Sprintf("the body comes too slowly: less than %.0f bytes a second; send Arrow in smaller bodies, or another form", b.least), err: errBody}
+	}
 	if err == nil {
 		return n, nil
 	}
@@ -210,14 +238,16 @@ const (
 func (u *unpacked) Read(p []byte) (int, error) {
 	n, err := u.Reader.Read(p)
 	u.n += int64(n)
+	if u.raw.err != nil {
+		return n, u.raw.err // which the unpacking takes for damage
+	}
 	if u.n > plenty && u.n > tightest*u.raw.n {
 		return n, &problem{
 			status: http.StatusRequestEntityTooLarge, code: "packed_too_tightly",
 			detail: fmt.Sprintf("the %s body becomes more than %d times as large: no records do; send it unpacked", u.coding, tightest),
 		}
 	}
-	var p1 *problem
-	if err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &p1) && u.raw.c.Context().Err() == nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = packedError(u.coding, err)
 	}
 	return n, err

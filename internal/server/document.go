@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -170,25 +171,29 @@ func (s *Server) describe() error {
 	if err != nil {
 		return err
 	}
-	s.mux.Handle("GET /openapi.json", s.plain(public, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.Handle("GET /openapi.json", s.plain(public, "/openapi.json", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json;version=3.1")
 		_, _ = w.Write(text)
 	})))
-	s.mux.Handle("/", s.plain(public, http.HandlerFunc(s.nothing)))
+	s.mux.Handle("/", s.plain(public, "other", http.HandlerFunc(s.nothing)))
 	return s.mountReference()
 }
 
 // nothing answers for what is not there.
 func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
+	var allow []string
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := s.mux.Handler(other); pattern != "/" {
-			w.Header().Set("Allow", method)
-			p := &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "use " + method}
-			p.write(w, requestIDOf(r))
-			return
+			allow = append(allow, method)
 		}
+	}
+	if allow != nil {
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		p := &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "use " + strings.Join(allow, " or ")}
+		p.write(w, requestIDOf(r))
+		return
 	}
 	p := &problem{status: http.StatusNotFound, code: "not_found", detail: "there is no " + strconv.Quote(r.URL.Path) + " here; /openapi.json describes what there is"}
 	p.write(w, requestIDOf(r))
@@ -206,6 +211,7 @@ func (s *Server) handleFeedback(kind string, h http.Handler) {
 			"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}},
 		}}},
 	}
+	o.limit, o.stream = s.streams, true
 	o.serve = func(c *call) error {
 		ctx, cancel := until(c.Context(), s.drain)
 		defer cancel()

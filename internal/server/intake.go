@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
@@ -18,7 +19,8 @@ type intake[R mds.Record[R]] struct {
 	reading context.Context // ends when the client has gone, or intake ends
 	handle  *ingest.Handle[R]
 	size    func(*R) int
-	most    int // errors listed
+	most    int   // errors listed
+	portion int64 // records handed over at a time, at most
 
 	record R // that is being decoded, while those before may be handed over
 	batch  []R
@@ -50,7 +52,6 @@ func (in *intake[R]) runArrow(body io.Reader, opt arrow.Options) error {
 		into := in.batch[:handOverBatch] // what is read before it was handed over
 		n, rejected, err := reader.Next(into)
 		in.batch = into[:n]
-		in.answer.Read += int64(n + len(rejected))
 		for _, row := range rejected {
 			in.reject(row)
 		}
@@ -81,11 +82,9 @@ func (in *intake[R]) runRows(body io.Reader, format codec.Format, opt codec.Opti
 		var row *codec.RowError
 		switch {
 		case err == nil:
-			in.answer.Read++
 			in.batch = append(in.batch, in.record)
 			in.bytes += in.size(&in.record)
 		case errors.As(err, &row):
-			in.answer.Read++
 			in.reject(row)
 			continue
 		default:
@@ -118,31 +117,53 @@ func unreadable(err error) error {
 func (in *intake[R]) reject(row *codec.RowError) {
 	in.answer.Rejected++
 	if len(in.answer.Errors) < in.most {
-		in.answer.Errors = append(in.answer.Errors, client.RowError{Line: row.Line, Field: row.Field, Reason: row.Reason})
+		in.answer.Errors = append(in.answer.Errors, client.RowError{Line: row.Line, Field: row.Field, Reason: clipped(row.Reason)})
 	} else {
 		in.answer.Omitted++
 	}
 }
 
-// flush hands over what there is. It waits for room, and meanwhile nothing is read.
+// clipped is a reason that is not too long to be told.
+func clipped(reason string) string {
+	const most = 1000
+	if len(reason) <= most {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:most], "") + "…"
+}
+
+// flush hands over what there is, in portions that fit. It waits for room, and meanwhile
+// nothing is read.
 func (in *intake[R]) flush() error {
 	if in.failed == nil {
 		in.failed = in.reading.Err()
 	}
-	if len(in.batch) == 0 || in.failed != nil {
-		return in.failed
+	left := in.batch
+	for len(left) > 0 && in.failed == nil {
+		n := in.fitting(left)
+		var receipt ingest.Receipt[R]
+		if receipt, in.failed = in.handle.Submit(in.reading, left[:n]...); in.failed == nil {
+			in.answer.Accepted += int64(n)
+			in.open = append(in.open, receipt)
+			left = left[n:]
+		}
 	}
-	receipt, err := in.handle.Submit(in.reading, in.batch...)
-	if err != nil {
-		in.failed = err
-		return err
-	}
-	in.answer.Accepted += int64(len(in.batch))
-	in.open = append(in.open, receipt)
 	clear(in.batch)
 	in.batch, in.bytes = in.batch[:0], 0
 	in.look()
-	return nil
+	return in.failed
+}
+
+// fitting is how many records are handed over next.
+func (in *intake[R]) fitting(records []R) int {
+	n, bytes := 0, 0
+	for n < len(records) && n < int(in.portion) {
+		if bytes += in.size(&records[n]); n > 0 && bytes > handOverBytes {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // look takes in what became of the records that were handed over first, as far as it is
@@ -187,6 +208,7 @@ func (in *intake[R]) settle(ctx context.Context) error {
 func (in *intake[R]) result() *client.Answer {
 	in.look()
 	a := in.answer
+	a.Read = a.Rejected + a.Accepted // what was read beyond it is to be sent again
 	a.Pending = a.Accepted - a.Committed - a.DeadLettered - a.Dropped - a.Unwritten
 	return &a
 }

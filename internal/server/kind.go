@@ -155,15 +155,8 @@ func (k *service[R]) ingest(c *call) error {
 	}
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
-	need := c.memory(format)
-	if err := k.memory.Acquire(ctx, need); err != nil {
-		if c.Context().Err() == nil {
-			err = ingest.ErrStopped
-		}
-		return err
-	}
-	defer k.memory.Release(need)
 	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
+	in.portion = min(handOverBatch, k.coordinator.Stats().Capacity)
 	err = k.read(c, in, format, opt)
 	status := http.StatusAccepted
 	if c.value("ack") != "accepted" {
@@ -176,15 +169,28 @@ func (k *service[R]) ingest(c *call) error {
 		return c.json(status, in.result())
 	}
 	p := *problemOf(err)
-	if in.answer.Read > 0 {
-		p.ledger = in.result()
+	if ledger := in.result(); ledger.Read > 0 {
+		p.ledger = ledger
 	}
 	return &p
 }
 
 // read reads a body.
 func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec.Options) error {
-	body, err := c.body(in.reading, k.cfg.IdleTimeout, in.flush)
+	need := c.memory(format)
+	patience, cancel := context.WithTimeout(in.reading, memoryPatience)
+	defer cancel()
+	if err := k.memory.Acquire(patience, need); err != nil {
+		switch {
+		case c.Context().Err() != nil:
+			return c.Context().Err()
+		case in.reading.Err() != nil:
+			return ingest.ErrStopped
+		}
+		return &problem{status: http.StatusTooManyRequests, code: "too_many_requests", retry: time.Second, detail: "the bodies under way take all the memory that there is for them; come back a little later"}
+	}
+	defer k.memory.Release(need)
+	body, err := c.body(in.reading, format, k.cfg.IdleTimeout, in.flush)
 	if err != nil {
 		return err
 	}
@@ -203,7 +209,7 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 // settle waits for what was taken in, unless reading has failed because the client has gone.
 func (k *service[R]) settle(c *call, in *intake[R], failed error) error {
 	there := c.Context()
-	if p, ok := errors.AsType[*problem](failed); ok && errors.Is(p, errBody) {
+	if errors.Is(failed, errBody) || errors.Is(failed, ingest.ErrStopped) {
 		there = context.WithoutCancel(there) // which ends with the body, also where it may be answered
 	}
 	ctx, cancel := context.WithTimeout(there, k.cfg.CommitTimeout)

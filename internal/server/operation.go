@@ -31,6 +31,8 @@ type operation struct {
 	responses    map[string]*huma.Response
 	// limit bounds how many are under way at once; nil does not.
 	limit *gate
+	// stream says that the answer goes on for as long as the client listens.
+	stream bool
 	// serve answers. Its error is answered as a problem, where nothing was written yet.
 	serve func(*call) error
 }

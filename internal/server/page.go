@@ -17,6 +17,7 @@ type page[R mds.Record[R]] struct {
 	schema     *mds.Schema[R]
 	descending bool
 	digest     string // of the other parameters
+	sel        mds.Selection
 
 	from bool // there is a cursor, after
 	at   int64
@@ -92,6 +93,9 @@ func (p *page[R]) queries(sel mds.Selection, limit int) []mds.Query {
 	if !p.from {
 		return []mds.Query{all}
 	}
+	if p.mixed() {
+		all.Limit = 0 // some of what is read is left out
+	}
 	at := time.UnixMicro(p.at).UTC()
 	next := at.Add(time.Microsecond)
 	if !sel.Start.IsZero() && at.Before(sel.Start) || !sel.End.IsZero() && !at.Before(sel.End) {
@@ -126,7 +130,7 @@ func (p *page[R]) rest(queries []mds.Query, read func(mds.Query) iter.Seq2[R, er
 	return func(yield func(R, error) bool) {
 		for _, q := range queries {
 			for r, err := range read(q) {
-				if err == nil && p.from && !p.after(key, &r) {
+				if err == nil && p.from && (!p.after(key, &r) || p.outside(&r)) {
 					continue
 				}
 				if !yield(r, err) || err != nil {
@@ -135,6 +139,22 @@ func (p *page[R]) rest(queries []mds.Query, read func(mds.Query) iter.Seq2[R, er
 			}
 		}
 	}
+}
+
+// mixed reports that a window may hold records that are labelled by dates beside such that
+// are by instants: the bounds of a cursor, which are in UTC, mean another day to those than
+// the window's.
+func (p *page[R]) mixed() bool {
+	return p.schema.Timeframe != nil && p.sel.Timeframe == "" && len(p.sel.Where["timeframe"]) == 0 && (!p.sel.Start.IsZero() || !p.sel.End.IsZero())
+}
+
+// outside reports that a record is not within the window.
+func (p *page[R]) outside(r *R) bool {
+	if !p.mixed() {
+		return false
+	}
+	calendar, at := p.schema.Timeframe(r).Calendar(), p.schema.Micros(r)
+	return !p.sel.Start.IsZero() && at < mds.Bound(p.sel.Start, calendar) || !p.sel.End.IsZero() && at >= mds.Bound(p.sel.End, calendar)
 }
 
 // after reports that a record comes after the cursor.

@@ -57,6 +57,8 @@ func problemOf(err error) *problem {
 		return badRequest("bad_parameter", "every: "+err.Error()+"; timeframe picks those that it is made of")
 	case errors.Is(err, mds.ErrUnknownTenant):
 		return &problem{status: http.StatusNotFound, code: "unknown_tenant", detail: "there is no such tenant", err: err}
+	case errors.Is(err, ingest.ErrTooLarge):
+		return &problem{status: http.StatusRequestEntityTooLarge, code: "record_too_large", detail: "a record is larger than the server's queue: " + err.Error()}
 	case errors.Is(err, ingest.ErrStopped), errors.Is(err, ingest.ErrUnwritten):
 		return &problem{status: http.StatusServiceUnavailable, code: "stopping", detail: "the server is being stopped; send it again to one that runs", retry: time.Second, err: err}
 	case errors.Is(err, context.Canceled):

@@ -121,7 +121,7 @@ func (k *service[R]) query(c *call) error {
 	if err != nil {
 		return err
 	}
-	p := page[R]{schema: &k.schema, descending: c.value("order") == "desc", digest: digestOf(c.values)}
+	p := page[R]{schema: &k.schema, sel: sel, descending: c.value("order") == "desc", digest: digestOf(c.values)}
 	if text := c.value("cursor"); text != "" {
 		if err := p.parse(text); err != nil {
 			return err
@@ -168,6 +168,9 @@ func (k *service[R]) resample(c *call, sel mds.Selection, form string, limit int
 
 // send streams records in a form.
 func send[R mds.Record[R]](c *call, form string, records iter.Seq2[R, error], limit int, p *page[R]) error {
+	if !c.r.ProtoAtLeast(1, 1) { // where an answer that is cut looks whole
+		return &problem{status: http.StatusHTTPVersionNotSupported, code: "http_version", detail: "records are streamed over HTTP/1.1 or HTTP/2: have the client, or the proxy before the server, speak one of them"}
+	}
 	out := &stream[R]{call: c, form: form, w: bufio.NewWriterSize(c.w, 64<<10)}
 	n := 0
 	for r, err := range records {

@@ -69,7 +69,8 @@ func TestPages(t *testing.T) {
 		for _, path := range []string{
 			"/v1/bars?order=asc", "/v1/bars?order=desc", "/v1/bars?symbol=S1,S3&order=asc", "/v1/bars?timeframe=1m&start=2026-01-02T14:32:00Z&end=2026-01-02T14:35:00Z",
 			"/v1/bars?start=2026-01-02&tz=America/New_York", "/v1/bars?start=2026-01-02&end=2026-01-03&tz=America/New_York&order=desc",
-			"/v1/bars?start=2026-01-02&end=2026-01-03&tz=Asia/Tokyo&order=desc", "/v1/bars?start=2026-01-02&end=2026-01-03&tz=Asia/Tokyo", "/v1/news?order=asc", "/v1/news?order=desc",
+			"/v1/bars?start=2026-01-02&end=2026-01-03&tz=Asia/Tokyo&order=desc", "/v1/bars?start=2026-01-02&end=2026-01-03&tz=Asia/Tokyo", "/v1/bars?order=desc&start=2026-01-02&end=2026-01-02T20:00:00&tz=America/New_York",
+			"/v1/bars?start=2026-01-02T08:00:00&tz=Asia/Tokyo", "/v1/bars?start=2026-01-01T20:00:00&end=2026-01-03&tz=Asia/Tokyo", "/v1/news?order=asc", "/v1/news?order=desc",
 			"/v1/bars?timeframe=1m&every=5m", "/v1/bars?timeframe=1m&every=1d&tz=America/New_York", "/v1/bars?timeframe=1d&every=1w&symbol=S0,S1",
 		} {
 			whole := pages(t, w, path, 10_000)
@@ -102,6 +103,16 @@ func TestPages(t *testing.T) {
 		}
 		w.get(t, "/v1/bars?order=asc&cursor="+url.QueryEscape(next)).problem(t, http.StatusBadRequest, "bad_cursor", "cursor is none of this request's")
 	})
+}
+
+// TestOldHTTP refuses to stream records to who cannot tell a whole answer from one that is
+// cut.
+func TestOldHTTP(t *testing.T) {
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
+	said(t, w.raw(t, "GET /v1/bars HTTP/1.0\r\nHost: x\r\n\r\n")).problem(t, http.StatusHTTPVersionNotSupported, "http_version", "records are streamed over HTTP/1.1 or HTTP/2")
+	if a := said(t, w.raw(t, "GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n")); a.status != http.StatusOK {
+		t.Errorf("%d", a.status)
+	}
 }
 
 // TestAccept answers in the form that a client takes best.

@@ -82,7 +82,7 @@ func (s *Server) mountReference() error {
 	if err != nil {
 		return err
 	}
-	s.mux.Handle("GET /{$}", s.plain(public, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.Handle("GET /{$}", s.plain(public, "/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")

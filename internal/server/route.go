@@ -28,7 +28,13 @@ func (s *Server) handle(o operation) {
 func (s *Server) serve(o *operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &recorder{ResponseWriter: w}
+		rec := &recorder{ResponseWriter: w, r: r, patience: s.cfg.WriteTimeout}
+		if o.stream {
+			rec.patience = 0 // it has its own
+		}
+		if o.body == nil {
+			unread(rec, r)
+		}
 		c := &call{w: rec, r: r, id: requestIDOf(r), logger: s.cfg.Logger}
 		rec.Header().Set(requestID, c.id)
 		defer func() {
@@ -95,7 +101,10 @@ func (s *Server) finish(c *call, rec *recorder, o *operation, err error) {
 // unread has a body that was not read to its end not hold the answer up: net/http would read
 // on first, for the sake of the connection.
 func unread(w http.ResponseWriter, r *http.Request) {
-	const little, soon = 64 << 10, 2 * time.Second
+	const little, soon = 64 << 10, 250 * time.Millisecond
+	if r.ContentLength == 0 {
+		return
+	}
 	if r.ContentLength < 0 || r.ContentLength > little {
 		w.Header().Set("Connection", "close")
 		return
@@ -103,12 +112,14 @@ func unread(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(soon)) // where there are deadlines
 }
 
-// plain is a handler that is no operation, for who has a scope.
-func (s *Server) plain(scope mds.Scope, h http.Handler) http.Handler {
+// plain is a handler that is no operation, for who has a scope. The route is its label in
+// metrics.
+func (s *Server) plain(scope mds.Scope, route string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &recorder{ResponseWriter: w}
-		defer func() { s.metrics.served(r.Method, r.URL.Path, rec.status, time.Since(start)) }()
+		rec := &recorder{ResponseWriter: w, r: r, patience: s.cfg.WriteTimeout}
+		unread(rec, r)
+		defer func() { s.metrics.served(knownMethod(r.Method), route, rec.status, time.Since(start)) }()
 		err := s.allowed(r)
 		if err == nil {
 			err = s.identify(&call{w: rec, r: r}, scope)
@@ -132,10 +143,22 @@ func requestIDOf(r *http.Request) string {
 	return id
 }
 
-// recorder notes the status of an answer.
+// knownMethod is a method as a label.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// recorder notes the status of an answer, and bounds for how long who does not read keeps
+// it from being written.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	r        *http.Request
+	patience time.Duration // 0 is not bounded here
+	status   int
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -149,7 +172,16 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(p)
+	if r.patience == 0 {
+		return r.ResponseWriter.Write(p)
+	}
+	control := http.NewResponseController(r.ResponseWriter)
+	_ = control.SetWriteDeadline(time.Now().Add(r.patience)) // where there are deadlines
+	n, err := r.ResponseWriter.Write(p)
+	if err == nil && r.r.ProtoMajor > 1 {
+		_ = control.SetWriteDeadline(time.Time{}) // there it ends a stream also while nothing is written
+	}
+	return n, err
 }
 
 // Unwrap is for [http.ResponseController].

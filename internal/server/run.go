@@ -15,12 +15,19 @@ import (
 const (
 	headerBytes = 64 << 10
 	keepAlive   = 2 * time.Minute
+	// lastAnswers is how long answers have that are known when all is stopped.
+	lastAnswers = 2 * time.Second
 )
 
 // Handler serves requests.
 func (s *Server) Handler() http.Handler {
 	// A page in a browser must not submit records, whatever it can make a browser send.
-	return http.NewCrossOriginProtection().Handler(s.mux)
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(s.plain(public, "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := &problem{status: http.StatusForbidden, code: "cross_origin", detail: "a page of another site may not send this"}
+		p.write(w, requestIDOf(r))
+	})))
+	return protection.Handler(s.mux)
 }
 
 // RunConfig configures how a server runs.
@@ -83,5 +90,9 @@ func (s *Server) shutdown(ctx context.Context, h *http.Server, drain time.Durati
 		s.cfg.Logger.Warn("requests that did not end are cut off", "error", err)
 	}
 	err := s.Stop(ctx)
+	// Whoever still waits is told by now what became of its records.
+	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
+	defer cancelLast()
+	_ = h.Shutdown(last) // what it leaves Close ends
 	return errors.Join(err, h.Close())
 }

@@ -62,7 +62,7 @@ func (k *service[R]) latestOperation() operation {
 		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/latest", id: "latest-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary:     "Read the newest of each series of " + k.schema.Kind,
 		description: "Records come in order of identity. It takes every form that a window does.",
-		params:      append(k.selectionParams(false), number("limit", "At most this many records", 1, mostLimit), formParam()),
+		params:      append(k.selectionParams(false), formParam()),
 		responses:   k.recordsResponses(),
 		limit:       k.queries,
 		serve: func(c *call) error {
@@ -74,16 +74,9 @@ func (k *service[R]) latestOperation() operation {
 			if err != nil {
 				return err
 			}
-			limit, err := c.integer("limit", 0, 1, mostLimit)
-			if err != nil {
-				return err
-			}
 			records, err := k.table.Latest(c.Context(), c.tenant, sel)
 			if err != nil {
 				return err
-			}
-			if limit > 0 && len(records) > limit {
-				records = records[:limit]
 			}
 			all := func(yield func(R, error) bool) {
 				for r := range slices.Values(records) {

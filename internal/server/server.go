@@ -67,16 +67,20 @@ type Config struct {
 	CommitTimeout time.Duration
 	// QueryTimeout bounds a query, its answer included. Defaults to 10 minutes.
 	QueryTimeout time.Duration
-	// MaxIngests and MaxQueries are how many requests of either are under way at once; more
-	// are refused. Default to 512 and 128.
-	MaxIngests, MaxQueries int
+	// WriteTimeout is how long a client may keep an answer from being written, by not
+	// reading. Defaults to 30 seconds.
+	WriteTimeout time.Duration
+	// MaxIngests, MaxQueries and MaxStreams are how many bodies, queries and streams of
+	// events are under way at once; more are refused. Default to 512, 128 and 1,024.
+	MaxIngests, MaxQueries, MaxStreams int
 }
 
 func (c Config) withDefaults() Config {
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, time.Minute)
 	c.QueryTimeout = cmp.Or(c.QueryTimeout, 10*time.Minute)
-	c.MaxIngests, c.MaxQueries = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.MaxIngests, c.MaxQueries, c.MaxStreams = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128), cmp.Or(c.MaxStreams, 1024)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -100,6 +104,7 @@ type Server struct {
 	tenants       tenants
 
 	ingests, queries *gate
+	streams          *gate               // of events
 	memory           *semaphore.Weighted // of bodies
 
 	drain    chan struct{} // closed when nothing new is taken in
@@ -115,6 +120,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), background: context.WithoutCancel(ctx), mux: http.NewServeMux(), drain: make(chan struct{}), ended: make(chan struct{})}
 	s.document = newDocument(s.cfg.Version)
 	s.ingests, s.queries = newGate("bodies", s.cfg.MaxIngests), newGate("queries", s.cfg.MaxQueries)
+	s.streams = newGate("streams of events", s.cfg.MaxStreams)
 	s.memory = semaphore.NewWeighted(allBodies)
 	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
 	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
@@ -172,7 +178,7 @@ func (s *Server) mount() error {
 	for _, o := range s.controlOperations() {
 		s.handle(o)
 	}
-	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
+	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	for _, k := range s.kinds {
 		if k.bus == nil {
 			continue
