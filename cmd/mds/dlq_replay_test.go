@@ -289,12 +289,17 @@ func TestDLQReplayKilled(t *testing.T) {
 	c.bury(letters...)
 	random := rand.New(rand.NewPCG(3, 3))
 	kills := 0
-	for round := 0; round < 200 && c.buried() != ""; round++ {
+	begun := time.Now() // what the program takes to begin depends on how it was built
+	if _, stderr, exit := exitOf(t, c.program("info")); exit != exitDone {
+		t.Fatal(stderr)
+	}
+	start := time.Since(begun)
+	for round := 0; round < 20 && c.buried() != ""; round++ {
 		cmd := c.program("dlq", "replay")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := time.AfterFunc(time.Duration(50+random.IntN(900))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(start/2+time.Duration(random.Int64N(int64(start+300*time.Millisecond))), func() { _ = cmd.Process.Kill() })
 		if cmd.Wait() != nil {
 			kills++
 		}
