@@ -266,7 +266,6 @@ func TestEndOfIntake(t *testing.T) {
 	}
 	await(t, "the rows are stored", func() bool { return strings.Count(w.get(t, "/v1/bars?format=ndjson").body, "\n") == 2 })
 	w.server.EndIntake()
-	go func() { _, _ = io.WriteString(body, bar("A", 2, 1)) }()
 	p := (<-ended).problem(t, http.StatusServiceUnavailable, "stopping", "the server is being stopped")
 	if p.Ledger == nil || p.Ledger.Committed != 2 {
 		t.Errorf("%+v", p.Ledger)
