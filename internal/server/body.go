@@ -95,7 +95,7 @@ func (c *call) memory(format codec.Format) int64 {
 // for more of it, before is called.
 // When ctx ends no more of it is read.
 func (c *call) body(ctx context.Context, format codec.Format, idle time.Duration, before func() error) (io.ReadCloser, error) {
-	raw := &rawBody{c: c, control: http.NewResponseController(c.w), idle: idle, before: before}
+	raw := &rawBody{c: c, ctx: ctx, control: http.NewResponseController(c.w), idle: idle, before: before}
 	if format == formatArrow {
 		raw.least = leastBytes
 	}
@@ -133,6 +133,7 @@ func (c *call) body(ctx context.Context, format codec.Format, idle time.Duration
 // rawBody reads what comes over the connection.
 type rawBody struct {
 	c       *call
+	ctx     context.Context // of reading it
 	control *http.ResponseController
 	idle    time.Duration
 	before  func() error
@@ -185,7 +186,7 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 	defer b.mu.Unlock()
 	switch {
 	case errors.Is(err, io.EOF):
-	case b.ended:
+	case stopped(b.ctx): // and not the client, whose end ends it, too
 		err = ingest.ErrStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = &problem{status: http.StatusRequestTimeout, code: "body_timeout", detail: fmt.Sprintf("nothing of the body came for %s", b.idle), err: errBody}
@@ -196,6 +197,9 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+// stopped reports that a context has ended because intake has.
+func stopped(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ingest.ErrStopped) }
 
 // wait sets until when a read waits.
 func (b *rawBody) wait(until time.Time) error {

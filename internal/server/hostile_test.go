@@ -51,7 +51,7 @@ func TestUnreadBodies(t *testing.T) {
 
 // TestSlowReader has a client that does not read lose its place to others.
 func TestSlowReader(t *testing.T) {
-	w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxQueries: 1, WriteTimeout: 300 * time.Millisecond})
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxQueries: 1, WriteTimeout: 2 * time.Second})
 	var body strings.Builder
 	for i := range 100_000 {
 		fmt.Fprintf(&body, `{"vendor":"v","symbol":"S","timeframe":"1s","ts":%d,"close":1}`+"\n", 1_700_000_000+i)
@@ -59,7 +59,11 @@ func TestSlowReader(t *testing.T) {
 	if a := w.post(t, "/v1/bars", body.String()); a.status != http.StatusOK {
 		t.Fatal(a.body)
 	}
-	w.raw(t, "GET /v1/bars?format=ndjson HTTP/1.1\r\nHost: x\r\n\r\n")
+	slow := w.raw(t, "GET /v1/bars?format=ndjson HTTP/1.1\r\nHost: x\r\n\r\n")
+	begin := make([]byte, len("HTTP/1.1 200"))
+	if _, err := io.ReadFull(slow, begin); err != nil || string(begin) != "HTTP/1.1 200" {
+		t.Fatalf("%s, %v", begin, err)
+	}
 	await(t, "the place is taken", func() bool { return w.get(t, "/v1/bars?limit=1").status == http.StatusTooManyRequests })
 	await(t, "the place is free", func() bool { return w.get(t, "/v1/bars?limit=1").status == http.StatusOK })
 }

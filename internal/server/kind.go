@@ -182,10 +182,10 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	defer cancel()
 	if err := k.memory.Acquire(patience, need); err != nil {
 		switch {
-		case c.Context().Err() != nil:
-			return c.Context().Err()
-		case in.reading.Err() != nil:
+		case stopped(in.reading):
 			return ingest.ErrStopped
+		case in.reading.Err() != nil:
+			return in.reading.Err()
 		}
 		return &problem{status: http.StatusTooManyRequests, code: "too_many_requests", retry: time.Second, detail: "the bodies under way take all the memory that there is for them; come back a little later"}
 	}
@@ -200,7 +200,7 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	} else {
 		err = in.runRows(body, format, opt)
 	}
-	if err != nil && errors.Is(err, context.Canceled) && c.Context().Err() == nil {
+	if err != nil && errors.Is(err, context.Canceled) && stopped(in.reading) {
 		return ingest.ErrStopped // intake has ended, not the client
 	}
 	return err

@@ -202,17 +202,18 @@ func (s *Server) draining() bool {
 	}
 }
 
-// until is a context that also ends when a channel is closed.
+// until is a context that also ends when a channel is closed, with [ingest.ErrStopped] as its
+// cause.
 func until(ctx context.Context, closed <-chan struct{}) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
 		case <-closed:
-			cancel()
+			cancel(ingest.ErrStopped)
 		case <-ctx.Done():
 		}
 	}()
-	return ctx, cancel
+	return ctx, func() { cancel(context.Canceled) }
 }
 
 // Drain has nothing new be taken in: the server is not ready any more, and streams of
