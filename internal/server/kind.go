@@ -40,7 +40,6 @@ func ReadOnlyKindOf[R mds.Record[R]]() Kind {
 type served struct {
 	name    string
 	stop    func(context.Context) error
-	stats   func() ingest.Stats
 	ledgers func() []ingest.TenantLedger
 	health  func() []ingest.Component
 	bus     *feedback.Bus
@@ -71,7 +70,7 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 			return nil, err
 		}
 		k.coordinator = c
-		out.stop, out.stats, out.ledgers, out.health, out.bus = c.Stop, c.Stats, c.Ledgers, c.Health, c.Feedback()
+		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
 		s.handle(k.ingestOperation())
 	}
 	s.handle(k.queryOperation())

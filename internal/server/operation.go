@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -74,7 +73,6 @@ type call struct {
 	tenant mds.Tenant
 	key    string // that was presented; "" where none is asked for
 	values url.Values
-	logger *slog.Logger
 }
 
 // Context is the request's.

@@ -35,7 +35,7 @@ func (s *Server) serve(o *operation) http.Handler {
 		if o.body == nil {
 			unread(rec, r)
 		}
-		c := &call{w: rec, r: r, id: requestIDOf(r), logger: s.cfg.Logger}
+		c := &call{w: rec, r: r, id: requestIDOf(r)}
 		rec.Header().Set(requestID, c.id)
 		defer func() {
 			p := recover()

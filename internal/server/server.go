@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -111,7 +110,6 @@ type Server struct {
 	ended    chan struct{} // closed when what is under way is no longer read
 	drainOne sync.Once
 	endOne   sync.Once
-	stopped  atomic.Bool
 }
 
 // New returns a server of a store that is open. Its coordinators see the values of ctx, not
@@ -231,7 +229,6 @@ func (s *Server) EndIntake() {
 // not be. Call it after the listeners are closed.
 func (s *Server) Stop(ctx context.Context) error {
 	s.EndIntake()
-	s.stopped.Store(true)
 	return s.stopKinds(ctx)
 }
 
