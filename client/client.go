@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -50,8 +51,9 @@ type Config struct {
 
 // Client speaks to one server. It is safe for concurrent use.
 type Client struct {
-	cfg  Config
-	base string
+	cfg    Config
+	base   string
+	closed atomic.Bool
 }
 
 // New returns a client, which connects when it is asked for something.
@@ -71,6 +73,14 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg: cfg, base: strings.TrimRight(cfg.URL, "/")}, nil
 }
 
+// Close has requests that begin from now on fail with [ErrClosed], and closes connections that
+// are idle. It need not be called.
+func (c *Client) Close() error {
+	c.closed.Store(true)
+	c.cfg.HTTPClient.CloseIdleConnections()
+	return nil
+}
+
 // Health is how the server is.
 func (c *Client) Health(ctx context.Context) (h Health, err error) {
 	return h, c.get(ctx, "", "/healthz", nil, &h)
@@ -81,6 +91,35 @@ func (c *Client) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, err
 	var v Version
 	err := c.get(ctx, c.tenant(tenant), "/schema/version", nil, &v)
 	return v.SchemaVersion, err
+}
+
+// Tenant finds a tenant by slug or id, or that of the client where neither is said. It fails
+// with [mds.ErrUnknownTenant], also where the key is of another tenant.
+func (c *Client) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error) {
+	var t Tenant
+	err := c.get(ctx, cmp.Or(slugOrID, c.cfg.Tenant), "/v1/tenant", nil, &t)
+	return mds.Tenant(t), err
+}
+
+// Tenants lists the tenants that the key is of, in order of their slugs; without keys those of
+// the store.
+func (c *Client) Tenants(ctx context.Context) ([]mds.Tenant, error) {
+	var answer Tenants
+	if err := c.get(ctx, "", "/v1/tenants", nil, &answer); err != nil {
+		return nil, err
+	}
+	list := make([]mds.Tenant, len(answer.Tenants))
+	for i, t := range answer.Tenants {
+		list[i] = mds.Tenant(t)
+	}
+	return list, nil
+}
+
+// Info describes the store of a tenant. Its Location is the server's URL.
+func (c *Client) Info(ctx context.Context, tenant mds.Tenant) (info mds.StoreInfo, err error) {
+	err = c.get(ctx, c.tenant(tenant), "/v1/info", nil, &info)
+	info.Location = c.base
+	return info, err
 }
 
 // Statistics are what became of what the server has taken in for a tenant.
@@ -121,7 +160,12 @@ func (c *Client) identify(h http.Header, tenant string) {
 
 // get asks for a document.
 func (c *Client) get(ctx context.Context, tenant, path string, query url.Values, to any) error {
-	resp, err := c.do(ctx, request{method: http.MethodGet, tenant: tenant, path: path, query: query, accept: "application/json"})
+	return c.ask(ctx, request{method: http.MethodGet, tenant: tenant, path: path, query: query, accept: document}, to)
+}
+
+// ask makes a request that is answered with a document.
+func (c *Client) ask(ctx context.Context, r request, to any) error {
+	resp, err := c.do(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -129,7 +173,10 @@ func (c *Client) get(ctx context.Context, tenant, path string, query url.Values,
 	decoder := json.NewDecoder(resp.Body)
 	decoder.UseNumber() // a strike is exact
 	if err := decoder.Decode(to); err != nil {
-		return &Error{Err: fmt.Errorf("the answer of %s is none: %w", path, err)}
+		if ctx.Err() != nil {
+			return ended(ctx)
+		}
+		return &Error{Err: fmt.Errorf("the answer of %s is none: %w", r.path, err)}
 	}
 	return nil
 }
@@ -156,8 +203,8 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 		if r.once || attempt >= c.cfg.MaxRetries || !errors.As(err, &e) || !e.Retryable() || ctx.Err() != nil {
 			return nil, err
 		}
-		if err := sleep(ctx, max(pauses.next(), min(e.RetryAfter, time.Minute))); err != nil {
-			return nil, err
+		if sleep(ctx, max(pauses.next(), min(e.RetryAfter, time.Minute))) != nil {
+			return nil, ended(ctx)
 		}
 	}
 }
@@ -182,11 +229,15 @@ func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
 			req.Header.Set(name, value)
 		}
 	}
+	if c.closed.Load() {
+		return nil, &Error{Err: ErrClosed}
+	}
 	resp, err := c.cfg.HTTPClient.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, ended(ctx)
+	default:
 		return nil, &Error{Err: err, connection: true}
 	}
 	if resp.StatusCode < 300 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
+	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/arbitrary"
@@ -182,7 +183,7 @@ func TestSelections(t *testing.T) {
 	}
 	day := func(d int, in *time.Location) time.Time { return time.Date(2026, 1, d, 0, 0, 0, 0, in) }
 	for i, q := range []mds.Query{
-		{}, {Descending: true}, {Limit: 7}, {Selection: mds.Selection{Vendor: "A", Symbols: []string{"s1", "S2"}}},
+		{}, {Descending: true}, {Limit: 7}, {ByIdentity: true}, {ByIdentity: true, Descending: true, Limit: 5}, {Selection: mds.Selection{Vendor: "A", Symbols: []string{"s1", "S2"}}},
 		{Selection: mds.Selection{Timeframe: "1d", Start: day(2, time.UTC), End: day(4, time.UTC)}},
 		{Selection: mds.Selection{Start: day(2, newYork), End: day(4, newYork)}}, {Selection: mds.Selection{Start: day(2, newYork).Add(time.Nanosecond)}},
 		{Selection: mds.Selection{Where: map[string][]string{"timeframe": {"1m"}, "vendor": {"b"}}}},
@@ -191,6 +192,17 @@ func TestSelections(t *testing.T) {
 		if len(want) == 0 || !slices.Equal(got, want) {
 			t.Errorf("query %d has %d bars, want %d", i, len(got), len(want))
 		}
+	}
+	if all := collect(t, here.Query(t.Context(), mds.Tenant{}, mds.Query{Unordered: true})); len(all) != 96 { // of those with one key the last
+		t.Errorf("%d of 96 bars in any order", len(all))
+	}
+	if some := collect(t, here.Query(t.Context(), mds.Tenant{}, mds.Query{Unordered: true, Limit: 9})); len(some) != 9 {
+		t.Errorf("%d of 9 bars in any order", len(some))
+	}
+	longer := mds.ResampleQuery{Selection: mds.Selection{Timeframe: mds.Minute, Start: day(2, newYork)}, Every: mds.Day, Zone: newYork, Limit: 8}
+	want8, got8 := collect(t, w.store.Resample(t.Context(), mds.DefaultTenant(), longer)), collect(t, w.Resample(t.Context(), mds.Tenant{}, longer))
+	if len(want8) != 8 || !slices.Equal(got8, want8) {
+		t.Errorf("resampled to %v, want %v", got8, want8)
 	}
 	latest, err := here.Latest(t.Context(), mds.Tenant{}, mds.Selection{Symbols: []string{"S1"}})
 	want, wantErr := there.Latest(t.Context(), mds.DefaultTenant(), mds.Selection{Symbols: []string{"S1"}})
@@ -217,6 +229,98 @@ func TestSelections(t *testing.T) {
 	collect(t, here.Query(t.Context(), mds.Tenant{}, mds.Query{Selection: mds.Selection{Symbols: symbols}}))
 	if symbols[:2][1] != "" {
 		t.Error("the caller's slice is written to")
+	}
+}
+
+// TestContents tells what there is, whose, and removes it.
+func TestContents(t *testing.T) {
+	w := serve(t, client.Config{})
+	acme, err := w.store.CreateTenant(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bars := client.TableOf[mds.Bar](w.Client)
+	at := time.Date(2026, 1, 2, 14, 30, 0, 0, time.UTC)
+	of := func(symbol string, minute int) mds.Bar {
+		return mds.Bar{Vendor: "v", Symbol: symbol, Timeframe: mds.Minute, TS: at.Add(time.Duration(minute) * time.Minute), Close: 1}
+	}
+	if err := bars.Write(t.Context(), of("A", 0), of("A", 1), of("B", 2), of(`C,"\`, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bars.WriteBatch(t.Context(), acme, []mds.Bar{of("A", 0)}); err != nil {
+		t.Fatal(err)
+	}
+	tenants, err := w.Tenants(t.Context())
+	if want := []mds.Tenant{acme, mds.DefaultTenant()}; err != nil || !slices.Equal(tenants, want) {
+		t.Errorf("%v, %v, want %v", tenants, err, want)
+	}
+	if tenant, err := w.Tenant(t.Context(), ""); err != nil || tenant != mds.DefaultTenant() {
+		t.Errorf("%v, %v", tenant, err)
+	}
+	if tenant, err := w.Tenant(t.Context(), acme.ID); err != nil || tenant != acme {
+		t.Errorf("%v, %v", tenant, err)
+	}
+	if _, err := w.Tenant(t.Context(), "nobody"); !errors.Is(err, mds.ErrUnknownTenant) || mds.Retryable(err) {
+		t.Errorf("nobody: %v", err)
+	}
+	info, err := w.Info(t.Context(), acme)
+	if err != nil || info.Tenant != "acme" || info.TenantID != acme.ID || !strings.HasPrefix(info.Engine, "DuckDB v") || info.Location != "http://"+w.addr || info.Bytes == 0 || info.SchemaVersion == 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	kind, err := bars.Info(t.Context(), mds.Tenant{})
+	if err != nil || kind.Rows != 4 || kind.Series != 3 || !kind.First.Equal(at) || !kind.Last.Equal(at.Add(3*time.Minute)) {
+		t.Errorf("%+v, %v", kind, err)
+	}
+	count := func(tenant mds.Tenant, sel mds.Selection, want int64) {
+		t.Helper()
+		if n, err := bars.Count(t.Context(), tenant, sel); err != nil || n != want {
+			t.Errorf("%+v counts %d, %v, want %d", sel, n, err, want)
+		}
+	}
+	remove := func(sel mds.Selection, want int64) {
+		t.Helper()
+		if n, err := bars.Delete(t.Context(), mds.Tenant{}, sel); err != nil || n != want {
+			t.Errorf("%+v removed %d, %v, want %d", sel, n, err, want)
+		}
+	}
+	count(mds.Tenant{}, mds.Selection{}, 4)
+	count(mds.Tenant{}, mds.Selection{Symbols: []string{"A", `C,"\`}, Start: at.Add(time.Minute)}, 2)
+	remove(mds.Selection{Start: at, End: at}, 0) // it picks nothing, and not all
+	remove(mds.Selection{Symbols: []string{`C,"\`}}, 1)
+	remove(mds.Selection{Start: at.Add(time.Minute)}, 2)
+	remove(mds.Selection{}, 1)
+	count(mds.Tenant{}, mds.Selection{}, 0)
+	count(acme, mds.Selection{}, 1)
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := bars.Write(t.Context(), of("A", 0)); !errors.Is(err, client.ErrClosed) || mds.Retryable(err) || mds.Unavailable(err) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// TestCalendarBars keeps the date that the time of a daily bar shows.
+func TestCalendarBars(t *testing.T) {
+	w := serve(t, client.Config{})
+	bars := client.TableOf[mds.Bar](w.Client)
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 20:00 in New York is the next day in UTC.
+	evening := mds.Bar{Vendor: "v", Symbol: "A", Timeframe: mds.Day, TS: time.Date(2024, 3, 8, 20, 0, 0, 0, newYork), Close: 1}
+	if err := bars.Write(t.Context(), evening); err != nil {
+		t.Fatal(err)
+	}
+	evening.Symbol = "B"
+	if _, err := bars.WriteAll(t.Context(), mds.Tenant{}, func(yield func(mds.Bar, error) bool) { yield(evening, nil) }); err != nil {
+		t.Fatal(err)
+	}
+	want := time.Date(2024, 3, 8, 0, 0, 0, 0, time.UTC)
+	for _, bar := range collect(t, store.Bars(w.store).Query(t.Context(), mds.DefaultTenant(), mds.Query{})) {
+		if !bar.TS.Equal(want) {
+			t.Errorf("%s is of %s, want %s", bar.Symbol, bar.TS, want)
+		}
 	}
 }
 
@@ -425,8 +529,13 @@ func TestWriteAllRefused(t *testing.T) {
 // TestCutAnswer has an answer that ends too early be an error, never a short answer.
 func TestCutAnswer(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
+		out, err := arrow.NewWriter[mds.Bar](w, arrow.WriterOptions{BatchRows: 1})
 		for i := range 3 {
-			fmt.Fprintf(w, `{"vendor":"v","symbol":"S","timeframe":"1m","ts":%d,"close":1}`+"\n", 1_700_000_000+60*i)
+			err = errors.Join(err, out.Append(&mds.Bar{Vendor: "v", Symbol: "S", Timeframe: mds.Minute, TS: time.Unix(int64(1_700_000_000+60*i), 0).UTC(), Close: 1}))
+		}
+		if err := errors.Join(err, out.Flush()); err != nil {
+			t.Error(err)
 		}
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)

@@ -2,9 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/marketdatastore/mds"
 )
 
 // Error is a request that was not answered as it should be: by what the server says, or
@@ -18,10 +21,13 @@ type Error struct {
 	Err error
 
 	connection bool
+	late       bool // the time of the call was over
 }
 
 func (e *Error) Error() string {
 	switch {
+	case e.late, errors.Is(e.Err, ErrClosed):
+		return e.Err.Error()
 	case e.Err != nil:
 		return "the server does not answer: " + e.Err.Error()
 	case e.Detail != "":
@@ -32,6 +38,19 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// ended is the error of a call whose context has.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &Error{Err: ctx.Err(), late: true}
+}
+
+// Is has an error of the store be the one that it is here.
+func (e *Error) Is(target error) bool {
+	return e.Code == "unknown_tenant" && target == mds.ErrUnknownTenant
+}
+
 // Retryable reports that the same request may be answered otherwise later; see
 // [mds.Retryable].
 func (e *Error) Retryable() bool {
@@ -39,11 +58,14 @@ func (e *Error) Retryable() bool {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return e.connection
+	return e.connection || e.late
 }
 
 // Unavailable reports that the server, or its store, is not well; see [mds.Unavailable].
-func (e *Error) Unavailable() bool { return e.Retryable() }
+func (e *Error) Unavailable() bool { return e.Retryable() && !e.late }
+
+// ErrClosed is wrapped by errors of a client that was closed.
+var ErrClosed = errors.New("the client was closed")
 
 // backoff draws pauses from a bound that doubles.
 type backoff struct {

@@ -10,17 +10,17 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/arrow"
 )
 
 // The media types that are spoken.
 const (
-	ndjson   = "application/x-ndjson"
+	columns  = "application/vnd.apache.arrow.stream"
+	ndjson   = "application/x-ndjson" // where a record may come by itself
 	document = "application/json"
 )
 
@@ -51,6 +51,14 @@ func (e *RejectedError) Error() string {
 	return text
 }
 
+// Unwrap is the first record that the server refused, where it refused some.
+func (e *RejectedError) Unwrap() error {
+	if len(e.Errors) == 0 {
+		return nil
+	}
+	return &mds.RecordError{Index: e.Errors[0].Line - 1, Err: errors.New(e.Errors[0].Reason)}
+}
+
 // WriteBatch upserts records, and returns when they are on the store's disk; see
 // [ingest.Writer]. Of records that are invalid none is sent, and the error is an
 // [*mds.RecordError]. The receipt counts all as written: what they changed only the server
@@ -59,35 +67,46 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
 	}
+	answer, err := t.send(ctx, tenant, records, nil)
+	return mds.Receipt{Written: answer.Committed}, err
+}
+
+// send sends records, all of which are valid, and returns when all are on the disk.
+func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, values url.Values) (Answer, error) {
 	for i := range records {
 		if err := t.schema.Validate(&records[i]); err != nil {
-			return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
+			return Answer{}, &mds.RecordError{Index: i, Err: err}
 		}
 	}
 	if err := t.wait(ctx, len(records)); err != nil {
-		return mds.Receipt{}, err
+		return Answer{}, err
 	}
-	var body bytes.Buffer
-	encoder, err := codec.NewEncoder[R](&body, codec.FormatNDJSON)
+	body, err := t.batch(records)
 	if err != nil {
-		return mds.Receipt{}, err
+		return Answer{}, err
 	}
-	for i := range records {
-		if err := encoder.Encode(&records[i]); err != nil {
-			return mds.Receipt{}, err
+	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), query: values, contentType: columns, body: func() io.Reader { return bytes.NewReader(body) }})
+	if err == nil && answer.Committed != int64(len(records)) {
+		err = &RejectedError{answer}
+	}
+	return answer, err
+}
+
+// batch is records as a stream of Arrow's.
+func (t *Table[R]) batch(records []R) ([]byte, error) {
+	var body bytes.Buffer
+	w, err := arrow.NewWriter[R](&body, arrow.WriterOptions{Dictionaries: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		t.schema.Normalize(&r) // the date of a calendar bar is the one that its time shows
+		if err := w.Append(&r); err != nil {
+			return nil, err
 		}
 	}
-	if err := encoder.Close(); err != nil {
-		return mds.Receipt{}, err
-	}
-	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), body: func() io.Reader { return bytes.NewReader(body.Bytes()) }})
-	if err != nil {
-		return mds.Receipt{}, err
-	}
-	if answer.Committed != int64(len(records)) {
-		return mds.Receipt{}, &RejectedError{answer}
-	}
-	return mds.Receipt{Written: answer.Committed}, nil
+	err = w.Close()
+	return body.Bytes(), err
 }
 
 // Write is WriteBatch for the client's tenant.
@@ -106,7 +125,7 @@ func (t *Table[R]) wait(ctx context.Context, n int) error {
 
 // post sends a body of records.
 func (t *Table[R]) post(ctx context.Context, r request) (Answer, error) {
-	r.method, r.path, r.accept, r.contentType = http.MethodPost, t.path(), document, ndjson
+	r.method, r.path, r.accept = http.MethodPost, t.path(), document
 	resp, err := t.c.do(ctx, r)
 	if err != nil {
 		return Answer{}, err
@@ -114,9 +133,39 @@ func (t *Table[R]) post(ctx context.Context, r request) (Answer, error) {
 	defer resp.Body.Close() //nolint:errcheck // it is only read
 	var a Answer
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+		if ctx.Err() != nil {
+			return a, ended(ctx)
+		}
 		return a, &Error{Err: fmt.Errorf("the answer is none: %w", err), connection: true}
 	}
 	return a, nil
+}
+
+// WriteLate upserts records that come late, as they were submitted at a time: a stored row
+// that changed at that time or after it stays, and its record counts as superseded, or as
+// unchanged where the two are equal. The server writes portions of some thousand records, of
+// which an error leaves those that came before written.
+func (t *Table[R]) WriteLate(ctx context.Context, tenant mds.Tenant, records []R, as time.Time) (mds.Receipt, error) {
+	if len(records) == 0 {
+		return mds.Receipt{}, nil
+	}
+	values := url.Values{"late": {as.UTC().Format(time.RFC3339Nano)}}
+	answer, err := t.send(ctx, tenant, records, values)
+	return mds.Receipt{Written: answer.Committed - answer.Unchanged - answer.Superseded, Unchanged: answer.Unchanged, Superseded: answer.Superseded}, err
+}
+
+// Delete removes records and returns their number. The key needs the scope admin.
+func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error) {
+	values, ok, err := t.pick(sel)
+	if err != nil || !ok {
+		return 0, err
+	}
+	if len(values) == 0 {
+		values.Set("all", "true")
+	}
+	var n Removed
+	err = t.c.ask(ctx, request{method: http.MethodDelete, tenant: t.c.tenant(tenant), path: t.path(), query: values, accept: document}, &n)
+	return n.Removed, err
 }
 
 // WriteAll streams records, of any number, in one request, in constant memory, and returns
@@ -133,7 +182,7 @@ func (t *Table[R]) WriteAll(ctx context.Context, tenant mds.Tenant, records iter
 		sent <- err
 		_ = w.CloseWithError(err) // nil is the end of the body
 	}()
-	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), body: func() io.Reader { return r }, once: true})
+	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), contentType: ndjson, body: func() io.Reader { return r }, once: true})
 	cancel()
 	_ = r.CloseWithError(errStopped)
 	if err == nil {
@@ -171,158 +220,10 @@ func (t *Table[R]) encode(ctx context.Context, w io.Writer, records iter.Seq2[R,
 		if n++; t.schema.Validate(&r) != nil {
 			return &mds.RecordError{Index: n - 1, Err: t.schema.Validate(&r)}
 		}
+		t.schema.Normalize(&r)
 		if err := encoder.Encode(&r); err != nil {
 			return err
 		}
 	}
 	return encoder.Close()
-}
-
-// Query reads a window of records, in order of time, as it is streamed. The sequence ends
-// after its first error. ByIdentity and Unordered are not asked for: records come in order
-// of time.
-func (t *Table[R]) Query(ctx context.Context, tenant mds.Tenant, query mds.Query) iter.Seq2[R, error] {
-	values := selectionValues(&t.schema, query.Selection)
-	if query.Descending {
-		values.Set("order", "desc")
-	}
-	if query.Limit > 0 {
-		values.Set("limit", strconv.Itoa(query.Limit))
-	}
-	return func(yield func(R, error) bool) {
-		if _, err := t.schema.Conditions(query.Selection); err != nil {
-			yield(*new(R), err)
-			return
-		}
-		t.read(ctx, request{method: http.MethodGet, tenant: t.c.tenant(tenant), path: t.path(), query: values, accept: ndjson}, yield)
-	}
-}
-
-// Latest returns the newest record of each series, in order of identity.
-func (t *Table[R]) Latest(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (list []R, err error) {
-	if _, err := t.schema.Conditions(sel); err != nil {
-		return nil, err
-	}
-	t.read(ctx, request{method: http.MethodGet, tenant: t.c.tenant(tenant), path: t.path() + "/latest", query: selectionValues(&t.schema, sel), accept: ndjson}, func(r R, e error) bool {
-		if err = e; e == nil {
-			list = append(list, r)
-		}
-		return true
-	})
-	return list, err
-}
-
-// read reads a stream of records.
-func (t *Table[R]) read(ctx context.Context, r request, yield func(R, error) bool) {
-	resp, err := t.c.do(ctx, r)
-	if err != nil {
-		yield(*new(R), err)
-		return
-	}
-	defer resp.Body.Close() //nolint:errcheck // it is only read
-	body := &streamed{r: resp.Body}
-	decoder, err := codec.NewDecoder[R](body, codec.FormatNDJSON, codec.Options{})
-	var none *codec.HeaderError
-	if errors.As(err, &none) && body.n == 0 && body.err == nil {
-		return // there is nothing in it
-	}
-	for err == nil {
-		var record R
-		if err = decoder.Next(&record); err == nil && !yield(record, nil) {
-			return
-		}
-	}
-	switch {
-	case errors.Is(err, io.EOF):
-		return
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case body.err != nil:
-		err = &Error{Err: fmt.Errorf("the answer ends too early: %w", body.err), connection: true}
-	}
-	yield(*new(R), err)
-}
-
-// streamed notes how a stream ends.
-type streamed struct {
-	r   io.Reader
-	n   int64
-	err error
-}
-
-func (s *streamed) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	s.n += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
-}
-
-// Series lists the series that hold records, in order of identity.
-func (t *Table[R]) Series(ctx context.Context, tenant mds.Tenant, sel mds.Selection) ([]mds.Series[R], error) {
-	if _, err := t.schema.Conditions(sel); err != nil {
-		return nil, err
-	}
-	var answer struct {
-		Series []map[string]any `json:"series"`
-	}
-	if err := t.c.get(ctx, t.c.tenant(tenant), t.path()+"/series", selectionValues(&t.schema, sel), &answer); err != nil {
-		return nil, err
-	}
-	list := make([]mds.Series[R], len(answer.Series))
-	for i, members := range answer.Series {
-		for _, c := range t.schema.ByRole(mds.Identity) {
-			if err := c.SetText(&list[i].Identity, fmt.Sprint(members[c.Name])); err != nil {
-				return nil, &Error{Err: fmt.Errorf("series %d: %s: %w", i, c.Name, err)}
-			}
-		}
-		rows, err := strconv.ParseInt(fmt.Sprint(members["rows"]), 10, 64)
-		if err != nil {
-			return nil, &Error{Err: fmt.Errorf("series %d: rows: %w", i, err)}
-		}
-		list[i].Rows = rows
-		for name, to := range map[string]*time.Time{"first": &list[i].First, "last": &list[i].Last} {
-			at, err := codec.ParseTime(fmt.Sprint(members[name]), time.UTC)
-			if err != nil {
-				return nil, &Error{Err: fmt.Errorf("series %d: %s: %w", i, name, err)}
-			}
-			*to = at.UTC()
-		}
-	}
-	return list, nil
-}
-
-// selectionValues are the parameters of a selection.
-func selectionValues[R any](schema *mds.Schema[R], sel mds.Selection) url.Values {
-	v := make(url.Values)
-	set := func(name, value string) {
-		if value != "" {
-			v.Set(name, value)
-		}
-	}
-	instant := func(at time.Time) string {
-		if at.IsZero() {
-			return ""
-		}
-		return at.Format(time.RFC3339Nano) // with its offset: dates are those it shows
-	}
-	set("vendor", sel.Vendor)
-	set("timeframe", string(sel.Timeframe))
-	set("start", instant(sel.Start))
-	set("end", instant(sel.End))
-	set("known_at", instant(sel.KnownAt))
-	v["symbol"] = slices.Clone(sel.Symbols)
-	for name, values := range sel.Where {
-		if c := schema.Lookup(name); c != nil && c == schema.SymbolColumn() {
-			name = "symbol"
-		}
-		v[name] = append(v[name], values...)
-	}
-	for name, values := range v {
-		if len(values) == 0 {
-			delete(v, name)
-		}
-	}
-	return v
 }

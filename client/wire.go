@@ -15,14 +15,17 @@ type Answer struct {
 	Kind string `json:"kind" doc:"The kind of the records"`
 	Read int64  `json:"read" doc:"Rows in the body"`
 	// Rejected rows became no records; Errors says why, of the first.
-	Rejected     int64      `json:"rejected" doc:"Rows that are no records: errors says why"`
-	Accepted     int64      `json:"accepted" doc:"Rows that became records and were queued"`
-	Committed    int64      `json:"committed" doc:"Records that are on the store's disk"`
-	DeadLettered int64      `json:"dead_lettered" doc:"Records that the store refuses for good, kept as dead letters"`
-	Dropped      int64      `json:"dropped" doc:"Records that are gone: no write takes them, and there are no dead letters"`
-	Unwritten    int64      `json:"unwritten" doc:"Records that were in memory when the server was stopped: send them again"`
-	Pending      int64      `json:"pending" doc:"Records that are queued or being written"`
-	Errors       []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
+	Rejected     int64 `json:"rejected" doc:"Rows that are no records: errors says why"`
+	Accepted     int64 `json:"accepted" doc:"Rows that became records and were queued"`
+	Committed    int64 `json:"committed" doc:"Records that are on the store's disk, or changed nothing there"`
+	DeadLettered int64 `json:"dead_lettered" doc:"Records that the store refuses for good, kept as dead letters"`
+	Dropped      int64 `json:"dropped" doc:"Records that are gone: no write takes them, and there are no dead letters"`
+	Unwritten    int64 `json:"unwritten" doc:"Records that were in memory when the server was stopped: send them again"`
+	Pending      int64 `json:"pending" doc:"Records that are queued or being written"`
+	// Unchanged and Superseded are told of records that come late.
+	Unchanged  int64      `json:"unchanged,omitempty" doc:"With late: of those committed, how many were stored already"`
+	Superseded int64      `json:"superseded,omitempty" doc:"With late: of those committed, how many found a newer one stored, which stays"`
+	Errors     []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
 	// Omitted counts the rejected rows that are not among Errors.
 	Omitted  int64            `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
 	Ignored  []string         `json:"ignored,omitempty" doc:"Names in the body that feed no column"`
@@ -75,4 +78,25 @@ type KindLedger struct {
 	Kind   string `json:"kind" doc:"The kind"`
 	Tenant string `json:"tenant" doc:"The tenant's slug"`
 	ingest.Ledger
+}
+
+// Tenant is whose records a request is about.
+type Tenant struct {
+	ID   string `json:"id" doc:"A UUID"`
+	Slug string `json:"slug" doc:"A short name"`
+}
+
+// Tenants are those that who asks may know of.
+type Tenants struct {
+	Tenants []Tenant `json:"tenants" doc:"In order of their slugs"`
+}
+
+// Count is a number of records.
+type Count struct {
+	Count int64 `json:"count" doc:"How many records there are"`
+}
+
+// Removed is a number of records that are gone.
+type Removed struct {
+	Removed int64 `json:"removed" doc:"How many records were removed"`
 }

@@ -182,7 +182,7 @@ func (s *Server) describe() error {
 // nothing answers for what is not there.
 func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
 	var allow []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := s.mux.Handler(other); pattern != "/" {
@@ -191,7 +191,7 @@ func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
 	}
 	if allow != nil {
 		w.Header().Set("Allow", strings.Join(allow, ", "))
-		p := &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "use " + strings.Join(allow, " or ")}
+		p := &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "use " + strings.Replace(strings.Join(allow, ", "), ", "+allow[len(allow)-1], " or "+allow[len(allow)-1], 1)}
 		p.write(w, requestIDOf(r))
 		return
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 )
 
-// controlOperations are those that tell how the server is.
-func (s *Server) controlOperations() []operation {
+// stateOperations are those that tell how the server is.
+func (s *Server) stateOperations() []operation {
 	return []operation{
 		{
 			method: http.MethodGet, path: "/healthz", id: "healthz", tag: "state", scope: public,

@@ -240,7 +240,7 @@ func TestRefused(t *testing.T) {
 		"no timeframe":          {"GET", "/v1/bars?timeframe=7x", "", nil, 400, "bad_parameter", "timeframe"},
 		"an empty symbol":       {"GET", "/v1/bars?symbol=A,,B", "", nil, 400, "bad_parameter", `symbol "A,,B" names an empty symbol`},
 		"no limit":              {"GET", "/v1/bars?limit=0", "", nil, 400, "bad_parameter", `limit "0": write a whole number from 1`},
-		"no order":              {"GET", "/v1/bars?order=up", "", nil, 400, "bad_parameter", `order "up": use asc or desc`},
+		"no order":              {"GET", "/v1/bars?order=up", "", nil, 400, "bad_parameter", `order "up": use asc, desc, identity, identity_desc or any`},
 		"no cursor":             {"GET", "/v1/bars?cursor=abc", "", nil, 400, "bad_cursor", "cursor is none of this request's"},
 		"no form":               {"GET", "/v1/bars", "", []string{"Accept", "image/png"}, 406, "not_acceptable", `Accept is "image/png"`},
 		"too long bars":         {"GET", "/v1/bars?every=1x", "", nil, 400, "bad_parameter", "every: "},
@@ -249,7 +249,14 @@ func TestRefused(t *testing.T) {
 		"no tenant":             {"GET", "/v1/bars", "", []string{"Mds-Tenant", "nobody"}, 404, "unknown_tenant", "there is no such tenant"},
 		"another host":          {"GET", "/v1/bars", "", []string{"Host", "evil.example:80"}, 421, "wrong_host", `this server is not called "evil.example:80"`},
 		"nothing there":         {"GET", "/v2/bars", "", nil, 404, "not_found", `there is no "/v2/bars" here; /openapi.json describes what there is`},
-		"another method":        {"DELETE", "/v1/bars", "", nil, 405, "method_not_allowed", "use GET or POST"},
+		"another method":        {"PUT", "/v1/bars", "", nil, 405, "method_not_allowed", "use GET, POST or DELETE"},
+		"a method of one":       {"POST", "/v1/tenants", "", nil, 405, "method_not_allowed", "use GET"},
+		"all is gone":           {"DELETE", "/v1/bars", "", nil, 400, "bad_parameter", "say which bars to remove, or all=true"},
+		"all, and some":         {"DELETE", "/v1/bars?all=true&symbol=A", "", nil, 400, "bad_parameter", "all=true removes everything: leave it out"},
+		"an order with pages":   {"GET", "/v1/bars?order=identity&limit=3&format=csv", "", nil, 400, "bad_parameter", "order=identity goes without limit, cursor and every, and as ndjson, csv or arrow"},
+		"an order in JSON":      {"GET", "/v1/bars?order=any", "", nil, 400, "bad_parameter", "order=any goes without"},
+		"late, and not waiting": {"POST", "/v1/bars?late=2026-01-02&ack=accepted", "{}", []string{"Content-Type", "application/x-ndjson"}, 400, "bad_parameter", "leave ack=accepted out"},
+		"late at no time":       {"POST", "/v1/bars?late=soon", "{}", []string{"Content-Type", "application/x-ndjson"}, 400, "bad_parameter", `late: "soon" is not a time`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.ask(t, tt.method, tt.path, strings.NewReader(tt.body), tt.headers...).problem(t, tt.status, tt.code, tt.detail)

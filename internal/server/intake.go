@@ -21,6 +21,8 @@ type intake[R mds.Record[R]] struct {
 	size    func(*R) int
 	most    int   // errors listed
 	portion int64 // records handed over at a time, at most
+	// late writes records that come late, at once; nil has the coordinator write them.
+	late func(context.Context, []R) (mds.Receipt, error)
 
 	record R // that is being decoded, while those before may be handed over
 	batch  []R
@@ -141,10 +143,8 @@ func (in *intake[R]) flush() error {
 	left := in.batch
 	for len(left) > 0 && in.failed == nil {
 		n := in.fitting(left)
-		var receipt ingest.Receipt[R]
-		if receipt, in.failed = in.handle.Submit(in.reading, left[:n]...); in.failed == nil {
+		if in.failed = in.hand(left[:n]); in.failed == nil {
 			in.answer.Accepted += int64(n)
-			in.open = append(in.open, receipt)
 			left = left[n:]
 		}
 	}
@@ -152,6 +152,24 @@ func (in *intake[R]) flush() error {
 	in.batch, in.bytes = in.batch[:0], 0
 	in.look()
 	return in.failed
+}
+
+// hand hands a portion over.
+func (in *intake[R]) hand(portion []R) error {
+	if in.late == nil {
+		receipt, err := in.handle.Submit(in.reading, portion...)
+		if err == nil {
+			in.open = append(in.open, receipt)
+		}
+		return err
+	}
+	receipt, err := in.late(in.reading, portion)
+	if err == nil {
+		in.answer.Committed += int64(len(portion))
+		in.answer.Unchanged += receipt.Unchanged
+		in.answer.Superseded += receipt.Superseded
+	}
+	return err
 }
 
 // fitting is how many records are handed over next.

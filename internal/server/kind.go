@@ -72,9 +72,12 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		k.coordinator = c
 		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
 		s.handle(k.ingestOperation())
+		s.handle(k.deleteOperation())
 	}
 	s.handle(k.queryOperation())
 	s.handle(k.seriesOperation())
+	s.handle(k.countOperation())
+	s.handle(k.infoOperation())
 	if !k.schema.TimeIsValue {
 		s.handle(k.latestOperation())
 	}
@@ -114,6 +117,7 @@ func (k *service[R]) ingestOperation() operation {
 			text("tz", "The time zone of times without an offset, such as America/New_York"),
 			choice("no_header", "Whether the first line of CSV is data: columns then maps each by its number, such as ts=#1", "false", "true"),
 			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
+			text("late", "The records come late, and were submitted at this time: stored ones that changed then or after it stay"),
 		},
 		body:      k.recordsBody(),
 		responses: k.ingestResponses(),
@@ -156,6 +160,9 @@ func (k *service[R]) ingest(c *call) error {
 	defer cancel()
 	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
 	in.portion = min(handOverBatch, k.coordinator.Stats().Capacity)
+	if in.late, err = k.late(c); err != nil {
+		return err
+	}
 	err = k.read(c, in, format, opt)
 	status := http.StatusAccepted
 	if c.value("ack") != "accepted" {
@@ -174,6 +181,26 @@ func (k *service[R]) ingest(c *call) error {
 	return &p
 }
 
+// late writes the records of a request that come late; nil where they do not.
+func (k *service[R]) late(c *call) (func(context.Context, []R) (mds.Receipt, error), error) {
+	text := c.value("late")
+	if text == "" {
+		return nil, nil //nolint:nilnil // nil is what it is
+	}
+	as, err := codec.ParseTime(text, time.UTC)
+	switch {
+	case err != nil:
+		return nil, badRequest("bad_parameter", "late: "+err.Error())
+	case c.value("ack") == "accepted":
+		return nil, badRequest("bad_parameter", "what comes late is written at once: leave ack=accepted out")
+	}
+	return func(ctx context.Context, records []R) (mds.Receipt, error) {
+		ctx, cancel := context.WithTimeout(ctx, k.cfg.CommitTimeout)
+		defer cancel()
+		return k.table.WriteLate(ctx, c.tenant, records, as)
+	}, nil
+}
+
 // read reads a body.
 func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec.Options) error {
 	need := c.memory(format)
@@ -189,7 +216,11 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 		return &problem{status: http.StatusTooManyRequests, code: "too_many_requests", retry: time.Second, detail: "the bodies under way take all the memory that there is for them; come back a little later"}
 	}
 	defer k.memory.Release(need)
-	body, err := c.body(in.reading, format, k.cfg.IdleTimeout, in.flush)
+	before := in.flush
+	if in.late != nil {
+		before = func() error { return nil } // a transaction takes its time
+	}
+	body, err := c.body(in.reading, format, k.cfg.IdleTimeout, before)
 	if err != nil {
 		return err
 	}

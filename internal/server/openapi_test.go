@@ -87,7 +87,7 @@ func TestDocument(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/v1/bars", "/v1/options", "/v1/fundamentals", "/v1/news"} {
-		if len(d.Paths[path]) != 2 {
+		if len(d.Paths[path]) != 3 {
 			t.Errorf("%s has %v", path, slices.Sorted(maps.Keys(d.Paths[path])))
 		}
 	}

@@ -81,11 +81,24 @@ func (c *call) Context() context.Context { return c.r.Context() }
 // value is a parameter that is there once, "" where it is not.
 func (c *call) value(name string) string { return c.values.Get(name) }
 
-// list is a parameter that may be there several times, or with commas.
+// list is a parameter that may be there several times, or with commas: one that is part of an
+// item is written with a backslash before it, and so is a backslash.
 func (c *call) list(name string) []string {
 	var items []string
 	for _, v := range c.values[name] {
-		items = append(items, strings.Split(v, ",")...)
+		var item []byte
+		for i := 0; i < len(v); i++ {
+			switch {
+			case v[i] == '\\' && i+1 < len(v) && (v[i+1] == ',' || v[i+1] == '\\'):
+				i++
+				item = append(item, v[i])
+			case v[i] == ',':
+				items, item = append(items, string(item)), nil
+			default:
+				item = append(item, v[i])
+			}
+		}
+		items = append(items, string(item))
 	}
 	return items
 }

@@ -48,9 +48,12 @@ func problemOf(err error) *problem {
 	var p *problem
 	var header *codec.HeaderError
 	var setup *codec.SetupError
+	var refused *mds.RecordError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &refused):
+		return &problem{status: http.StatusUnprocessableEntity, code: "record_refused", detail: "the store refuses a record for good: " + err.Error()}
 	case errors.As(err, &header), errors.As(err, &setup):
 		return badRequest("unreadable_body", asParameters(err.Error()))
 	case errors.Is(err, mds.ErrResample):

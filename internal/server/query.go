@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,7 +35,7 @@ func zone(name string) (*time.Location, error) {
 }
 
 // selectionParams are the parameters that pick records.
-func (k *service[R]) selectionParams(window bool) []param {
+func (k *service[R]) selectionParams() []param {
 	var params []param
 	for _, c := range selection.Columns(&k.schema) {
 		name, doc := c.Name, c.Doc
@@ -43,12 +44,10 @@ func (k *service[R]) selectionParams(window bool) []param {
 		}
 		params = append(params, text(name, "Only this "+doc+"; several with commas").several())
 	}
-	if window {
-		params = append(params,
-			text("start", "From this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z"),
-			text("end", "Before this time"),
-			text("tz", "The time zone of times without an offset, such as America/New_York; UTC unless it is said"))
-	}
+	params = append(params,
+		text("start", "From this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z"),
+		text("end", "Before this time"),
+		text("tz", "The time zone of times without an offset, such as America/New_York; UTC unless it is said"))
 	if k.schema.RevisionColumn() != nil {
 		params = append(params, text("known_at", "As known at this time, by the end of this date, or now: each figure from the newest filing until then"))
 	}
@@ -87,8 +86,8 @@ func (k *service[R]) queryOperation() operation {
 		description: "Records come in order of time, then of identity. What Accept asks for is streamed, of any length, in constant memory; " +
 			fmt.Sprintf("JSON has at most %d records unless limit says more. ", usualLimit) +
 			"Where limit cuts an answer, next has the cursor of the rest: as a member in JSON, as the trailer " + nextCursor + " otherwise.",
-		params: append(k.selectionParams(true),
-			choice("order", "Oldest first, or newest first", "asc", "desc"),
+		params: append(k.selectionParams(),
+			choice("order", "Oldest first, or newest first; by what identifies a record, then by time, or the whole of that turned round; or as they are read fastest. The last three go without limit and cursor, and not as JSON", "asc", "desc", byIdentity, byIdentityDesc, asRead),
 			number("limit", "At most this many records", 1, mostLimit), formParam(),
 			text("cursor", "Go on after the last record of an answer: its next; all else stays the same")),
 		responses: k.recordsResponses(),
@@ -121,6 +120,9 @@ func (k *service[R]) query(c *call) error {
 	if err != nil {
 		return err
 	}
+	if order := c.value("order"); slices.Contains([]string{byIdentity, byIdentityDesc, asRead}, order) {
+		return k.whole(c, order, sel, form)
+	}
 	p := page[R]{schema: &k.schema, sel: sel, descending: c.value("order") == "desc", digest: digestOf(c.values)}
 	if text := c.value("cursor"); text != "" {
 		if err := p.parse(text); err != nil {
@@ -132,6 +134,22 @@ func (k *service[R]) query(c *call) error {
 	}
 	records := p.rest(p.queries(sel, limit), func(q mds.Query) iter.Seq2[R, error] { return k.table.Query(c.Context(), c.tenant, q) })
 	return send(c, form, records, limit, &p)
+}
+
+// The orders in which there are no pages.
+const (
+	byIdentity     = "identity"
+	byIdentityDesc = "identity_desc"
+	asRead         = "any"
+)
+
+// whole answers with all of a window.
+func (k *service[R]) whole(c *call, order string, sel mds.Selection, form string) error {
+	if c.value("limit") != "" || c.value("cursor") != "" || c.value("every") != "" || form == typeJSON {
+		return badRequest("bad_parameter", fmt.Sprintf("order=%s goes without limit, cursor and every, and as ndjson, csv or arrow", order))
+	}
+	query := mds.Query{Selection: sel, ByIdentity: order != asRead, Descending: order == byIdentityDesc, Unordered: order == asRead}
+	return send(c, form, k.table.Query(c.Context(), c.tenant, query), 0, &page[R]{schema: &k.schema})
 }
 
 // resample answers with longer bars than are stored.

@@ -14,7 +14,7 @@ func (k *service[R]) seriesOperation() operation {
 		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/series", id: "series-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary:     "List the series of " + k.schema.Kind,
 		description: "Each has what identifies it, how many records the store holds of it, and the times of the oldest and the newest.",
-		params:      k.selectionParams(true),
+		params:      k.selectionParams(),
 		responses:   k.seriesResponses(),
 		limit:       k.queries,
 		serve: func(c *call) error {
@@ -62,7 +62,7 @@ func (k *service[R]) latestOperation() operation {
 		method: http.MethodGet, path: "/v1/" + k.schema.Kind + "/latest", id: "latest-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeRead,
 		summary:     "Read the newest of each series of " + k.schema.Kind,
 		description: "Records come in order of identity. It takes every form that a window does.",
-		params:      append(k.selectionParams(false), formParam()),
+		params:      append(k.selectionParams(), formParam()),
 		responses:   k.recordsResponses(),
 		limit:       k.queries,
 		serve: func(c *call) error {

@@ -173,7 +173,7 @@ func (s *Server) measure() (err error) {
 
 // mount adds what is of no kind.
 func (s *Server) mount() error {
-	for _, o := range s.controlOperations() {
+	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations()) {
 		s.handle(o)
 	}
 	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
