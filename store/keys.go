@@ -8,6 +8,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store/duckdb"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // Keys makes and ends the API keys of a store. What it did is on the disk when it returns,
@@ -36,6 +37,9 @@ type Keys interface {
 func OpenKeys(ctx context.Context, dsn string, cfg Config) (Keys, error) {
 	if postgres.IsDSN(dsn) {
 		return postgres.OpenKeys(ctx, dsn)
+	}
+	if remote.IsDSN(dsn) {
+		return nil, &remote.ElsewhereError{What: "API keys are made and listed"}
 	}
 	s, err := Open(ctx, dsn, Config{ReadOnly: cfg.ReadOnly})
 	if err != nil {

@@ -3,6 +3,7 @@
 //
 //	duckdb://DIR                             DuckDB files in the folder DIR, one a tenant (see store/duckdb)
 //	postgres://USER:PASSWORD@HOST/DATABASE   PostgreSQL, migrated by mds migrate (see store/postgres)
+//	https://HOST                             what mds serve serves there (see store/remote)
 //
 // What every engine promises is written at [Table], and kept by the suite in
 // store/storetest.
@@ -22,6 +23,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store/duckdb"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // Backend is what a storage engine provides beside its tables.
@@ -139,6 +141,9 @@ type Config struct {
 	// only (see [Compacter]). Defaults to "auto".
 	Compaction string
 
+	// Key is the API key of a store that a server serves. Defaults to none.
+	Key string
+
 	// Migrations make the tables of kinds of your own: files duckdb/1001_NAME.sql and
 	// postgres/1001_NAME.sql, numbered from 1001 without a gap. DuckDB files get them
 	// when they are opened, a server by [Migrate]. Defaults to none.
@@ -156,6 +161,9 @@ type Config struct {
 type Store struct {
 	Backend
 }
+
+// Forms are those of a DSN, for messages.
+const Forms = "duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST" //nolint:gosec // nobody's password
 
 // ErrDSN is wrapped by the refusal of a DSN that names no store.
 var ErrDSN = errors.New("DSN")
@@ -186,8 +194,15 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 		}
 		return &Store{Backend: backend}, nil
 	}
+	if remote.IsDSN(dsn) {
+		backend, err := remote.Open(dsn, remote.Config{Key: cfg.Key, ReadOnly: cfg.ReadOnly})
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDSN, err)
+		}
+		return &Store{Backend: backend}, nil
+	}
 	if !ok || scheme != "duckdb" {
-		return nil, fmt.Errorf("%w%s: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE", ErrDSN, shown(dsn))
+		return nil, fmt.Errorf("%w%s: write %s", ErrDSN, shown(dsn), Forms)
 	}
 	if cfg.WriteMode != "" && cfg.WriteMode != duckdb.WriteAuto && cfg.WriteMode != duckdb.WriteMerge {
 		return nil, fmt.Errorf("%w %q: use auto or merge with DuckDB", ErrWriteMode, cfg.WriteMode)
@@ -264,6 +279,8 @@ func TableOf[R mds.Record[R]](s *Store) Table[R] {
 		return duckdb.NewTable[R](b)
 	case *postgres.Store:
 		return postgres.NewTable[R](b)
+	case *remote.Store:
+		return remote.NewTable[R](b)
 	default:
 		panic(fmt.Sprintf("store: no tables for backend %T", b)) // a Store not made by Open
 	}

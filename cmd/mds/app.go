@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,12 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/duckdb"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // Exit statuses.
@@ -38,6 +41,7 @@ type app struct {
 	env            config.Env
 
 	dsn         string
+	server      string
 	tenant      string
 	memoryLimit string
 	logLevel    string
@@ -93,8 +97,14 @@ func (a *app) sentence(err error) string {
 	if a.dsn != a.env.DSN {
 		on = " --dsn " + store.Redact(a.dsn)
 	}
+	if remote.IsDSN(a.dsn) {
+		on = " --server " + store.Redact(a.dsn)
+	}
 	_, nameErr := mds.NewTenant(a.tenant)
+	var answer *client.Error
 	switch {
+	case errors.As(err, &answer) && answer.Code == "no_key":
+		return "the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
 	case errors.Is(err, store.ErrWriteMode) && a.env.WriteMode != "":
@@ -103,7 +113,7 @@ func (a *app) sentence(err error) string {
 		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
 	case errors.Is(err, mds.ErrUnknownKey):
 		return fmt.Sprintf("%v; mds keys list --all-tenants%s shows what there is", err, on)
-	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil:
+	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil && !remote.IsDSN(a.dsn):
 		return fmt.Sprintf("%v; make it with: mds tenant create %s%s", err, a.tenant, on)
 	case errors.Is(err, mds.ErrUnknownTenant):
 		return fmt.Sprintf("%v; mds tenant list%s shows what there is", err, on)
@@ -146,17 +156,19 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE (default a folder in the user's data directory; environment MDS_DSN)")
-	flags.StringVar(&a.tenant, "tenant", a.env.Tenant, "the tenant, by name or id (environment MDS_TENANT_ID)")
+	flags.StringVar(&a.server, "server", "", "the URL of a server (mds serve), such as https://mds.example.com, in the place of --dsn; its API key is in MDS_API_KEY (environment MDS_SERVER)")
+	flags.StringVar(&a.tenant, "tenant", cmp.Or(a.env.Tenant, "default"), "the tenant, by name or id (environment MDS_TENANT_ID)")
 	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, and 96MB to load bars and options; environment MDS_MEMORY_LIMIT)")
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
 	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
 	flags.Lookup("dsn").DefValue = "" // it may hold a password, which help would print
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.chooseStore(cmd) }
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		reason, _, _ := strings.Cut(err.Error(), ": strconv.")
 		return usagef("%s; see %s --help", reason, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.serveCommand(),
+		atTheStore(a.serveCommand()),
 		a.ingestCommand(),
 		a.queryCommand(),
 		a.latestCommand(),
@@ -164,23 +176,61 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		a.exportCommand(),
 		a.writeCommand(),
 		a.deleteCommand(),
-		a.compactCommand(),
-		a.policiesCommand(),
+		atTheStore(a.compactCommand()),
+		atTheStore(a.policiesCommand()),
 		a.dlqCommand(),
 		a.copyCommand(),
 		a.infoCommand(),
 		a.pingCommand(),
 		a.schemaVersionCommand(),
-		a.migrateCommand(),
-		a.doctorCommand(),
+		atTheStore(a.migrateCommand()),
+		atTheStore(a.doctorCommand()),
 		a.healthCommand(),
 		a.tenantCommand(),
-		a.keysCommand(),
-		a.benchCommand(),
-		a.demoCommand(),
+		atTheStore(a.keysCommand()),
+		atTheStore(a.benchCommand()),
+		atTheStore(a.demoCommand()),
 		a.versionCommand(),
 	)
 	return root
+}
+
+// chooseStore settles which store the flags and the environment name.
+func (a *app) chooseStore(cmd *cobra.Command) error {
+	given := cmd.Flags().Changed
+	switch {
+	case given("server") && given("dsn"):
+		return usagef("--server and --dsn each name a store: give one of them")
+	case given("server"):
+		a.dsn = a.server
+	case !given("dsn") && a.env.Server != "" && a.env.DSN != "":
+		return usagef("MDS_SERVER and MDS_DSN each name a store: set one of them, or give --server or --dsn")
+	case !given("dsn") && a.env.Server != "":
+		a.dsn = a.env.Server
+	case !remote.IsDSN(a.dsn):
+		return nil
+	}
+	for c := cmd; c != nil; c = c.Parent() {
+		if c.Annotations[onlyThere] != "" {
+			return usagef("%s works on a store itself, not through a server: run it where the store is, with --dsn", cmd.CommandPath())
+		}
+	}
+	if !remote.IsDSN(a.dsn) {
+		return usagef("--server %q: write the URL of a server, such as http://127.0.0.1:8080 or https://mds.example.com", store.Redact(a.dsn))
+	}
+	if !given("tenant") && a.env.Tenant == "" {
+		a.tenant = "" // the key's, or the server's
+	}
+	return nil
+}
+
+// onlyThere marks commands that work on a store itself.
+const onlyThere = "at the store"
+
+// atTheStore has a command be refused where a server is named.
+func atTheStore(cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{onlyThere: "only"}
+	return cmd
 }
 
 // group is a command that only holds others.
@@ -364,7 +414,7 @@ func (a *app) openDSN(ctx context.Context, dsn string, access access) (*session,
 	if err != nil {
 		return nil, err
 	}
-	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Logger: logger}
+	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Key: a.env.APIKey, Logger: logger}
 	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {
 		return nil, err
 	}

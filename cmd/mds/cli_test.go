@@ -20,6 +20,7 @@ type cli struct {
 	stdin io.Reader
 
 	writeMode   string
+	apiKey      string
 	coordinator map[string]string // settings of the environment
 }
 
@@ -47,7 +48,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 		stdin = strings.NewReader("")
 	}
 	a := &app{stdin: stdin, stdout: &stdout, stderr: &stderr, env: config.Env{
-		DSN: c.dsn, Tenant: "default", LogLevel: "warn", LogFormat: "text", WriteMode: c.writeMode, Coordinator: c.coordinator,
+		DSN: c.dsn, APIKey: c.apiKey, LogLevel: "warn", LogFormat: "text", WriteMode: c.writeMode, Coordinator: c.coordinator,
 	}}
 	hasRejects := false
 	for _, arg := range args {

@@ -54,8 +54,8 @@ Passwords may be left out of the DSNs: they are taken from PGPASSWORD or ~/.pgpa
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("dsn") {
-				return usagef("mds copy takes its stores as arguments, FROM and TO, and no --dsn")
+			if cmd.Flags().Changed("dsn") || cmd.Flags().Changed("server") {
+				return usagef("mds copy takes its stores as arguments, FROM and TO: a server is https://HOST there")
 			}
 			if err := noEmptyFlags(cmd); err != nil {
 				return err
@@ -128,7 +128,7 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	}
 	for i, dsn := range []string{from, to} {
 		if !strings.Contains(dsn, "://") {
-			return usagef("%s is no DSN: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE", []string{"FROM", "TO"}[i])
+			return usagef("%s is no DSN: write %s", []string{"FROM", "TO"}[i], store.Forms)
 		}
 	}
 	selections := make(map[string]mds.Selection)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ import (
 	"github.com/marketdatastore/mds/internal/deadletter"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // dlqFlags pick dead letters.
@@ -148,8 +150,8 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 		return deadletter.Dir{Path: folder, Logger: logger}, nil
 	}
 	dir, embedded := strings.CutPrefix(a.dsn, "duckdb://")
-	if a.dsn != "" && !embedded && !postgres.IsDSN(a.dsn) {
-		return deadletter.Dir{}, usagef("%w: write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE, or name the folder of the dead letters with --dlq-dir", store.ErrDSN)
+	if a.dsn != "" && !embedded && !postgres.IsDSN(a.dsn) && !remote.IsDSN(a.dsn) {
+		return deadletter.Dir{}, usagef("%w: write %s, or name the folder of the dead letters with --dlq-dir", store.ErrDSN, store.Forms)
 	}
 	if !embedded || dir == "" {
 		if dir, err = config.DataDir(); err != nil {
@@ -162,6 +164,13 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 			return deadletter.Dir{}, usageError{err}
 		}
 		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+database), Logger: logger}, nil
+	}
+	if remote.IsDSN(a.dsn) {
+		server, err := url.Parse(a.dsn)
+		if err != nil {
+			return deadletter.Dir{}, usagef("--server: %w", err)
+		}
+		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+strings.NewReplacer(":", "_", "[", "", "]", "").Replace(server.Host)), Logger: logger}, nil
 	}
 	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
 }

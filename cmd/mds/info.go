@@ -14,6 +14,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store/duckdb"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // storeInfo is what mds info tells.
@@ -166,6 +167,14 @@ func (a *app) healthCommand() *cobra.Command {
 	return cmd
 }
 
+// add adds a part: the whole is as well as the worst of them.
+func (h *health) add(c component) {
+	h.Components = append(h.Components, c)
+	if c.State == "unhealthy" || c.State == "degraded" && h.State == "healthy" {
+		h.State = c.State
+	}
+}
+
 // health opens the store and reads from it. It reports an error as a state,
 // since that is the answer.
 func (a *app) health(ctx context.Context) health {
@@ -176,14 +185,21 @@ func (a *app) health(ctx context.Context) health {
 		switch {
 		case errors.As(err, &locked):
 			// Another process writes: the store is fine, and out of reach.
-			c.State, c.Reason, h.State = "degraded", a.sentence(err), "degraded"
+			c.State, c.Reason = "degraded", a.sentence(err)
 		case err != nil:
-			c.State, c.Reason, h.State = "unhealthy", a.sentence(err), "unhealthy"
+			c.State, c.Reason = "unhealthy", a.sentence(err)
 		}
-		h.Components = append(h.Components, c)
+		h.add(c)
 	}
 	err := a.withStore(ctx, reading, func(s *session) error {
 		if err := s.Ping(ctx, s.tenant); err != nil {
+			return err
+		}
+		if server, ok := s.Backend.(*remote.Store); ok {
+			theirs, err := server.Health(ctx)
+			for _, c := range theirs.Components {
+				h.add(component{Name: "server_" + c.Name, State: string(c.State), Reason: c.Reason})
+			}
 			return err
 		}
 		for _, k := range kinds() {

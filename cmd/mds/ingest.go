@@ -22,6 +22,7 @@ import (
 	"github.com/marketdatastore/mds/internal/load"
 	"github.com/marketdatastore/mds/internal/selection"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // maxBatchSize bounds the memory of an ingest.
@@ -183,7 +184,7 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 	if err != nil {
 		return cfg, err
 	}
-	server := postgres.IsDSN(a.dsn)
+	server := postgres.IsDSN(a.dsn) || remote.IsDSN(a.dsn)
 	if !server {
 		cfg.Lanes = 1 // it has one writer
 	}
@@ -394,8 +395,12 @@ func (a *app) printResult(kind string, result load.Result, rejects *load.Rejects
 	if path := rejects.Path(); path != "" {
 		fmt.Fprintf(a.stderr, "%s rejected, all in %s\n", plural(l.Rejected, "row"), path)
 	}
-	fmt.Fprintf(a.stdout, "%s: %s read = %s rejected + %s accepted; accepted = %s written + %s unchanged + %s superseded",
-		kind, count(l.Read), count(l.Rejected), count(l.Accepted()), count(l.Written), count(l.Unchanged), count(l.Superseded))
+	fmt.Fprintf(a.stdout, "%s: %s read = %s rejected + %s accepted; accepted = ", kind, count(l.Read), count(l.Rejected), count(l.Accepted()))
+	if remote.IsDSN(a.dsn) { // which of them were there already only the server knows
+		fmt.Fprintf(a.stdout, "%s committed", count(l.Written))
+	} else {
+		fmt.Fprintf(a.stdout, "%s written + %s unchanged + %s superseded", count(l.Written), count(l.Unchanged), count(l.Superseded))
+	}
 	if l.Unwritten > 0 {
 		fmt.Fprintf(a.stdout, " + %s unwritten", count(l.Unwritten))
 	}

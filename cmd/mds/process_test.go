@@ -209,7 +209,7 @@ func TestOneProcessOwnsTheFile(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	_, message, exit := exitOf(t, c.program("series"))
-	want := fmt.Sprintf("(PID %d), and one process owns the file; wait for it to end, stop it, or ask it over HTTP if it is mds serve", owner.Process.Pid)
+	want := fmt.Sprintf("(PID %d), and one process owns the file; wait for it to end, stop it, or reach it with --server if it is mds serve", owner.Process.Pid)
 	if exit != exitFailed || !strings.Contains(message, "default.duckdb is in use by") || !strings.Contains(message, want) {
 		t.Errorf("exit %d, %q; want %q", exit, message, want)
 	}

@@ -14,8 +14,13 @@ type Env struct {
 	// AdminDSN is MDS_ADMIN_DSN, that of the owner of a PostgreSQL database, who
 	// migrates it; "" where it is not set.
 	AdminDSN string
-	// Tenant is MDS_TENANT_ID, a slug or a UUID. Defaults to "default".
+	// Tenant is MDS_TENANT_ID, a slug or a UUID; "" where it is not set.
 	Tenant string
+	// Server is MDS_SERVER, the URL of a server, in the place of a DSN; "" where it is not
+	// set.
+	Server string
+	// APIKey is MDS_API_KEY, the key for the server; "" where it is not set.
+	APIKey string
 	// MemoryLimit is MDS_MEMORY_LIMIT, an embedded database's memory, such as 2GB; ""
 	// where it is not set.
 	MemoryLimit string
@@ -57,7 +62,9 @@ func FromEnvironment() Env {
 	return Env{
 		DSN:              os.Getenv("MDS_DSN"),
 		AdminDSN:         os.Getenv("MDS_ADMIN_DSN"),
-		Tenant:           or(os.Getenv("MDS_TENANT_ID"), "default"),
+		Server:           os.Getenv("MDS_SERVER"),
+		APIKey:           os.Getenv("MDS_API_KEY"),
+		Tenant:           os.Getenv("MDS_TENANT_ID"),
 		MemoryLimit:      os.Getenv("MDS_MEMORY_LIMIT"),
 		WriteMode:        os.Getenv("MDS_WRITE_MODE"),
 		PoolMax:          os.Getenv("MDS_POOL_MAX"),

@@ -58,7 +58,7 @@ type world struct {
 }
 
 // serve runs a server over a store, or one that is open, until the test ends.
-func serve(t *testing.T, dsn string, cfg server.Config, opened ...*store.Store) *world {
+func serve(t testing.TB, dsn string, cfg server.Config, opened ...*store.Store) *world {
 	t.Helper()
 	var st *store.Store
 	var err error

@@ -583,7 +583,7 @@ func TestErrorClasses(t *testing.T) {
 		}
 	}
 	locked := openError(context.Background(), "/d/x.duckdb", errors.New(`IO Error: Could not set lock on file "/d/x.duckdb": Conflicting lock is held in /usr/bin/mds (PID 4711) by user joe`))
-	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end, stop it, or ask it over HTTP if it is mds serve"; locked.Error() != want {
+	if want := "/d/x.duckdb is in use by /usr/bin/mds (PID 4711), and one process owns the file; wait for it to end, stop it, or reach it with --server if it is mds serve"; locked.Error() != want {
 		t.Errorf("%v", locked)
 	}
 }

@@ -57,7 +57,7 @@ func (e *LockedError) Error() string {
 	if owner == "" {
 		owner = "another process"
 	}
-	return fmt.Sprintf("%s is in use by %s, and one process owns the file; wait for it to end, stop it, or ask it over HTTP if it is mds serve", e.Path, owner)
+	return fmt.Sprintf("%s is in use by %s, and one process owns the file; wait for it to end, stop it, or reach it with --server if it is mds serve", e.Path, owner)
 }
 
 // Retryable is true: the other process may let go.

@@ -99,8 +99,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"a bad escape", "postgres://u:sec%zzret@h/x", "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @"},
 		{"an unknown sslmode", "postgres://u:secret@h/x?sslmode=foo", "sslmode is invalid"},
 		{"a bad size", "postgres://u:secret@h/x?pool_max_conns=abc", "pool_max_conns"},
-		{"keywords", "host=h user=u password=secret dbname=x", "write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE"},
-		{"no scheme", "u:secret@h/x", "write duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE"},
+		{"keywords", "host=h user=u password=secret dbname=x", "write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST"},
+		{"no scheme", "u:secret@h/x", "write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST"},
 		{"another write mode", "", "write mode \"foo\": use auto, copy, merge or unnest"},
 	} {
 		cfg := store.Config{}

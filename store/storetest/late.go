@@ -69,7 +69,7 @@ func (h *kindHarness[R]) testLate() {
 func (h *kindHarness[R]) late(as time.Time, records []R, written, unchanged, superseded int64) {
 	h.Helper()
 	got, err := h.table.WriteLate(h.ctx, mds.DefaultTenant(), records, as)
-	if want := (mds.Receipt{Written: written, Unchanged: unchanged, Superseded: superseded}); err != nil || !sameCounts(got, want) {
+	if want := (mds.Receipt{Written: written, Unchanged: unchanged, Superseded: superseded}); err != nil || !sameCounts(h.store, got, want) {
 		h.Fatalf("late receipt %+v, %v; want %+v", got, err, want)
 	}
 }

@@ -51,7 +51,7 @@ func (m *kindModel[R]) draw(t *rapid.T) {
 func (m *kindModel[R]) send(t *rapid.T, batch []R) {
 	want := m.note(batch, false)
 	got, err := m.table.WriteBatch(m.ctx, mds.DefaultTenant(), batch)
-	if err != nil || !sameCounts(got, want) {
+	if err != nil || !sameCounts(m.store, got, want) {
 		t.Fatalf("receipt %+v, %v; want %+v", got, err, want)
 	}
 }
@@ -64,7 +64,7 @@ func (m *kindModel[R]) sendLate(t *rapid.T, batch []R) {
 	}
 	want := m.note(batch, older)
 	got, err := m.table.WriteLate(m.ctx, mds.DefaultTenant(), batch, as)
-	if err != nil || !sameCounts(got, want) {
+	if err != nil || !sameCounts(m.store, got, want) {
 		t.Fatalf("late receipt %+v, %v; want %+v", got, err, want)
 	}
 }

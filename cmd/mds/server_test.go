@@ -1,0 +1,76 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestThroughAServer runs the commands on data against a server, with the key of a tenant.
+func TestThroughAServer(t *testing.T) {
+	onEachEngine(t, func(t *testing.T, c *keysCLI) {
+		t.Setenv("XDG_DATA_HOME", t.TempDir())
+		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "read,write,admin").stdout)
+		s := c.serve("--tenant", "acme")
+		run := func(args ...string) outcome { return c.run(append(args, "--server", s.url)...) }
+		file := filepath.Join(t.TempDir(), "a.csv")
+		if err := os.WriteFile(file, []byte("vendor,symbol,timeframe,ts,open,high,low,close,volume\n"+
+			"v,A,1m,2026-01-02T14:30:00Z,1,3,1,2,10\nv,A,1m,2026-01-02T14:31:00Z,2,4,2,3,20\nv,\"B,C\",1m,2026-01-02T14:30:00Z,,,,5,\nv,A,1m,2026-01-02T14:32:00Z,,,,x,\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			args []string
+			exit int
+			want string // in the output
+		}{
+			{[]string{"ingest", "bars", file}, exitRejected, "bars: 4 read = 1 rejected + 3 accepted; accepted = 3 committed\n"},
+			{[]string{"query", "bars", "--format", "csv", "--symbol", "A"}, exitDone, "v,A,1m,2026-01-02T14:30:00Z,1,3,1,2,10,,\nv,A,1m,2026-01-02T14:31:00Z,2,4,2,3,20,,\n"},
+			{[]string{"query", "bars", "--format", "csv", "--symbol", "A", "--every", "5m"}, exitDone, "v,A,5m,2026-01-02T14:30:00Z,1,4,1,3,30,,\n"},
+			{[]string{"latest", "A", "--format", "csv"}, exitDone, "v,A,1m,2026-01-02T14:31:00Z,2,4,2,3,20,,\n"},
+			{[]string{"series", "bars"}, exitDone, "B,C"},
+			{[]string{"export", "bars", "-", "--format", "csv", "--symbol", `"B,C"`}, exitDone, "v,\"B,C\",1m,2026-01-02T14:30:00Z,,,,5,,,\n"},
+			{[]string{"write", "bars", "--vendor", "v", "--symbol", "D", "--timeframe", "1d", "--ts", "2026-01-02", "--close", "7"}, exitDone, "bar v D 1d 2026-01-02T00:00:00Z: written\n"},
+			{[]string{"info"}, exitDone, "bars         4 rows in 3 series, 2026-01-02 00:00:00 to 2026-01-02 14:31:00 UTC\n"},
+			{[]string{"delete", "bars", "--symbol", "D", "--yes"}, exitDone, "1 bar removed\n"},
+			{[]string{"delete", "bars", "--symbol", "D", "--yes"}, exitDone, "0 bars removed\n"},
+			{[]string{"ping"}, exitDone, " answers for tenant acme in "},
+			{[]string{"schema-version"}, exitDone, "\n"},
+			{[]string{"health"}, exitDone, "healthy\n"},
+			{[]string{"tenant", "list"}, exitDone, "acme"},
+			{[]string{"tenant", "create", "x"}, exitFailed, "mds: tenants are made where the store is, not through a server\n"},
+			{[]string{"compact"}, exitUsage, "mds: mds compact works on a store itself, not through a server: run it where the store is, with --dsn\n"},
+			{[]string{"policies"}, exitUsage, "mds: mds policies works on a store itself"},
+			{[]string{"serve"}, exitUsage, "mds: mds serve works on a store itself"},
+			{[]string{"query", "bars", "--tenant", "default"}, exitFailed, "mds: there is no such tenant; mds tenant list --server http://127.0.0.1:"},
+			{[]string{"query", "bars", "--dsn", "duckdb://x"}, exitUsage, "mds: --server and --dsn each name a store: give one of them\n"},
+		} {
+			if out := run(tt.args...); out.exit != tt.exit || !strings.Contains(out.stdout+out.stderr, tt.want) {
+				t.Errorf("mds %s: exit %d, want %d with %q:\n%s%s", strings.Join(tt.args, " "), out.exit, tt.exit, tt.want, out.stdout, out.stderr)
+			}
+		}
+		if out := c.run("ping", "--server", "localhost:80"); out.exit != exitUsage || out.stderr != `mds: --server "…": write the URL of a server, such as http://127.0.0.1:8080 or https://mds.example.com`+"\n" {
+			t.Errorf("%d %s", out.exit, out.stderr)
+		}
+		to := "duckdb://" + filepath.Join(t.TempDir(), "copy")
+		if out := c.run("copy", s.url, to, "--tenant", "acme"); out.exit != exitDone || !strings.Contains(out.stdout, "identical") {
+			t.Errorf("copy: %d %s%s", out.exit, out.stdout, out.stderr)
+		}
+		if out := c.run("copy", to, s.url, "--tenant", "acme"); out.exit != exitDone || !strings.Contains(out.stdout, "identical") {
+			t.Errorf("copy: %d %s%s", out.exit, out.stdout, out.stderr)
+		}
+		c.apiKey = ""
+		if out := run("info"); out.exit != exitFailed || out.stderr != "mds: the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is\n" {
+			t.Errorf("without a key: %d %s", out.exit, out.stderr)
+		}
+		if err := s.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Wait()
+		if out := run("ping"); out.exit != exitFailed || !strings.Contains(out.stderr, "mds: the server does not answer: ") {
+			t.Errorf("of none: %d %s", out.exit, out.stderr)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+}
