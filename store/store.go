@@ -58,6 +58,13 @@ type Backend interface {
 	// APIKeys are the keys that requests are checked against, all of them; their names and
 	// times of creation may be missing. [OpenKeys] makes and revokes them.
 	APIKeys(ctx context.Context) ([]mds.APIKey, error)
+	// KeptAnswer finds what a tenant's request with an idempotency key was answered with,
+	// within the last [mds.AnswersKeptFor].
+	KeptAnswer(ctx context.Context, tenant mds.Tenant, key string) (answer mds.KeptAnswer, found bool, err error)
+	// KeepAnswer keeps an answer: when it returns it is on the disk. Of several with one key
+	// the first is kept, until it is too old; it returns the one that is. It fails with an
+	// [*mds.InvalidError] where the answer is none.
+	KeepAnswer(ctx context.Context, tenant mds.Tenant, answer mds.KeptAnswer) (mds.KeptAnswer, error)
 	// Close ends the store after the writes under way. It is idempotent.
 	Close() error
 }

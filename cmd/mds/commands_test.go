@@ -164,17 +164,17 @@ func TestInfoPingHealthVersion(t *testing.T) {
 	if err := json.Unmarshal([]byte(c.must("info", "--json").stdout), &info); err != nil {
 		t.Fatal(err)
 	}
-	if info.Location != path || info.SchemaVersion != 5 || info.Tenant != "default" || len(info.Kinds) != 5 || info.Kinds[0].Rows != 7 || info.Kinds[0].Series != 3 {
+	if info.Location != path || info.SchemaVersion != 6 || info.Tenant != "default" || len(info.Kinds) != 5 || info.Kinds[0].Rows != 7 || info.Kinds[0].Series != 3 {
 		t.Errorf("info %+v", info)
 	}
 	if text := c.must("info").stdout; !strings.Contains(text, "bars         7 rows in 3 series, 2020-11-27 00:00:00 to 2020-11-27 14:32:00 UTC\n") {
 		t.Errorf("info\n%s", text)
 	}
-	wantText(t, "schema-version", c.must("schema-version").stdout, "5\n")
+	wantText(t, "schema-version", c.must("schema-version").stdout, "6\n")
 	if text := c.must("ping").stdout; !strings.HasPrefix(text, c.dsn+" answers for tenant default in ") {
 		t.Errorf("ping %q", text)
 	}
-	if text := c.must("version").stdout; !strings.HasPrefix(text, "mds ") || !strings.Contains(text, "schema version 5") {
+	if text := c.must("version").stdout; !strings.HasPrefix(text, "mds ") || !strings.Contains(text, "schema version 6") {
 		t.Errorf("version %q", text)
 	}
 	wantText(t, "health", c.must("health").stdout, "healthy\n  bars         healthy\n  options      healthy\n  fundamentals healthy\n  news         healthy\n  rollups      healthy\n  store        healthy\n")

@@ -288,6 +288,7 @@ func TestOlderSchemaIsRead(t *testing.T) {
 		DROP VIEW news; DROP TABLE news_item_facts; DROP TABLE news_item_series;
 		DROP VIEW rollups; DROP TABLE bar_rollup_facts; DROP TABLE bar_rollup_series;
 		DROP TABLE policies; DROP TABLE touched; DROP SEQUENCE touched_id; DROP TABLE audit;
+		DROP TABLE kept_answers;
 		DELETE FROM mds_migrations WHERE version > 1`).Close()
 	if err != nil {
 		t.Fatal(err)
@@ -318,6 +319,9 @@ func TestOlderSchemaIsRead(t *testing.T) {
 		if err != nil {
 			t.Errorf("resample: %v", err)
 		}
+	}
+	if _, found, err := reader.KeptAnswer(ctx, mds.DefaultTenant(), "key"); err != nil || found {
+		t.Errorf("a kept answer: %v, %v", found, err)
 	}
 	if _, err := OpenKeeper(reader).Changes(ctx, mds.DefaultPolicies()); err == nil || !strings.Contains(err.Error(), "has schema version 1, which has no policies") {
 		t.Errorf("changes of policies: %v", err)

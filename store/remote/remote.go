@@ -103,6 +103,16 @@ func (s *Store) APIKeys(context.Context) ([]mds.APIKey, error) {
 	return nil, &ElsewhereError{"API keys are read"}
 }
 
+// KeptAnswer is refused.
+func (s *Store) KeptAnswer(context.Context, mds.Tenant, string) (mds.KeptAnswer, bool, error) {
+	return mds.KeptAnswer{}, false, &ElsewhereError{"answers are kept"}
+}
+
+// KeepAnswer is refused.
+func (s *Store) KeepAnswer(context.Context, mds.Tenant, mds.KeptAnswer) (mds.KeptAnswer, error) {
+	return mds.KeptAnswer{}, &ElsewhereError{"answers are kept"}
+}
+
 // Table reads and writes one kind of record. It is safe for concurrent use.
 type Table[R mds.Record[R]] struct {
 	*client.Table[R]

@@ -70,6 +70,9 @@ func suite() []suiteTest {
 		{"RemoveTenant", testRemoveTenant},
 		{"TenantsAreApart", testTenantsAreApart},
 		{"UnknownTenant", testUnknownTenant},
+		{"KeptAnswers", testKeptAnswers},
+		{"KeptAnswersAtOnce", testKeptAnswersAtOnce},
+		{"KeptAnswersEnd", testKeptAnswersEnd},
 	}
 }
 
@@ -77,7 +80,7 @@ func suite() []suiteTest {
 // its tenants and rollups are made elsewhere.
 func RunServed(t *testing.T, fresh func(t testing.TB) (url string)) {
 	for _, test := range suite() {
-		if elsewhere := []string{"Tenants", "RemoveTenant", "TenantsAreApart"}; slices.Contains(elsewhere, test.name) {
+		if elsewhere := []string{"Tenants", "RemoveTenant", "TenantsAreApart", "KeptAnswers", "KeptAnswersAtOnce", "KeptAnswersEnd"}; slices.Contains(elsewhere, test.name) {
 			continue
 		}
 		t.Run(test.name, func(t *testing.T) {
