@@ -91,15 +91,19 @@ func (c *call) memory(format codec.Format) int64 {
 	return n
 }
 
-// body is the body of a request, unpacked as it is read, in bounded memory. Before it waits
-// for more of it, before is called.
+// raw is the body of a request as it comes. Before it waits for more of it, before is called.
 // When ctx ends no more of it is read.
-func (c *call) body(ctx context.Context, format codec.Format, idle time.Duration, before func() error) (io.ReadCloser, error) {
+func (c *call) raw(ctx context.Context, format codec.Format, idle time.Duration, before func() error) *rawBody {
 	raw := &rawBody{c: c, ctx: ctx, control: http.NewResponseController(c.w), idle: idle, before: before}
 	if format == formatArrow {
 		raw.least = leastBytes
 	}
 	raw.forget = context.AfterFunc(ctx, raw.end)
+	return raw
+}
+
+// unpack is a body unpacked as it is read, in bounded memory.
+func (c *call) unpack(raw *rawBody) (io.ReadCloser, error) {
 	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
 		return raw, nil
@@ -172,6 +176,9 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 	}
 	begun := time.Now()
 	n, err = b.c.r.Body.Read(p)
+	if b.c.again != nil {
+		b.c.again.body.Write(p[:n])
+	}
 	b.n += int64(n)
 	b.waited += time.Since(begun)
 	if err == nil && b.waited > slowFor && float64(b.n) < b.least*b.waited.Seconds() {

@@ -30,11 +30,15 @@ func (c *call) json(status int, v any) error {
 	if err != nil {
 		return err
 	}
+	return c.document(status, append(text, '\n'))
+}
+
+// document answers with a document as it is.
+func (c *call) document(status int, text []byte) error {
 	c.w.Header().Set("Content-Type", typeJSON)
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.WriteHeader(status)
-	_, err = c.w.Write(append(text, '\n'))
-	if err != nil {
+	if _, err := c.w.Write(text); err != nil {
 		return &cutError{err}
 	}
 	return nil

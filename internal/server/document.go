@@ -34,6 +34,9 @@ func (o *operation) described() *huma.Operation {
 	}
 	for _, p := range o.params {
 		d := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: p.schema}
+		if p.header {
+			d.In = "header"
+		}
 		if p.many {
 			explode := true
 			d.Style, d.Explode = "form", &explode
@@ -120,10 +123,13 @@ func (k *service[R]) ingestResponses() map[string]*huma.Response {
 	answer := func(doc string) *huma.Response {
 		return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{typeJSON: {Schema: k.schemaOf(client.Answer{})}}}
 	}
+	committed := answer("All rows were read, and what is committed is on the store's disk")
+	committed.Headers = replayedHeader()
 	return map[string]*huma.Response{
-		"200":     answer("All rows were read, and what is committed is on the store's disk"),
+		"200":     committed,
 		"202":     answer("All rows were read, and those accepted are queued in memory"),
 		"415":     k.problemResponse("The body is in no form that is taken"),
+		"422":     k.problemResponse("The Idempotency-Key is that of another request, which was answered before"),
 		"429":     k.problemResponse("The queue is full, and nothing was read; Retry-After says when to come back"),
 		"503":     k.problemResponse("Not all is on the store's disk; the same body sent again changes nothing that is"),
 		"default": k.problemResponse("It could not be done; ledger says what became of the rows that were read"),

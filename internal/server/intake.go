@@ -20,6 +20,7 @@ type intake[R mds.Record[R]] struct {
 	handle  *ingest.Handle[R]
 	size    func(*R) int
 	most    int   // errors listed
+	room    int   // bytes of them, roughly; 0 for any
 	portion int64 // records handed over at a time, at most
 	// late writes records that come late, at once; nil has the coordinator write them.
 	late func(context.Context, []R) (mds.Receipt, error)
@@ -29,6 +30,7 @@ type intake[R mds.Record[R]] struct {
 	bytes  int
 	open   []ingest.Receipt[R] // not settled, or not looked at
 	answer client.Answer
+	listed int   // bytes of errors
 	failed error // handing over
 }
 
@@ -118,8 +120,11 @@ func unreadable(err error) error {
 // reject notes a row that became no record.
 func (in *intake[R]) reject(row *codec.RowError) {
 	in.answer.Rejected++
-	if len(in.answer.Errors) < in.most {
-		in.answer.Errors = append(in.answer.Errors, client.RowError{Line: row.Line, Field: row.Field, Reason: clipped(row.Reason)})
+	e := client.RowError{Line: row.Line, Field: row.Field, Reason: clipped(row.Reason)}
+	const around = 40
+	in.listed += around + len(e.Field) + len(e.Reason)
+	if len(in.answer.Errors) < in.most && (in.room == 0 || in.listed <= in.room) {
+		in.answer.Errors = append(in.answer.Errors, e)
 	} else {
 		in.answer.Omitted++
 	}

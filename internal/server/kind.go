@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -118,6 +119,7 @@ func (k *service[R]) ingestOperation() operation {
 			choice("no_header", "Whether the first line of CSV is data: columns then maps each by its number, such as ts=#1", "false", "true"),
 			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
 			text("late", "The records come late, and were submitted at this time: stored ones that changed then or after it stay"),
+			idempotencyParam(),
 		},
 		body:      k.recordsBody(),
 		responses: k.ingestResponses(),
@@ -139,8 +141,24 @@ const (
 	usualErrors = 100
 )
 
-// ingest takes in a body.
-func (k *service[R]) ingest(c *call) error {
+// ingest takes in a body, or answers as it was answered before.
+func (k *service[R]) ingest(c *call) (err error) {
+	if c.again, err = c.keyed(); err != nil {
+		return err
+	}
+	if err := refuseAccepted(c); err != nil {
+		return err
+	}
+	if c.again != nil {
+		if known, err := k.known(c); known || err != nil {
+			return err
+		}
+	}
+	return k.takeIn(c)
+}
+
+// takeIn takes in a body.
+func (k *service[R]) takeIn(c *call) error {
 	if err := k.pressed(); err != nil {
 		return err
 	}
@@ -159,11 +177,18 @@ func (k *service[R]) ingest(c *call) error {
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
 	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
+	if c.again != nil {
+		in.room = mds.MaxKeptBody / 8 // in JSON they may be six times as long
+	}
 	in.portion = min(handOverBatch, k.coordinator.Stats().Capacity)
 	if in.late, err = k.late(c); err != nil {
 		return err
 	}
-	err = k.read(c, in, format, opt)
+	return k.end(c, in, k.read(c, in, format, opt))
+}
+
+// end answers with what became of a body, of which reading failed, or did not.
+func (k *service[R]) end(c *call, in *intake[R], err error) error {
 	status := http.StatusAccepted
 	if c.value("ack") != "accepted" {
 		status = http.StatusOK
@@ -171,8 +196,14 @@ func (k *service[R]) ingest(c *call) error {
 			err = settleErr
 		}
 	}
-	if err == nil {
+	if err == nil && c.again == nil {
 		return c.json(status, in.result())
+	}
+	if err == nil {
+		var refused *problem
+		if err = k.keep(c, in.result()); !errors.As(err, &refused) {
+			return err
+		}
 	}
 	p := *problemOf(err)
 	if ledger := in.result(); ledger.Read > 0 {
@@ -220,7 +251,8 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	if in.late != nil {
 		before = func() error { return nil } // a transaction takes its time
 	}
-	body, err := c.body(in.reading, format, k.cfg.IdleTimeout, before)
+	raw := c.raw(in.reading, format, k.cfg.IdleTimeout, before)
+	body, err := c.unpack(raw)
 	if err != nil {
 		return err
 	}
@@ -229,6 +261,9 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 		err = in.runArrow(body, arrow.Options{Options: opt, MaxBytes: min(c.memory(format), mostArrow)})
 	} else {
 		err = in.runRows(body, format, opt)
+	}
+	if err == nil && c.again != nil {
+		_, err = io.Copy(io.Discard, raw) // for the digest of all of it
 	}
 	if err != nil && errors.Is(err, context.Canceled) && stopped(in.reading) {
 		return ingest.ErrStopped // intake has ended, not the client

@@ -30,14 +30,16 @@ type document struct {
 
 type described struct {
 	OperationID string
-	Parameters  []struct {
-		Name, In string
-		Schema   schema
-	}
+	Parameters  []parameter
 	RequestBody struct {
 		Content map[string]struct{ Schema schema }
 	}
 	Responses map[string]struct{ Content map[string]json.RawMessage }
+}
+
+type parameter struct {
+	Name, In string
+	Schema   schema
 }
 
 type schema struct {
@@ -89,6 +91,14 @@ func TestDocument(t *testing.T) {
 	for _, path := range []string{"/v1/bars", "/v1/options", "/v1/fundamentals", "/v1/news"} {
 		if len(d.Paths[path]) != 3 {
 			t.Errorf("%s has %v", path, slices.Sorted(maps.Keys(d.Paths[path])))
+		}
+	}
+	for path, methods := range d.Paths {
+		for method, o := range methods {
+			takes := slices.ContainsFunc(o.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" && p.In == "header" })
+			if _, refuses := o.Responses["422"]; takes != (method == "post") || refuses != takes {
+				t.Errorf("%s %s takes Idempotency-Key: %v, refuses one: %v", method, path, takes, refuses)
+			}
 		}
 	}
 	bar := d.Components.Schemas["bars"]
@@ -166,6 +176,9 @@ func anything(t *testing.T, w *world) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", media)
+		if slices.ContainsFunc(o.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" && p.In == "header" }) && rapid.Bool().Draw(t, "whether a key") {
+			r.Header.Set("Idempotency-Key", rapid.SampledFrom([]string{"a", "b", `"c"`, `"`, "d e", "", strings.Repeat("f", 256)}).Draw(t, "key"))
+		}
 		resp, err := w.client.Do(r)
 		if err != nil {
 			t.Fatal(err)

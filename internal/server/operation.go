@@ -36,11 +36,12 @@ type operation struct {
 	serve func(*call) error
 }
 
-// param is a parameter in the query of the URL.
+// param is a parameter in the query of the URL, or a header.
 type param struct {
 	name, doc string
 	schema    *huma.Schema
 	many      bool // it may be there several times, or with commas
+	header    bool
 }
 
 func text(name, doc string) param {
@@ -73,6 +74,7 @@ type call struct {
 	tenant mds.Tenant
 	key    string // that was presented; "" where none is asked for
 	values url.Values
+	again  *keyed // what it is known by when it is sent again; nil where it is not
 }
 
 // Context is the request's.
@@ -110,7 +112,7 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 		return nil, badRequest("bad_parameter", "the query of the URL is no query: "+err.Error())
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		i := slices.IndexFunc(o.params, func(p param) bool { return p.name == name })
+		i := slices.IndexFunc(o.params, func(p param) bool { return p.name == name && !p.header })
 		if i < 0 {
 			return nil, badRequest("bad_parameter", fmt.Sprintf("there is no parameter %q here; %s", name, o.names()))
 		}
@@ -131,12 +133,14 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 
 // names lists the operation's parameters.
 func (o *operation) names() string {
-	if len(o.params) == 0 {
-		return "it takes none"
+	var names []string
+	for _, p := range o.params {
+		if !p.header {
+			names = append(names, p.name)
+		}
 	}
-	names := make([]string, len(o.params))
-	for i, p := range o.params {
-		names[i] = p.name
+	if names == nil {
+		return "it takes none"
 	}
 	return "it takes " + strings.Join(names, ", ")
 }
