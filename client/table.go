@@ -154,7 +154,7 @@ func (t *Table[R]) WriteLate(ctx context.Context, tenant mds.Tenant, records []R
 	return mds.Receipt{Written: answer.Committed - answer.Unchanged - answer.Superseded, Unchanged: answer.Unchanged, Superseded: answer.Superseded}, err
 }
 
-// Delete removes records and returns their number. The key needs the scope admin.
+// Delete removes records and returns their number.
 func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error) {
 	values, ok, err := t.pick(sel)
 	if err != nil || !ok {

@@ -91,7 +91,7 @@ func TestScopes(t *testing.T) {
 		operations := []struct{ method, path, scope string }{
 			{"GET", "/v1/bars", "read"}, {"GET", "/v1/bars/latest", "read"}, {"GET", "/v1/bars/series", "read"}, {"GET", "/v1/rollups", "read"},
 			{"GET", "/v1/tenant", "read"}, {"GET", "/v1/tenants", "read"}, {"GET", "/v1/info", "read"}, {"GET", "/v1/bars/info", "read"}, {"GET", "/v1/bars/count", "read"},
-			{"DELETE", "/v1/bars", "admin"}, {"DELETE", "/v1/options", "admin"}, {"DELETE", "/v1/fundamentals", "admin"}, {"DELETE", "/v1/news", "admin"},
+			{"DELETE", "/v1/bars", "write"}, {"DELETE", "/v1/options", "write"}, {"DELETE", "/v1/fundamentals", "write"}, {"DELETE", "/v1/news", "write"},
 			{"GET", "/v1/news", "read"}, {"GET", "/v1/stats", "read"}, {"GET", "/schema/version", "read"},
 			{"POST", "/v1/bars", "write"}, {"POST", "/v1/options", "write"}, {"POST", "/v1/fundamentals", "write"}, {"POST", "/v1/news", "write"},
 			{"GET", "/metrics", "admin"},
