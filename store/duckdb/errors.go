@@ -135,13 +135,23 @@ func wrap(ctx context.Context, op string, err error) error {
 	case errors.As(err, &driverErr):
 		e.Err = firstLineError{err}
 		switch {
-		case driverErr.Type == duckdb.ErrorTypeOutOfMemory, strings.Contains(text, "failed to pin block"), strings.Contains(text, "failed to allocate"):
+		case outOfMemory(err):
 			e.Hint, e.retry = "give the database more with --memory-limit", true
 		case slices.Contains([]duckdb.ErrorType{duckdb.ErrorTypeIO, duckdb.ErrorTypeTransaction, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal}, driverErr.Type):
 			e.retry = true // the next call opens a failed file again
 		}
 	}
 	return e
+}
+
+// outOfMemory reports that the database has too little memory for a statement.
+func outOfMemory(err error) bool {
+	var driverErr *duckdb.Error
+	if !errors.As(err, &driverErr) {
+		return false
+	}
+	text := err.Error()
+	return driverErr.Type == duckdb.ErrorTypeOutOfMemory || strings.Contains(text, "failed to pin block") || strings.Contains(text, "failed to allocate")
 }
 
 // firstLineError is an error without the advice that DuckDB puts on lines of their own.

@@ -138,6 +138,12 @@ func (t *Table[R]) writeTogether(f *file, batches []*pending[R]) {
 	ctx, cancel := together(batches)
 	defer cancel()
 	receipts, err := t.write(ctx, f, batches)
+	if !t.plain && outOfMemory(err) && !f.failed.Load() {
+		t.doubt(f)
+		back := f.lend(ctx) // what few texts are compared with may be large, too
+		receipts, err = t.write(ctx, f, batches)
+		back()
+	}
 	if err != nil {
 		t.doubt(f)
 		f.noteWrite(err)
