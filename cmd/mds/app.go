@@ -158,7 +158,7 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE (default a folder in the user's data directory; environment MDS_DSN)")
 	flags.StringVar(&a.server, "server", "", "the URL of a server (mds serve), such as https://mds.example.com, in the place of --dsn; its API key is in MDS_API_KEY (environment MDS_SERVER)")
 	flags.StringVar(&a.tenant, "tenant", cmp.Or(a.env.Tenant, "default"), "the tenant, by name or id (environment MDS_TENANT_ID)")
-	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, and 96MB to load bars and options; environment MDS_MEMORY_LIMIT)")
+	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, 96MB to load bars and options, 80MB to serve; environment MDS_MEMORY_LIMIT)")
 	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
 	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
 	flags.Lookup("dsn").DefValue = "" // it may hold a password, which help would print
@@ -304,11 +304,12 @@ type access int
 const (
 	reading access = iota
 	writing
+	hosting      // for as long as it is not interrupted
 	loading      // much, and compacting at the end
 	loadingPlain // the same, of records that are small
 )
 
-// loadingMemory is DuckDB's share where many small records are held as well.
+// loadingMemory is DuckDB's share where many small records are held as well, or requests.
 const loadingMemory = "96MB"
 
 // session is an open store and the tenant a command works for.
@@ -418,7 +419,7 @@ func (a *app) openDSN(ctx context.Context, dsn string, access access) (*session,
 	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {
 		return nil, err
 	}
-	if access == loadingPlain && cfg.MemoryLimit == "" {
+	if (access == loadingPlain || access == hosting) && cfg.MemoryLimit == "" {
 		cfg.MemoryLimit = loadingMemory
 	}
 	if access == loading || access == loadingPlain {

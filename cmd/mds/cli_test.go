@@ -19,6 +19,7 @@ type cli struct {
 	dsn   string
 	stdin io.Reader
 
+	binary      string // of the program in a process of its own, where it is not this one
 	writeMode   string
 	apiKey      string
 	coordinator map[string]string // settings of the environment

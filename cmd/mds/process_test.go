@@ -25,9 +25,12 @@ import (
 // program prepares a run of the program in a process of its own.
 func (c *cli) program(args ...string) *exec.Cmd {
 	c.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		c.t.Fatal(err)
+	self := c.binary
+	if self == "" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			c.t.Fatal(err)
+		}
 	}
 	cmd := exec.Command(self, args...)
 	home := c.t.TempDir()

