@@ -72,6 +72,11 @@ apart: deps ## have clients of two tenants hammer the same series for APART (def
 	@scripts/deps-test
 	@CGO_ENABLED=1 $(GO) test ./store/postgres -run '^TestTenantsStayApart$$' -count=1 -v -apart $(or $(APART),1m) | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
 
+.PHONY: withstand
+withstand: deps ## have mds serve take bodies of 5 GB in each form, and 10,000 idle connections (20 minutes, 1 GB of disk)
+	@scripts/deps-test
+	@CGO_ENABLED=1 $(GO) test ./cmd/mds -run '^(TestServe|TestUpload|TestIdle)' -count=1 -v -timeout 90m -upload 5000 -idle 10000 | grep -E -- '--- |^ok|^FAIL|_test.go'; exit $${PIPESTATUS[0]}
+
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
 	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec:FuzzJSONArray ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode ./internal/apikey:FuzzParse ./store/duckdb:FuzzParseKeys; do \

@@ -309,8 +309,12 @@ const (
 	loadingPlain // the same, of records that are small
 )
 
-// loadingMemory is DuckDB's share where many small records are held as well, or requests.
-const loadingMemory = "96MB"
+// DuckDB's share where many small records are held as well, and where a server has to stay
+// small.
+const (
+	loadingMemory = "96MB"
+	hostingMemory = "80MB"
+)
 
 // session is an open store and the tenant a command works for.
 type session struct {
@@ -410,19 +414,19 @@ func (a *app) storeDSN() (string, error) {
 }
 
 // openDSN opens another store than that of the flags.
-func (a *app) openDSN(ctx context.Context, dsn string, access access) (*session, error) {
+func (a *app) openDSN(ctx context.Context, dsn string, how access) (*session, error) {
 	logger, err := a.logger()
 	if err != nil {
 		return nil, err
 	}
-	cfg := store.Config{ReadOnly: access == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Key: a.env.APIKey, Logger: logger}
+	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Key: a.env.APIKey, Logger: logger}
 	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {
 		return nil, err
 	}
-	if (access == loadingPlain || access == hosting) && cfg.MemoryLimit == "" {
-		cfg.MemoryLimit = loadingMemory
+	if cfg.MemoryLimit == "" {
+		cfg.MemoryLimit = map[access]string{loadingPlain: loadingMemory, hosting: hostingMemory}[how]
 	}
-	if access == loading || access == loadingPlain {
+	if how == loading || how == loadingPlain {
 		cfg.Compaction = duckdb.CompactManual
 	}
 	st, err := store.Open(ctx, dsn, cfg)

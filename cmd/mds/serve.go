@@ -126,7 +126,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 const servedQueue = 49_152
 
 // embedded has a server with the database in its own process take less than 300 MB, however
-// long a body is: this queue, and a heap that grows by half, beside loadingMemory and what is
+// long a body is: this queue, and a heap that grows by half, beside hostingMemory and what is
 // mapped of the program. The returned function undoes what holds for the process.
 func embedded(cfg *ingest.Config[any]) (undo func()) {
 	if cfg.Workers == 0 {
