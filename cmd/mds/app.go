@@ -1,14 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -37,11 +35,15 @@ const (
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	color          bool // stdout shows colors
-	env            config.Env
+	color          bool              // stdout shows colors
+	env            map[string]string // variables that are settings
+
+	configFile string
+	settings   *config.Settings
 
 	dsn         string
 	server      string
+	dsnGiven    bool // by a flag
 	tenant      string
 	memoryLimit string
 	logLevel    string
@@ -94,7 +96,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 // sentence is the message of an error, with what to do about it.
 func (a *app) sentence(err error) string {
 	on := ""
-	if a.dsn != a.env.DSN {
+	if a.dsnGiven {
 		on = " --dsn " + store.Redact(a.dsn)
 	}
 	if remote.IsDSN(a.dsn) {
@@ -107,8 +109,8 @@ func (a *app) sentence(err error) string {
 		return "the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
-	case errors.Is(err, store.ErrWriteMode) && a.env.WriteMode != "":
-		return fmt.Sprintf("%v (environment MDS_WRITE_MODE)", err)
+	case errors.Is(err, store.ErrWriteMode) && a.settings != nil:
+		return fmt.Sprintf("%s: %v", a.settings.Is("store.write_mode"), err)
 	case errors.Is(err, mds.ErrNoStore):
 		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
 	case errors.Is(err, mds.ErrUnknownKey):
@@ -149,20 +151,22 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `mds loads market data into a store and gives it back: every record once,
 however often it is sent.
 
-The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
+The store is a folder of DuckDB files unless --dsn or MDS_DSN names another. What flags set
+the environment and a file can set, too: see mds config --help.`,
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		PersistentPreRunE: a.configure,
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.dsn, "dsn", a.env.DSN, "the store, duckdb://DIR or postgres://USER:PASSWORD@HOST/DATABASE (default a folder in the user's data directory; environment MDS_DSN)")
-	flags.StringVar(&a.server, "server", "", "the URL of a server (mds serve), such as https://mds.example.com, in the place of --dsn; its API key is in MDS_API_KEY (environment MDS_SERVER)")
-	flags.StringVar(&a.tenant, "tenant", cmp.Or(a.env.Tenant, "default"), "the tenant, by name or id (environment MDS_TENANT_ID)")
-	flags.StringVar(&a.memoryLimit, "memory-limit", a.env.MemoryLimit, "the database's memory, such as 2GB (default 512MB, 96MB to load bars and options, 80MB to serve; environment MDS_MEMORY_LIMIT)")
-	flags.StringVar(&a.logLevel, "log-level", a.env.LogLevel, "log what is at least debug, info, warn or error (environment MDS_LOG_LEVEL)")
-	flags.StringVar(&a.logFormat, "log-format", a.env.LogFormat, "log as text or json (environment MDS_LOG_FORMAT)")
-	flags.Lookup("dsn").DefValue = "" // it may hold a password, which help would print
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.chooseStore(cmd) }
+	flags.StringVar(&a.configFile, "config", "", "the `file` of the settings (environment MDS_CONFIG); see mds config --help")
+	addSetting(flags, "store.dsn", &a.dsn)
+	addSetting(flags, "store.server", &a.server)
+	addSetting(flags, "store.tenant", &a.tenant)
+	addSetting(flags, "store.memory_limit", &a.memoryLimit)
+	addSetting(flags, "log.level", &a.logLevel)
+	addSetting(flags, "log.format", &a.logFormat)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		reason, _, _ := strings.Cut(err.Error(), ": strconv.")
 		return usagef("%s; see %s --help", reason, cmd.CommandPath())
@@ -190,23 +194,24 @@ The store is a folder of DuckDB files unless --dsn or MDS_DSN names another.`,
 		atTheStore(a.keysCommand()),
 		atTheStore(a.benchCommand()),
 		atTheStore(a.demoCommand()),
+		a.configCommand(),
 		a.versionCommand(),
 	)
 	return root
 }
 
-// chooseStore settles which store the flags and the environment name.
+// chooseStore settles which store the settings name: the server or the DSN, whichever was
+// set nearer to the command.
 func (a *app) chooseStore(cmd *cobra.Command) error {
-	given := cmd.Flags().Changed
+	given, set := cmd.Flags().Changed, a.settings
+	nearer := set.Nearer("store.server", "store.dsn")
 	switch {
 	case given("server") && given("dsn"):
 		return usagef("--server and --dsn each name a store: give one of them")
-	case given("server"):
+	case a.server != "" && a.dsn != "" && nearer == 0:
+		return usagef("%s and %s each name a store: set one of them, or give --server or --dsn", set.Name("store.server"), set.Name("store.dsn"))
+	case a.server != "" && nearer > 0:
 		a.dsn = a.server
-	case !given("dsn") && a.env.Server != "" && a.env.DSN != "":
-		return usagef("MDS_SERVER and MDS_DSN each name a store: set one of them, or give --server or --dsn")
-	case !given("dsn") && a.env.Server != "":
-		a.dsn = a.env.Server
 	case !remote.IsDSN(a.dsn):
 		return nil
 	}
@@ -215,10 +220,7 @@ func (a *app) chooseStore(cmd *cobra.Command) error {
 			return usagef("%s works on a store itself, not through a server: run it where the store is, with --dsn", cmd.CommandPath())
 		}
 	}
-	if !remote.IsDSN(a.dsn) {
-		return usagef("--server %q: write the URL of a server, such as http://127.0.0.1:8080 or https://mds.example.com", store.Redact(a.dsn))
-	}
-	if !given("tenant") && a.env.Tenant == "" {
+	if !set.IsSet("store.tenant") {
 		a.tenant = "" // the key's, or the server's
 	}
 	return nil
@@ -286,16 +288,13 @@ func timeframes() []string {
 func (a *app) logger() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
-		return nil, usagef("--log-level %q: use debug, info, warn or error", a.logLevel)
+		return nil, err // the settings have refused it
 	}
 	options := &slog.HandlerOptions{Level: level}
-	switch a.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(a.stderr, options)), nil
-	case "json":
+	if a.logFormat == "json" {
 		return slog.New(slog.NewJSONHandler(a.stderr, options)), nil
 	}
-	return nil, usagef("--log-format %q: use text or json", a.logFormat)
+	return slog.New(slog.NewTextHandler(a.stderr, options)), nil
 }
 
 // access says what a command does with the store.
@@ -363,28 +362,9 @@ func (a *app) mustExist(ctx context.Context) error {
 	return a.withStore(ctx, reading, func(*session) error { return nil })
 }
 
-// serverSettings are those of a server's store that come from the environment.
-func (a *app) serverSettings() (poolMax int, timeout time.Duration, err error) {
-	if text := a.env.PoolMax; text != "" {
-		if poolMax, err = strconv.Atoi(text); err != nil || poolMax < 2 {
-			return 0, 0, usagef("MDS_POOL_MAX is %q: write a number of connections, 2 or more", text)
-		}
-	}
-	if text := a.env.StatementTimeout; text != "" {
-		if timeout, err = time.ParseDuration(text); err != nil || timeout < 0 {
-			return 0, 0, usagef("MDS_STATEMENT_TIMEOUT is %q: write a duration such as 30s or 2m, or 0s for the server's own setting", text)
-		}
-		if timeout == 0 {
-			timeout = -1
-		}
-	}
-	return poolMax, timeout, nil
-}
-
 // sinkConfig gives a batch the time of its statements, one to stage it and one to merge.
 func (a *app) sinkConfig() sink.Config {
-	_, timeout, _ := a.serverSettings() // open has looked at it
-	switch {
+	switch timeout := a.settings.Store.StatementTimeout; {
 	case timeout < 0:
 		return sink.Config{WriteTimeout: math.MaxInt64}
 	case timeout > 0:
@@ -419,10 +399,8 @@ func (a *app) openDSN(ctx context.Context, dsn string, how access) (*session, er
 	if err != nil {
 		return nil, err
 	}
-	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.env.WriteMode, Key: a.env.APIKey, Logger: logger}
-	if cfg.PoolMax, cfg.StatementTimeout, err = a.serverSettings(); err != nil {
-		return nil, err
-	}
+	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.settings.Store.WriteMode, Key: a.settings.Store.APIKey, Logger: logger}
+	cfg.PoolMax, cfg.StatementTimeout = a.settings.Store.PoolMax, a.settings.Store.StatementTimeout
 	if cfg.MemoryLimit == "" {
 		cfg.MemoryLimit = map[access]string{loadingPlain: loadingMemory, hosting: hostingMemory}[how]
 	}

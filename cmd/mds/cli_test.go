@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/load"
 )
 
@@ -19,10 +19,9 @@ type cli struct {
 	dsn   string
 	stdin io.Reader
 
-	binary      string // of the program in a process of its own, where it is not this one
-	writeMode   string
-	apiKey      string
-	coordinator map[string]string // settings of the environment
+	binary string // of the program in a process of its own, where it is not this one
+	apiKey string
+	env    map[string]string // more of the environment
 }
 
 func newCLI(t *testing.T) *cli {
@@ -48,9 +47,9 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 	if stdin == nil {
 		stdin = strings.NewReader("")
 	}
-	a := &app{stdin: stdin, stdout: &stdout, stderr: &stderr, env: config.Env{
-		DSN: c.dsn, APIKey: c.apiKey, LogLevel: "warn", LogFormat: "text", WriteMode: c.writeMode, Coordinator: c.coordinator,
-	}}
+	env := map[string]string{"MDS_DSN": c.dsn, "MDS_API_KEY": c.apiKey}
+	maps.Copy(env, c.env)
+	a := &app{stdin: stdin, stdout: &stdout, stderr: &stderr, env: env}
 	hasRejects := false
 	for _, arg := range args {
 		hasRejects = hasRejects || arg == "--rejects"

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/marketdatastore/mds/internal/config"
 )
 
 const threeBars = `ts,open,high,low,close,volume
@@ -266,9 +264,7 @@ func TestLostOutputIsNoSuccess(t *testing.T) {
 	c := loaded(t)
 	for _, args := range [][]string{{"version"}, {"info"}, {"series"}, {"query", "bars"}, {"query", "bars", "--format", "csv"}} {
 		var stderr bytes.Buffer
-		a := &app{stdin: strings.NewReader(""), stdout: brokenWriter{}, stderr: &stderr, env: config.Env{
-			DSN: c.dsn, Tenant: "default", LogLevel: "warn", LogFormat: "text",
-		}}
+		a := &app{stdin: strings.NewReader(""), stdout: brokenWriter{}, stderr: &stderr, env: map[string]string{"MDS_DSN": c.dsn}}
 		if exit := a.run(t.Context(), args); exit != exitFailed || !strings.Contains(stderr.String(), "no space left on device") {
 			t.Errorf("%v: exit %d, %q", args, exit, stderr.String())
 		}

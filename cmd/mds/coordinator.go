@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
 	"github.com/marketdatastore/mds/store"
 )
@@ -33,12 +33,12 @@ type coordinatorFlags struct {
 	dlqDir            string
 }
 
-func (f *coordinatorFlags) add(a *app, flags *pflag.FlagSet) {
+func (f *coordinatorFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&f.workers, "workers", 0, "batches written at once (default 4; DuckDB, which has one writer: 1; environment MDS_COORDINATOR_WORKERS)")
 	flags.IntVar(&f.capacity, "capacity", 0, "records that are queued and being written at most (default 262144; environment MDS_COORDINATOR_CAPACITY)")
 	flags.DurationVar(&f.flushInterval, "flush-interval", 0, "write a batch when its oldest record is that old, however small (default 1s; environment MDS_COORDINATOR_FLUSH_INTERVAL)")
 	flags.DurationVar(&f.patience, "give-up-after", 5*time.Minute, "end when the store has not been well for so long; 0 waits for ever")
-	flags.StringVar(&f.dlqDir, "dlq-dir", a.env.DLQDir, "the folder for records that the store refuses for good (default dead-letters in the store's folder, for a server one of its own in the user's data directory; environment MDS_DLQ_DIR)")
+	addSetting(flags, "dlq.dir", &f.dlqDir)
 }
 
 // check refuses what no coordinator takes.
@@ -62,82 +62,15 @@ func (f *coordinatorFlags) check(flags *pflag.FlagSet) error {
 // maxWorkers is more than any store can use.
 const maxWorkers = 1024
 
-// coordinatorSettings are those of the environment.
-func coordinatorSettings[R any](env map[string]string) (cfg ingest.Config[R], err error) {
-	number := func(to *int) func(string) error {
-		return func(text string) (err error) {
-			if *to, err = strconv.Atoi(text); err != nil || *to < 1 || to == &cfg.Workers && *to > maxWorkers {
-				return errors.New("write a whole number, 1 or more" + map[bool]string{true: ", up to " + count(maxWorkers)}[to == &cfg.Workers])
-			}
-			return nil
-		}
+// coordinatorSettings are those of the settings.
+func coordinatorSettings[R any](s *config.Settings) ingest.Config[R] {
+	c, r := &s.Coordinator, &s.Retry
+	return ingest.Config[R]{
+		Capacity: c.Capacity, CapacityBytes: c.CapacityBytes, Workers: c.Workers,
+		BatchSize: c.BatchSize, BatchMax: c.BatchMax, FlushInterval: c.FlushInterval,
+		Retry:   ingest.Retry{MaxAttempts: r.MaxAttempts, InitialBackoff: r.InitialBackoff, MaxBackoff: r.MaxBackoff, Multiplier: r.BackoffMultiplier, NoJitter: r.NoJitter},
+		Circuit: ingest.Circuit{FailureThreshold: s.Circuit.FailureThreshold, HalfOpenAfter: s.Circuit.HalfOpenAfter},
 	}
-	duration := func(to *time.Duration) func(string) error {
-		return func(text string) (err error) {
-			if *to, err = time.ParseDuration(text); err != nil || *to <= 0 {
-				return errors.New("write a duration such as 250ms or 1m")
-			}
-			return nil
-		}
-	}
-	var faults []string
-	for _, s := range []struct {
-		name string
-		set  func(string) error
-	}{
-		{"MDS_COORDINATOR_CAPACITY", number(&cfg.Capacity)},
-		{"MDS_COORDINATOR_CAPACITY_BYTES", func(text string) (err error) {
-			if cfg.CapacityBytes, err = parseBytes(text); err == nil && cfg.CapacityBytes < 1<<20 {
-				err = errors.New("write a size such as 64MiB, 1MiB or more")
-			}
-			return err
-		}},
-		{"MDS_COORDINATOR_WORKERS", number(&cfg.Workers)},
-		{"MDS_COORDINATOR_BATCH_SIZE", number(&cfg.BatchSize)},
-		{"MDS_COORDINATOR_BATCH_MAX", number(&cfg.BatchMax)},
-		{"MDS_COORDINATOR_FLUSH_INTERVAL", duration(&cfg.FlushInterval)},
-		{"MDS_RETRY_MAX_ATTEMPTS", number(&cfg.Retry.MaxAttempts)},
-		{"MDS_RETRY_INITIAL_BACKOFF", duration(&cfg.Retry.InitialBackoff)},
-		{"MDS_RETRY_MAX_BACKOFF", duration(&cfg.Retry.MaxBackoff)},
-		{"MDS_RETRY_BACKOFF_MULTIPLIER", func(text string) (err error) {
-			if cfg.Retry.Multiplier, err = strconv.ParseFloat(text, 64); err != nil || !(cfg.Retry.Multiplier >= 1) {
-				return errors.New("write a number, 1 or more")
-			}
-			return nil
-		}},
-		{"MDS_RETRY_JITTER", func(text string) error {
-			jitter, err := strconv.ParseBool(text)
-			if cfg.Retry.NoJitter = !jitter; err != nil {
-				return errors.New("write true or false")
-			}
-			return nil
-		}},
-		{"MDS_CB_FAILURE_THRESHOLD", number(&cfg.Circuit.FailureThreshold)},
-		{"MDS_CB_HALF_OPEN_AFTER", duration(&cfg.Circuit.HalfOpenAfter)},
-	} {
-		if text := env[s.name]; text != "" {
-			if err := s.set(text); err != nil {
-				faults = append(faults, fmt.Sprintf("%s is %q: %v", s.name, text, err))
-			}
-		}
-	}
-	if len(faults) > 0 {
-		return cfg, usagef("%s", strings.Join(faults, "; "))
-	}
-	return cfg, nil
-}
-
-// parseBytes reads a size such as 64MiB or 100MB, or a number of bytes.
-func parseBytes(text string) (int64, error) {
-	number := strings.TrimRight(text, "kKMGiB")
-	n, err := strconv.ParseInt(number, 10, 64)
-	unit, ok := map[string]int64{
-		"": 1, "B": 1, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
-	}[text[len(number):]]
-	if err != nil || !ok || n < 1 || n > (1<<62)/unit {
-		return 0, errors.New("write a size such as 64MiB")
-	}
-	return n * unit, nil
 }
 
 // coordinate opens a coordinator over the tenant's store, with its dead letters. End it
@@ -151,11 +84,7 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	if err != nil {
 		return nil, err
 	}
-	most, err := a.deadLettersBound()
-	if err != nil {
-		return nil, err
-	}
-	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: most, Logger: dir.Logger})
+	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: dir.Logger})
 	if err != nil && f.dlqDir != "" {
 		return nil, usagef("--dlq-dir %s: %w", f.dlqDir, err)
 	} else if err != nil {

@@ -27,14 +27,14 @@ func TestIngestDeadLetters(t *testing.T) {
 	first := testFile(t, "first.csv", "symbol,timeframe,ts,close\nA,1m,2024-01-02T15:00:00Z,1\nA,1m,2024-01-02T15:02:00Z,2\n")
 	c.must("ingest", "bars", first)
 	// The mode copy fails where a row is there.
-	c.writeMode = "copy"
+	c.env = map[string]string{"MDS_WRITE_MODE": "copy"}
 	all := testFile(t, "all.csv", "symbol,timeframe,ts,close\nA,1m,2024-01-02T15:00:00Z,11\nA,1m,2024-01-02T15:01:00Z,12\nA,1m,2024-01-02T15:02:00Z,2\nA,1m,2024-01-02T15:03:00Z,14\n")
 	out := c.run("ingest", "bars", all, "--dlq-dir", letters)
 	const ledger = "bars: 4 read = 0 rejected + 4 accepted; accepted = 2 written + 0 unchanged + 0 superseded + 2 dead-lettered\n"
 	if out.exit != exitRejected || out.stdout != ledger || !strings.Contains(out.stderr, "the store refuses 2 rows: they are dead letters now, in "+letters+"; mds dlq list shows them\n") {
 		t.Fatalf("exit %d\n%s%s", out.exit, out.stdout, out.stderr)
 	}
-	c.writeMode = ""
+	c.env = nil
 	if list := c.must("dlq", "list", "--dlq-dir", letters).stdout; strings.Count(list, "refused") != 2 || !strings.Contains(list, " write bars: duplicate key") {
 		t.Errorf("dlq list:\n%s", list)
 	}
@@ -147,20 +147,24 @@ func pgtestStore(t *testing.T) string {
 }
 
 func TestCoordinatorSettings(t *testing.T) {
-	cfg, err := coordinatorSettings[mds.Bar](map[string]string{
+	s, err := config.Load(config.Sources{Environment: map[string]string{
 		"MDS_COORDINATOR_CAPACITY": "1000", "MDS_COORDINATOR_CAPACITY_BYTES": "3MiB", "MDS_COORDINATOR_WORKERS": "2",
 		"MDS_COORDINATOR_BATCH_SIZE": "10", "MDS_COORDINATOR_BATCH_MAX": "20", "MDS_COORDINATOR_FLUSH_INTERVAL": "50ms",
 		"MDS_RETRY_MAX_ATTEMPTS": "7", "MDS_RETRY_INITIAL_BACKOFF": "1ms", "MDS_RETRY_MAX_BACKOFF": "1s", "MDS_RETRY_BACKOFF_MULTIPLIER": "1.5",
 		"MDS_RETRY_JITTER": "false", "MDS_CB_FAILURE_THRESHOLD": "3", "MDS_CB_HALF_OPEN_AFTER": "5s",
-	})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := coordinatorSettings[mds.Bar](s)
 	want := ingest.Config[mds.Bar]{
 		Capacity: 1000, CapacityBytes: 3 << 20, Workers: 2, BatchSize: 10, BatchMax: 20, FlushInterval: 50 * time.Millisecond,
 		Retry:   ingest.Retry{MaxAttempts: 7, InitialBackoff: time.Millisecond, MaxBackoff: time.Second, Multiplier: 1.5, NoJitter: true},
 		Circuit: ingest.Circuit{FailureThreshold: 3, HalfOpenAfter: 5 * time.Second},
 	}
-	if err != nil || cfg.Retry != want.Retry || cfg.Circuit != want.Circuit || cfg.Capacity != want.Capacity || cfg.CapacityBytes != want.CapacityBytes ||
+	if cfg.Retry != want.Retry || cfg.Circuit != want.Circuit || cfg.Capacity != want.Capacity || cfg.CapacityBytes != want.CapacityBytes ||
 		cfg.Workers != want.Workers || cfg.BatchSize != want.BatchSize || cfg.BatchMax != want.BatchMax || cfg.FlushInterval != want.FlushInterval {
-		t.Errorf("%+v, %v", cfg, err)
+		t.Errorf("%+v", cfg)
 	}
 	c := newCLI(t)
 	file := testFile(t, "bars.csv", threeBars)
@@ -168,13 +172,13 @@ func TestCoordinatorSettings(t *testing.T) {
 		"MDS_COORDINATOR_WORKERS": "many", "MDS_COORDINATOR_CAPACITY_BYTES": "64 apples", "MDS_COORDINATOR_FLUSH_INTERVAL": "-1s",
 		"MDS_RETRY_BACKOFF_MULTIPLIER": "0.5", "MDS_RETRY_JITTER": "maybe", "MDS_CB_HALF_OPEN_AFTER": "soon",
 	} {
-		c.coordinator = map[string]string{name: text}
+		c.env = map[string]string{name: text}
 		out := c.run("ingest", "bars", file)
 		if out.exit != exitUsage || !strings.HasPrefix(out.stderr, "mds: "+name+" is \""+text+"\": write ") || strings.Count(out.stderr, "\n") != 1 {
 			t.Errorf("%s=%s: exit %d\n%s", name, text, out.exit, out.stderr)
 		}
 	}
-	c.coordinator = nil
+	c.env = nil
 	for flags, want := range map[string]string{
 		"--workers -1": "--workers -1: write 1 to 1,024", "--workers 0": "--workers 0: write 1 to 1,024", "--workers 5000": "--workers 5000: write 1 to 1,024",
 		"--capacity 0": "--capacity 0: write a number of records, 1 or more", "--flush-interval 0": "--flush-interval 0s: write a duration such as 250ms",
@@ -187,8 +191,11 @@ func TestCoordinatorSettings(t *testing.T) {
 		}
 	}
 	// Flags win over the environment, and small capacities do.
-	c.coordinator = map[string]string{"MDS_COORDINATOR_WORKERS": "7", "MDS_COORDINATOR_CAPACITY": "9", "MDS_COORDINATOR_FLUSH_INTERVAL": "9s", "MDS_COORDINATOR_CAPACITY_BYTES": "1MiB"}
-	a := &app{env: config.Env{Coordinator: c.coordinator}}
+	c.env = map[string]string{"MDS_COORDINATOR_WORKERS": "7", "MDS_COORDINATOR_CAPACITY": "9", "MDS_COORDINATOR_FLUSH_INTERVAL": "9s", "MDS_COORDINATOR_CAPACITY_BYTES": "1MiB"}
+	if s, err = config.Load(config.Sources{Environment: c.env}); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{settings: s}
 	got, err := ingestSettings[mds.Bar](a, &ingestFlags{queue: coordinatorFlags{workers: 2, capacity: 3, flushInterval: time.Second}})
 	if err != nil || got.Workers != 2 || got.Capacity != 3 || got.FlushInterval != time.Second || got.CapacityBytes != 1<<20 || got.Lanes != 1 {
 		t.Errorf("%+v, %v", got, err)

@@ -153,7 +153,7 @@ func (a *app) demoQueries(ctx context.Context, s *session) error {
 func (a *app) demoNext(s *session) {
 	program := os.Args[0]
 	where := ""
-	if a.dsn != "" && a.dsn != a.env.DSN {
+	if a.dsnGiven {
 		where = " --dsn " + s.dsn
 	}
 	a.heading("Try next")

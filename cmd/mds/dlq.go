@@ -23,7 +23,6 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
-	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
 	"github.com/marketdatastore/mds/store/remote"
 )
@@ -45,7 +44,7 @@ func (a *app) dlqCommand() *cobra.Command {
 no store takes, each with the reason. They are those of one tenant unless --all-tenants
 is given, and are kept until they are replayed or discarded.`
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.dir, "dlq-dir", a.env.DLQDir, "the folder of the dead letters (default dead-letters in the store's folder, for a server one of its own in the user's data directory; environment MDS_DLQ_DIR)")
+	addSetting(flags, "dlq.dir", &f.dir)
 	flags.BoolVar(&f.allTenants, "all-tenants", false, "those of each tenant, rather than of --tenant")
 	return cmd
 }
@@ -150,9 +149,6 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 		return deadletter.Dir{Path: folder, Logger: logger}, nil
 	}
 	dir, embedded := strings.CutPrefix(a.dsn, "duckdb://")
-	if a.dsn != "" && !embedded && !postgres.IsDSN(a.dsn) && !remote.IsDSN(a.dsn) {
-		return deadletter.Dir{}, usagef("%w: write %s, or name the folder of the dead letters with --dlq-dir", store.ErrDSN, store.Forms)
-	}
 	if !embedded || dir == "" {
 		if dir, err = config.DataDir(); err != nil {
 			return deadletter.Dir{}, usagef("no place for the dead letters (%w); name one with --dlq-dir", err)
@@ -173,19 +169,6 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+strings.NewReplacer(":", "_", "[", "", "]", "").Replace(server.Host)), Logger: logger}, nil
 	}
 	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
-}
-
-// deadLettersBound is what the dead letters take at most, 0 where nothing is said.
-func (a *app) deadLettersBound() (n int64, err error) {
-	if text := a.env.DLQMaxBytes; text != "" {
-		if n, err = parseBytes(text); err == nil && n < 1<<20 {
-			err = errors.New("write a size such as 1GiB, 1MiB or more")
-		}
-		if err != nil {
-			return 0, usagef("MDS_DLQ_MAX_BYTES is %q: %w", text, err)
-		}
-	}
-	return n, nil
 }
 
 // readLetters reads letters and warns of what is damaged among them.
@@ -334,11 +317,7 @@ func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[str
 	}
 	switch {
 	case len(parts) > 0:
-		most, err := a.deadLettersBound()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(most, deadletter.DefaultMaxBytes)), dir.Path)
+		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(a.settings.DLQ.MaxBytes, deadletter.DefaultMaxBytes)), dir.Path)
 	case filter.Tenant == "":
 		fmt.Fprintf(a.stderr, "no dead letters in %s match\n", dir.Path)
 	default:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
 )
 
@@ -177,7 +178,7 @@ func TestDLQReplayEndsInTheMiddle(t *testing.T) {
 		return mds.Receipt{Written: int64(len(batch))}, nil
 	})
 	var out strings.Builder
-	r := &replay{app: &app{stdout: &out, stderr: &out}, dir: deadletter.Dir{Path: c.dlqDir()}}
+	r := &replay{app: &app{stdout: &out, stderr: &out, settings: &config.Settings{}}, dir: deadletter.Dir{Path: c.dlqDir()}}
 	r.kindNamed = func(string) (kind, bool) {
 		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
 			return replayInto(ctx, r, letters, table)
@@ -210,7 +211,7 @@ func TestDLQReplayInParts(t *testing.T) {
 		return mds.Receipt{Written: 1, Superseded: int64(len(batch) - 1)}, nil
 	})
 	var out strings.Builder
-	r := &replay{app: &app{stdout: &out, stderr: &out}, dir: deadletter.Dir{Path: c.dlqDir()}}
+	r := &replay{app: &app{stdout: &out, stderr: &out, settings: &config.Settings{}}, dir: deadletter.Dir{Path: c.dlqDir()}}
 	r.kindNamed = func(string) (kind, bool) {
 		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
 			return replayInto(ctx, r, letters, table)

@@ -238,7 +238,7 @@ func TestDLQBadUse(t *testing.T) {
 		{"replay 7", `"7" is no letter's id`},
 		{"discard 7", `"7" is no letter's id`},
 		{"export", "mds dlq export needs a file to write, or - for standard output"},
-		{"list --dsn nonsense", "DSN: write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST, or name the folder of the dead letters with --dlq-dir"},
+		{"list --dsn nonsense", `--dsn "nonsense": write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST`},
 		{"burn", `mds dlq: unknown "burn"; use`},
 		{"", "mds dlq: say which,"},
 	} {

@@ -109,7 +109,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but rows were rejected or r
 	flags.StringVar(&f.rejects, "rejects", "", "the file for rejected rows, as NDJSON, added to what it holds (default a new file in the folder rejects of the store)")
 	flags.BoolVar(&f.strict, "strict", false, "stop at the first row that cannot be read")
 	flags.IntVar(&f.batchSize, "batch-size", 0, "records written in one transaction (default 122880, with PostgreSQL 30000; environment MDS_COORDINATOR_BATCH_SIZE)")
-	f.queue.add(a, flags)
+	f.queue.add(flags)
 	f.label = "start"
 	if schema.Timeframe != nil {
 		flags.StringVar(&f.label, "label", "start", "the end of a bar that its time names: start or end")
@@ -180,10 +180,7 @@ const (
 // ingestSettings are those of the coordinator: flags, then the environment, then what is
 // best for files.
 func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], error) {
-	cfg, err := coordinatorSettings[R](a.env.Coordinator)
-	if err != nil {
-		return cfg, err
-	}
+	cfg := coordinatorSettings[R](a.settings)
 	server := postgres.IsDSN(a.dsn) || remote.IsDSN(a.dsn)
 	if !server {
 		cfg.Lanes = 1 // it has one writer
@@ -204,8 +201,8 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 		cfg.Workers = 1
 	}
 	cfg.BatchSize = cmp.Or(f.batchSize, cfg.BatchSize, batch)
-	if name := "MDS_COORDINATOR_BATCH_MAX"; cfg.BatchMax > 0 && (cfg.BatchMax < cfg.BatchSize || cfg.BatchMax > maxBatchSize) && f.batchSize == 0 {
-		return cfg, usagef("%s is %q: write at least the %s of a batch, and at most %s", name, a.env.Coordinator[name], count(int64(cfg.BatchSize)), count(maxBatchSize))
+	if cfg.BatchMax > 0 && (cfg.BatchMax < cfg.BatchSize || cfg.BatchMax > maxBatchSize) && f.batchSize == 0 {
+		return cfg, usagef("%s: write at least the %s of a batch, and at most %s", a.settings.Is("coordinator.batch_max"), count(int64(cfg.BatchSize)), count(maxBatchSize))
 	}
 	cfg.BatchMax = max(cfg.BatchSize, cfg.BatchMax)
 	if f.batchSize > 0 { // there has to be room for one that is written and one that is read
@@ -217,7 +214,7 @@ func ingestSettings[R mds.Record[R]](a *app, f *ingestFlags) (ingest.Config[R], 
 		cfg.CapacityBytes = max(cfg.CapacityBytes, 2*int64(f.batchSize)*recordBytes[R]())
 	}
 	if cfg.BatchSize > maxBatchSize {
-		return cfg, usagef("MDS_COORDINATOR_BATCH_SIZE is %q: write at most %s", a.env.Coordinator["MDS_COORDINATOR_BATCH_SIZE"], count(maxBatchSize))
+		return cfg, usagef("%s: write at most %s", a.settings.Is("coordinator.batch_size"), count(maxBatchSize))
 	}
 	return cfg, nil
 }

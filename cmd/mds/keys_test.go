@@ -220,7 +220,7 @@ func TestKeysBadInput(t *testing.T) {
 		"create --scopes read --expires 2020-01-31":        "--expires 2020-01-31 is over",
 		"create --scopes read --name a\u00a0\n":            "name: ",
 		"create --scopes read --admin-dsn postgres://x@h/": "--admin-dsn is of a PostgreSQL database, and --dsn names none",
-		"create --scopes read --dsn mysql://h/x":           `DSN "mysql://h/x": write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST`,
+		"create --scopes read --dsn mysql://h/x":           `--dsn "mysql://h/x": write duckdb://DIR, postgres://USER:PASSWORD@HOST/DATABASE or https://HOST`,
 		"list --all-tenants --tenant acme":                 "--all-tenants takes each tenant, and --tenant names one: give one of them",
 		"rotate":                                           "mds keys rotate needs the id of one key; mds keys list shows them",
 		"revoke a b":                                       "mds keys revoke needs the id of one key; mds keys list shows them",

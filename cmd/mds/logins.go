@@ -17,7 +17,7 @@ import (
 
 // adminFlag adds the flag of the owner's DSN.
 func (a *app) adminFlag(cmd *cobra.Command, admin *string) {
-	cmd.PersistentFlags().StringVar(admin, "admin-dsn", a.env.AdminDSN, "the owner's DSN (environment MDS_ADMIN_DSN)")
+	addSetting(cmd.PersistentFlags(), "store.admin_dsn", admin)
 	cmd.PersistentFlags().Lookup("admin-dsn").DefValue = "" // it may hold a password
 }
 

@@ -21,7 +21,7 @@ func main() {
 	app := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		color: term.IsTerminal(int(os.Stdout.Fd())),
-		env:   config.FromEnvironment(),
+		env:   config.Environment(),
 	}
 	os.Exit(app.run(ctx, os.Args[1:]))
 }

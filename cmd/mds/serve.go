@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,16 +20,8 @@ import (
 	"github.com/marketdatastore/mds/store/postgres"
 )
 
-// serveFlags are those of mds serve.
-type serveFlags struct {
-	listen           string
-	certificate, key string
-	drain            time.Duration
-	dlqDir           string
-}
-
 func (a *app) serveCommand() *cobra.Command {
-	f := &serveFlags{}
+	var dlqDir string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the store over HTTP: records in and out, feedback to producers, health and metrics",
@@ -43,33 +34,34 @@ serves its own machine only, and no database that others use.
 
 When it is interrupted it takes in nothing new, answers what is under way, writes what is
 queued and prints the ledger; interrupted again it leaves unwritten what is left, and
-names it.`,
+names it.
+
+Limits, timeouts, rates of tenants and the origins whose pages may use it are settings of
+the file and the environment: mds config print --defaults lists them.`,
 		Example: "  mds serve\n  curl -s localhost:8080/v1/bars?symbol=MSFT",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (f.certificate == "") != (f.key == "") {
-				return usagef("--tls-cert and --tls-key belong together")
+			if err := a.settings.Verify(); err != nil {
+				return usageError{err}
 			}
-			if f.drain <= 0 {
-				return usagef("--drain-timeout %s: write a duration such as 30s", f.drain)
-			}
-			return a.serve(cmd.Context(), f)
+			return a.serve(cmd.Context(), dlqDir)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "the address to listen on, host:port; port 0 takes one that is free")
-	flags.StringVar(&f.certificate, "tls-cert", "", "serve with TLS: the `file` of the certificate and those that signed it (PEM); read anew when it changes")
-	flags.StringVar(&f.key, "tls-key", "", "the `file` of its key (PEM)")
-	flags.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long requests and what is queued have to be finished when it is interrupted")
-	flags.StringVar(&f.dlqDir, "dlq-dir", a.env.DLQDir, "the folder for records that the store refuses for good (default dead-letters in the store's folder, for a server one of its own in the user's data directory; environment MDS_DLQ_DIR)")
+	addSetting(flags, "serve.listen", nil)
+	addSetting(flags, "serve.tls_cert", nil)
+	addSetting(flags, "serve.tls_key", nil)
+	addSetting(flags, "serve.drain_timeout", nil)
+	addSetting(flags, "dlq.dir", &dlqDir)
 	return cmd
 }
 
 // serve serves until ctx ends.
-func (a *app) serve(ctx context.Context, f *serveFlags) error {
-	host, port, err := net.SplitHostPort(f.listen)
+func (a *app) serve(ctx context.Context, dlqDir string) error {
+	set := &a.settings.Serve
+	host, port, err := net.SplitHostPort(set.Listen)
 	if err != nil {
-		return usagef("--listen %q: write host:port, such as 127.0.0.1:8080", f.listen)
+		return err // the settings have refused it
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
@@ -78,25 +70,21 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Drain: f.drain}
-	if f.certificate != "" {
-		if run.TLS, err = server.TLSFiles(f.certificate, f.key, cfg.Logger); err != nil {
+	run := server.RunConfig{Drain: set.DrainTimeout, HeaderTimeout: set.HeaderTimeout}
+	if set.TLSCert != "" {
+		if run.TLS, err = server.TLSFiles(set.TLSCert, set.TLSKey, cfg.Logger); err != nil {
 			return usageError{err}
 		}
 	}
-	dir, err := a.deadLetters(f.dlqDir)
-	if err != nil {
-		return err
-	}
-	most, err := a.deadLettersBound()
+	dir, err := a.deadLetters(dlqDir)
 	if err != nil {
 		return err
 	}
 	return a.withStore(ctx, hosting, func(s *session) (err error) {
-		if err := a.guard(ctx, s, &cfg, host, f.listen); err != nil {
+		if err := a.guard(ctx, s, &cfg, host); err != nil {
 			return err
 		}
-		if cfg.Letters, err = dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: most, Logger: cfg.Logger}); err != nil {
+		if cfg.Letters, err = dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: cfg.Logger}); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Letters.Close()) }()
@@ -110,7 +98,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) error {
 		}
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
 		if err != nil {
-			return errors.Join(usagef("--listen %s: %w", f.listen, err), srv.Stop(ctx))
+			return errors.Join(usagef("%s: %w", a.settings.Is("serve.listen"), err), srv.Stop(ctx))
 		}
 		fmt.Fprintf(a.stderr, "serving %s on %s://%s%s\n", s.dsn, map[bool]string{true: "https", false: "http"}[run.TLS != nil], listener.Addr(),
 			map[bool]string{true: ", without keys, to this machine", false: ", with keys"}[cfg.Keys == nil])
@@ -139,12 +127,15 @@ func embedded(cfg *ingest.Config[any]) (undo func()) {
 	return func() { debug.SetGCPercent(before) }
 }
 
-// serverConfig is what the flags and the environment say of a server.
+// serverConfig is what the settings say of a server.
 func (a *app) serverConfig() (cfg server.Config, err error) {
-	cfg = server.Config{Kinds: servedKinds(), Version: version(), Tenant: a.tenant}
-	if cfg.Ingest, err = coordinatorSettings[any](a.env.Coordinator); err != nil {
-		return cfg, err
+	set := &a.settings.Serve
+	cfg = server.Config{
+		Kinds: servedKinds(), Version: version(), Tenant: a.tenant,
+		IdleTimeout: set.IdleTimeout, CommitTimeout: set.CommitTimeout, QueryTimeout: set.QueryTimeout, WriteTimeout: set.WriteTimeout,
+		MaxIngests: set.MaxIngests, MaxQueries: set.MaxQueries, MaxStreams: set.MaxStreams,
 	}
+	cfg.Ingest = coordinatorSettings[any](a.settings)
 	if cfg.Logger, err = a.logger(); err != nil {
 		return cfg, err
 	}
@@ -154,7 +145,7 @@ func (a *app) serverConfig() (cfg server.Config, err error) {
 
 // guard has keys be asked for where there are any, and refuses to let others in, or to serve
 // a database that others use, where there are none.
-func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host, listen string) error {
+func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host string) error {
 	keys, err := s.APIKeys(ctx)
 	if err != nil {
 		return err
@@ -165,7 +156,7 @@ func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host, l
 	}
 	const make = "make one with mds keys create --scopes read,write"
 	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return usagef("--listen %s would let others in, and there are no API keys: %s, or listen on 127.0.0.1", listen, make)
+		return usagef("%s: it would let others in, and there are no API keys: %s, or listen on 127.0.0.1", a.settings.Is("serve.listen"), make)
 	}
 	if postgres.IsDSN(a.dsn) {
 		return usagef("a database that others use is not served without API keys: %s", make)

@@ -107,13 +107,13 @@ func TestServe(t *testing.T) {
 func TestServeRefuses(t *testing.T) {
 	c := newCLI(t)
 	for _, tt := range []struct{ args, says string }{
-		{"--listen 0.0.0.0:8080", "--listen 0.0.0.0:8080 would let others in, and there are no API keys: make one with mds keys create --scopes read,write, or listen on 127.0.0.1"},
-		{"--listen :8080", "--listen :8080 would let others in"},
-		{"--listen example.com:80", "--listen example.com:80 would let others in"},
+		{"--listen 0.0.0.0:8080", `--listen "0.0.0.0:8080": it would let others in, and there are no API keys: make one with mds keys create --scopes read,write, or listen on 127.0.0.1`},
+		{"--listen :8080", `--listen ":8080": it would let others in`},
+		{"--listen example.com:80", `--listen "example.com:80": it would let others in`},
 		{"--tls-cert a.pem", "--tls-cert and --tls-key belong together"},
 		{"--tls-cert /nowhere/a.pem --tls-key /nowhere/b.pem", "/nowhere/a.pem"},
 		{"--listen 8080", `--listen "8080": write host:port, such as 127.0.0.1:8080`},
-		{"--drain-timeout 0s", "--drain-timeout 0s: write a duration such as 30s"},
+		{"--drain-timeout 0s", `--drain-timeout "0s": write a duration such as 250ms, 30s or 1m`},
 		{"now", `mds serve takes no arguments, and "now" is one`},
 	} {
 		if out := c.run(append([]string{"serve"}, strings.Fields(tt.args)...)...); out.exit != exitUsage || !strings.Contains(out.stderr, tt.says) {

@@ -1,80 +1,116 @@
-// Package config reads the process's environment. No other package does.
+// Package config reads the settings of the program: from a file, from the environment, and
+// from flags that it is given. No other package reads the environment.
+//
+// What can be set is one table, which [List] lists.
 package config
 
 import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"time"
 )
 
-// Env are the settings that come from the environment; flags override them.
-type Env struct {
-	// DSN is MDS_DSN; "" where it is not set.
-	DSN string
-	// AdminDSN is MDS_ADMIN_DSN, that of the owner of a PostgreSQL database, who
-	// migrates it; "" where it is not set.
-	AdminDSN string
-	// Tenant is MDS_TENANT_ID, a slug or a UUID; "" where it is not set.
-	Tenant string
-	// Server is MDS_SERVER, the URL of a server, in the place of a DSN; "" where it is not
-	// set.
-	Server string
-	// APIKey is MDS_API_KEY, the key for the server; "" where it is not set.
-	APIKey string
-	// MemoryLimit is MDS_MEMORY_LIMIT, an embedded database's memory, such as 2GB; ""
-	// where it is not set.
-	MemoryLimit string
-	// WriteMode is MDS_WRITE_MODE, how batches are written; "" where it is not set.
-	WriteMode string
-	// PoolMax is MDS_POOL_MAX, the most connections to a server; "" where it is not set.
-	PoolMax string
-	// StatementTimeout is MDS_STATEMENT_TIMEOUT, such as 30s; "" where it is not set.
-	StatementTimeout string
-	// DLQDir is MDS_DLQ_DIR, the folder of the dead letters; "" where it is not set.
-	DLQDir string
-	// DLQMaxBytes is MDS_DLQ_MAX_BYTES, what the dead letters take at most, such as 1GiB; ""
-	// where it is not set.
-	DLQMaxBytes string
-	// Coordinator are the MDS_COORDINATOR_…, MDS_RETRY_… and MDS_CB_… that are set, by
-	// their names.
-	Coordinator map[string]string
-	// LogLevel is MDS_LOG_LEVEL. Defaults to "warn".
-	LogLevel string
-	// LogFormat is MDS_LOG_FORMAT, text or json. Defaults to "text".
-	LogFormat string
+// Settings are those in force. Where a field says that it is left, it is 0 unless it is
+// set, and whoever uses it knows its default.
+type Settings struct {
+	Store       Store
+	DLQ         DLQ
+	Log         Log
+	Coordinator Coordinator
+	Retry       Retry
+	Circuit     Circuit
+	Serve       Serve
+	Rates       Rates
+
+	// Warnings are about the file, one sentence each.
+	Warnings []string
+
+	file   string
+	table  []Setting
+	values []value // of the table's, in its order
+	redact func(string) string
 }
 
-// coordinatorNames are the settings of coordinators.
-var coordinatorNames = []string{
-	"MDS_COORDINATOR_CAPACITY", "MDS_COORDINATOR_CAPACITY_BYTES", "MDS_COORDINATOR_WORKERS", "MDS_COORDINATOR_BATCH_SIZE",
-	"MDS_COORDINATOR_BATCH_MAX", "MDS_COORDINATOR_FLUSH_INTERVAL", "MDS_RETRY_MAX_ATTEMPTS", "MDS_RETRY_INITIAL_BACKOFF",
-	"MDS_RETRY_MAX_BACKOFF", "MDS_RETRY_BACKOFF_MULTIPLIER", "MDS_RETRY_JITTER", "MDS_CB_FAILURE_THRESHOLD", "MDS_CB_HALF_OPEN_AFTER",
+// Store is which store it is, and how it is used.
+type Store struct {
+	// DSN and AdminDSN are "" where they are not set.
+	DSN, AdminDSN string
+	// Server is the URL of a server in the place of a DSN, and APIKey the key for it.
+	Server, APIKey string
+	Tenant         string
+	// MemoryLimit, WriteMode, PoolMax and StatementTimeout are left; a timeout of less
+	// than 0 is none.
+	MemoryLimit, WriteMode string
+	PoolMax                int
+	StatementTimeout       time.Duration
 }
 
-// FromEnvironment reads the environment.
-func FromEnvironment() Env {
-	coordinator := make(map[string]string)
-	for _, name := range coordinatorNames {
-		if value := os.Getenv(name); value != "" {
-			coordinator[name] = value
+// DLQ is where dead letters go; both are left.
+type DLQ struct {
+	Dir      string
+	MaxBytes int64
+}
+
+// Log is what is logged, and how.
+type Log struct{ Level, Format string }
+
+// Coordinator are settings of queues, all left.
+type Coordinator struct {
+	Capacity            int
+	CapacityBytes       int64
+	Workers             int
+	BatchSize, BatchMax int
+	FlushInterval       time.Duration
+}
+
+// Retry is how often a write is made again, all left.
+type Retry struct {
+	MaxAttempts                int
+	InitialBackoff, MaxBackoff time.Duration
+	BackoffMultiplier          float64
+	NoJitter                   bool
+}
+
+// Circuit is when a store counts as not well, all left.
+type Circuit struct {
+	FailureThreshold int
+	HalfOpenAfter    time.Duration
+}
+
+// Serve is how a store is served.
+type Serve struct {
+	Listen          string
+	TLSCert, TLSKey string // files; "" serves without TLS
+	DrainTimeout    time.Duration
+
+	HeaderTimeout, IdleTimeout, CommitTimeout, QueryTimeout, WriteTimeout time.Duration
+
+	MaxIngests, MaxQueries, MaxStreams int
+	MaxHeaderBytes                     int64
+	MaxBodyBytes                       int64 // 0 is any
+	BodyMemory                         int64
+	// CORSOrigins are the origins whose pages may use the server, or "*".
+	CORSOrigins []string
+}
+
+// Rates are what a tenant may send at most, a second; 0 is no limit.
+type Rates struct {
+	Records, Requests float64
+	// RecordsOf and RequestsOf are those of single tenants, by slug.
+	RecordsOf, RequestsOf map[string]float64
+}
+
+// Environment are the variables of the process that are settings, and not empty.
+func Environment() map[string]string {
+	env := make(map[string]string)
+	for _, pair := range os.Environ() {
+		if name, text, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "MDS_") && text != "" {
+			env[name] = text
 		}
 	}
-	return Env{
-		DSN:              os.Getenv("MDS_DSN"),
-		AdminDSN:         os.Getenv("MDS_ADMIN_DSN"),
-		Server:           os.Getenv("MDS_SERVER"),
-		APIKey:           os.Getenv("MDS_API_KEY"),
-		Tenant:           os.Getenv("MDS_TENANT_ID"),
-		MemoryLimit:      os.Getenv("MDS_MEMORY_LIMIT"),
-		WriteMode:        os.Getenv("MDS_WRITE_MODE"),
-		PoolMax:          os.Getenv("MDS_POOL_MAX"),
-		StatementTimeout: os.Getenv("MDS_STATEMENT_TIMEOUT"),
-		DLQDir:           os.Getenv("MDS_DLQ_DIR"),
-		DLQMaxBytes:      os.Getenv("MDS_DLQ_MAX_BYTES"),
-		Coordinator:      coordinator,
-		LogLevel:         or(os.Getenv("MDS_LOG_LEVEL"), "warn"),
-		LogFormat:        or(os.Getenv("MDS_LOG_FORMAT"), "text"),
-	}
+	return env
 }
 
 // DataDir is where a user's store lies unless a DSN names another place: mds
@@ -95,11 +131,4 @@ func DataDir() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	return filepath.Join(home, ".local", "share", "mds"), err
-}
-
-func or(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
 }
