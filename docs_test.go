@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/config"
 )
 
 // TestKindsPage: the tables of docs/kinds.md are those of the schemas.
@@ -43,4 +44,43 @@ func columnTable[R any](schema mds.Schema[R]) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", c.Name, role, c.Doc, strings.Join(c.Aliases, ", "))
 	}
 	return b.String()
+}
+
+// TestConfigurationPage: the tables of docs/configuration.md are those of the settings.
+func TestConfigurationPage(t *testing.T) {
+	page, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range settingTables() {
+		if !strings.Contains(string(page), table) {
+			t.Errorf("docs/configuration.md lacks\n%s", table)
+		}
+	}
+}
+
+// settingTables describe the settings as the page does, section by section.
+func settingTables() []string {
+	var tables []string
+	var b strings.Builder
+	in := ""
+	for _, s := range config.List() {
+		section, name, _ := strings.Cut(s.Key, ".")
+		if section != in {
+			if in != "" {
+				tables = append(tables, b.String())
+			}
+			b.Reset()
+			fmt.Fprintf(&b, "### [%s]\n\n| in the file | environment | flag | default | |\n|---|---|---|---|---|\n", section)
+			in = section
+		}
+		code := func(text, before string) string {
+			if text == "" {
+				return ""
+			}
+			return "`" + before + text + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", name, s.Env, code(s.Flag, "--"), code(s.Default, ""), s.Doc)
+	}
+	return append(tables, b.String())
 }

@@ -130,10 +130,10 @@ type Handle[R mds.Record[R]] struct {
 // For binds the coordinator to a tenant. It keeps some hundred bytes, and some for each
 // lane, of each tenant that it was ever asked for.
 func (c *Coordinator[R]) For(t mds.Tenant) *Handle[R] {
-	var limit *quota
+	var limit *Quota
 	if c.cfg.Rate != nil {
 		if perSecond := c.cfg.Rate(t); perSecond > 0 {
-			limit = newQuota(perSecond, time.Now())
+			limit = NewQuota(perSecond, time.Now())
 		}
 	}
 	c.mu.Lock()

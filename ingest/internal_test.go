@@ -179,7 +179,7 @@ func TestAttemptsEnd(t *testing.T) {
 // TestQuota has a bucket be overdrawn by what is larger than it, and never else.
 func TestQuota(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	q := newQuota(100, now)
+	q := NewQuota(100, now)
 	steps := []struct {
 		after time.Duration
 		n     int
@@ -197,12 +197,12 @@ func TestQuota(t *testing.T) {
 	}
 	for i, s := range steps {
 		now = now.Add(s.after)
-		if wait := q.take(s.n, now); (wait - s.wait).Abs() > time.Microsecond {
+		if wait := q.Take(s.n, now); (wait - s.wait).Abs() > time.Microsecond {
 			t.Fatalf("step %d: %v to wait, want %v", i, wait, s.wait)
 		}
 	}
 	q.give(1)
-	if wait := q.take(1, now); wait != 0 {
+	if wait := q.Take(1, now); wait != 0 {
 		t.Errorf("%v to wait for what was given back", wait)
 	}
 }

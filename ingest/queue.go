@@ -121,7 +121,7 @@ type tenant[R any] struct {
 	inRound  bool // it is in the coordinator's list of those with waiters
 	ledger   Ledger
 	overflow int64 // of the dropped, those by overflow
-	quota    *quota
+	quota    *Quota
 	circuit  circuit
 }
 

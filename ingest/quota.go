@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// quota is a token bucket that may be overdrawn: a submit of more than a second's worth
+// Quota is a token bucket that may be overdrawn: a submit of more than a second's worth
 // goes when the bucket is full, and those after it wait. (The usual ones, such as
 // golang.org/x/time/rate, refuse what is larger than the bucket.)
-type quota struct {
+type Quota struct {
 	rate float64 // tokens a second, and the size of the bucket, 1 at least
 
 	mu     sync.Mutex
@@ -17,12 +17,13 @@ type quota struct {
 	at     time.Time
 }
 
-func newQuota(rate float64, now time.Time) *quota {
-	return &quota{rate: rate, tokens: max(1, rate), at: now}
+// NewQuota returns one of so many tokens a second, more than 0, that is full.
+func NewQuota(rate float64, now time.Time) *Quota {
+	return &Quota{rate: rate, tokens: max(1, rate), at: now}
 }
 
-// take takes n tokens, or tells how long to wait before it is worth another try.
-func (q *quota) take(n int, now time.Time) (wait time.Duration) {
+// Take takes n tokens, or tells how long to wait before it is worth another try.
+func (q *Quota) Take(n int, now time.Time) (wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := max(1, q.rate)
@@ -38,7 +39,7 @@ func (q *quota) take(n int, now time.Time) (wait time.Duration) {
 }
 
 // give gives tokens back that were taken for nothing.
-func (q *quota) give(n int) {
+func (q *Quota) give(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.tokens += float64(n)

@@ -83,7 +83,7 @@ func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow, 
 // pay waits until the tenant's rate allows for so many records.
 func (h *Handle[R]) pay(ctx context.Context, n int, wait bool) error {
 	for {
-		left := h.t.quota.take(n, time.Now())
+		left := h.t.quota.Take(n, time.Now())
 		switch {
 		case left == 0:
 			return nil

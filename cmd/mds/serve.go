@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
@@ -70,7 +72,7 @@ func (a *app) serve(ctx context.Context, dlqDir string) error {
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Drain: set.DrainTimeout, HeaderTimeout: set.HeaderTimeout}
+	run := server.RunConfig{Drain: set.DrainTimeout, HeaderTimeout: set.HeaderTimeout, MaxHeaderBytes: int(set.MaxHeaderBytes)}
 	if set.TLSCert != "" {
 		if run.TLS, err = server.TLSFiles(set.TLSCert, set.TLSKey, cfg.Logger); err != nil {
 			return usageError{err}
@@ -134,13 +136,30 @@ func (a *app) serverConfig() (cfg server.Config, err error) {
 		Kinds: servedKinds(), Version: version(), Tenant: a.tenant,
 		IdleTimeout: set.IdleTimeout, CommitTimeout: set.CommitTimeout, QueryTimeout: set.QueryTimeout, WriteTimeout: set.WriteTimeout,
 		MaxIngests: set.MaxIngests, MaxQueries: set.MaxQueries, MaxStreams: set.MaxStreams,
+		MaxBodyBytes: set.MaxBodyBytes, BodyMemory: set.BodyMemory, Origins: set.CORSOrigins,
 	}
 	cfg.Ingest = coordinatorSettings[any](a.settings)
+	rates := &a.settings.Rates
+	cfg.Ingest.Rate = rateOf(rates.Records, rates.RecordsOf)
+	cfg.RequestRate = rateOf(rates.Requests, rates.RequestsOf)
 	if cfg.Logger, err = a.logger(); err != nil {
 		return cfg, err
 	}
 	cfg.Ingest.WriteTimeout = a.sinkConfig().WriteTimeout
 	return cfg, nil
+}
+
+// rateOf is the rate of each tenant: its own, or else that of all. It is nil where none has one.
+func rateOf(all float64, own map[string]float64) func(mds.Tenant) float64 {
+	if all == 0 && len(own) == 0 {
+		return nil
+	}
+	return func(t mds.Tenant) float64 {
+		if rate, ok := own[t.Slug]; ok {
+			return rate
+		}
+		return all
+	}
 }
 
 // guard has keys be asked for where there are any, and refuses to let others in, or to serve
@@ -160,6 +179,9 @@ func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host st
 	}
 	if postgres.IsDSN(a.dsn) {
 		return usagef("a database that others use is not served without API keys: %s", make)
+	}
+	if slices.Contains(cfg.Origins, "*") {
+		return usagef("%s: pages of any origin may use a server only where it asks for API keys: %s, or name the origins", a.settings.Is("serve.cors_origins"), make)
 	}
 	cfg.Hosts = []string{"localhost", "127.0.0.1", "::1"}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/pgtest"
 )
 
@@ -206,5 +207,87 @@ func TestServeDatabase(t *testing.T) {
 	c.must("migrate", "--admin-dsn", d.Owner)
 	if out := c.run("serve", "--listen", "127.0.0.1:0"); out.exit != exitUsage || !strings.Contains(out.stderr, "a database that others use is not served without API keys: make one with mds keys create --scopes read,write") {
 		t.Errorf("exit %d, %s", out.exit, out.stderr)
+	}
+}
+
+// TestServeConfigured has the settings of a file reach the server, and a flag go before one.
+func TestServeConfigured(t *testing.T) {
+	c := newCLI(t)
+	path := configured(t, `
+[serve]
+listen = "256.0.0.1:1" # which the flag goes before
+cors_origins = ["https://notebook.example.com"]
+max_body_bytes = 200
+max_header_bytes = "4KiB"
+
+[rates]
+requests = 0.001
+`)
+	s := c.serve("--config", path)
+	ask := func(method, body string, headers ...string) (status int, header http.Header) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, s.url+"/v1/bars", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-ndjson")
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode, resp.Header
+	}
+	const origin = "https://notebook.example.com"
+	if status, header := ask("POST", strings.Repeat(" ", 201), "Origin", origin); status != http.StatusRequestEntityTooLarge || header.Get("Access-Control-Allow-Origin") != origin {
+		t.Errorf("%d %v", status, header)
+	}
+	if status, header := ask("GET", ""); status != http.StatusTooManyRequests || header.Get("Retry-After") == "" {
+		t.Errorf("%d %v", status, header)
+	}
+	if status, _ := ask("GET", "", "X-Long", strings.Repeat("x", 20<<10)); status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%d", status)
+	}
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	path = configured(t, "[serve]\nlisten = \"0.0.0.0:0\"\n")
+	want := "mds: " + path + `:2: serve.listen is "0.0.0.0:0": it would let others in, and there are no API keys`
+	if out := c.run("serve", "--config", path); out.exit != exitUsage || !strings.HasPrefix(out.stderr, want) {
+		t.Errorf("exit %d, %s", out.exit, out.stderr)
+	}
+	path = configured(t, "[serve]\nlisten = \"127.0.0.1:0\"\ncors_origins = [\"*\"]\n")
+	want = "mds: " + path + `:3: serve.cors_origins is "*": pages of any origin may use a server only where it asks for API keys`
+	if out := c.run("serve", "--config", path); out.exit != exitUsage || !strings.HasPrefix(out.stderr, want) {
+		t.Errorf("exit %d, %s", out.exit, out.stderr)
+	}
+}
+
+func TestRateOf(t *testing.T) {
+	tenant := func(slug string) mds.Tenant { return mds.Tenant{Slug: slug} }
+	if rateOf(0, nil) != nil {
+		t.Error("where none is set there is one")
+	}
+	for _, tt := range []struct {
+		name string
+		all  float64
+		own  map[string]float64
+		want [2]float64 // of acme and another
+	}{
+		{"all", 5, nil, [2]float64{5, 5}},
+		{"its own", 5, map[string]float64{"acme": 50}, [2]float64{50, 5}},
+		{"its own alone", 0, map[string]float64{"acme": 50}, [2]float64{50, 0}},
+		{"no limit of its own", 5, map[string]float64{"acme": 0}, [2]float64{0, 5}},
+	} {
+		rate := rateOf(tt.all, tt.own)
+		if got := [2]float64{rate(tenant("acme")), rate(tenant("other"))}; got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }

@@ -55,10 +55,10 @@ func (c *call) format() (codec.Format, error) {
 	return format, nil
 }
 
-// The memory that bodies under way may take together, roughly, and what one of rows takes:
-// buffers, a long line, and the window of what is packed.
+// What a body of rows takes of memory, roughly: buffers, a long line, and the window of what
+// is packed; and one of batches. All under way have leastMemory at least, in which any one fits.
 const (
-	allBodies   = 512 << 20
+	leastMemory = 64 << 20
 	rowsBody    = 1 << 20
 	zstdWindow  = 8 << 20
 	leastArrow  = 1 << 20
@@ -92,9 +92,9 @@ func (c *call) memory(format codec.Format) int64 {
 }
 
 // raw is the body of a request as it comes. Before it waits for more of it, before is called.
-// When ctx ends no more of it is read.
-func (c *call) raw(ctx context.Context, format codec.Format, idle time.Duration, before func() error) *rawBody {
-	raw := &rawBody{c: c, ctx: ctx, control: http.NewResponseController(c.w), idle: idle, before: before}
+// It may have most bytes, or any number of them for 0. When ctx ends no more of it is read.
+func (c *call) raw(ctx context.Context, format codec.Format, idle time.Duration, most int64, before func() error) *rawBody {
+	raw := &rawBody{c: c, ctx: ctx, control: http.NewResponseController(c.w), idle: idle, most: most, before: before}
 	if format == formatArrow {
 		raw.least = leastBytes
 	}
@@ -143,6 +143,7 @@ type rawBody struct {
 	before  func() error
 	least   float64 // bytes a second; 0 for as few as there are
 	n       int64
+	most    int64         // bytes; 0 for any number
 	waited  time.Duration // for them
 	err     error         // how it ended, but for its end
 
@@ -174,6 +175,9 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 	if err := b.wait(time.Now().Add(b.idle)); err != nil {
 		return 0, err
 	}
+	if b.most > 0 {
+		p = p[:min(int64(len(p)), max(1, b.most-b.n))]
+	}
 	begun := time.Now()
 	n, err = b.c.r.Body.Read(p)
 	if b.c.again != nil {
@@ -181,6 +185,9 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 	}
 	b.n += int64(n)
 	b.waited += time.Since(begun)
+	if b.most > 0 && b.n > b.most { // it was only to be seen whether there is more
+		return 0, tooLarge(b.most)
+	}
 	if err == nil && b.waited > slowFor && float64(b.n) < b.least*b.waited.Seconds() {
 		return n, &problem{status: http.StatusRequestTimeout, code: "body_timeout", detail: fmt.Sprintf("the body comes too slowly: less than %.0f bytes a second; send Arrow in smaller bodies, or another form", b.least), err: errBody}
 	}
@@ -203,6 +210,14 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 		err = b.c.Context().Err()
 	}
 	return n, err
+}
+
+// tooLarge refuses a body for its size.
+func tooLarge(most int64) error {
+	return &problem{
+		status: http.StatusRequestEntityTooLarge, code: "body_too_large",
+		detail: fmt.Sprintf("the body is larger than the %d bytes that this server takes: send its records in several", most), err: errBody,
+	}
 }
 
 // stopped reports that a context has ended because intake has.

@@ -108,7 +108,7 @@ func (k *service[R]) known(c *call) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	raw := c.raw(reading, format, k.cfg.IdleTimeout, func() error { return nil })
+	raw := c.raw(reading, format, k.cfg.IdleTimeout, k.cfg.MaxBodyBytes, func() error { return nil })
 	defer raw.Close() //nolint:errcheck // it was read, or has failed
 	if _, err := io.Copy(io.Discard, raw); err != nil {
 		return true, err

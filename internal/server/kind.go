@@ -170,6 +170,9 @@ func (k *service[R]) takeIn(c *call) error {
 	if err != nil {
 		return err
 	}
+	if most := k.cfg.MaxBodyBytes; most > 0 && c.r.ContentLength > most {
+		return tooLarge(most)
+	}
 	most, err := c.integer("max_errors", usualErrors, 0, mostErrors)
 	if err != nil {
 		return err
@@ -183,6 +186,11 @@ func (k *service[R]) takeIn(c *call) error {
 	in.portion = min(handOverBatch, k.coordinator.Stats().Capacity)
 	if in.late, err = k.late(c); err != nil {
 		return err
+	}
+	if k.cfg.Ingest.Rate != nil && in.late == nil { // a second's worth at a time: in between it is seen whether the client has gone
+		if rate := k.cfg.Ingest.Rate(c.tenant); rate > 0 {
+			in.portion = min(in.portion, max(1, int64(rate)))
+		}
 	}
 	return k.end(c, in, k.read(c, in, format, opt))
 }
@@ -251,7 +259,7 @@ func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec
 	if in.late != nil {
 		before = func() error { return nil } // a transaction takes its time
 	}
-	raw := c.raw(in.reading, format, k.cfg.IdleTimeout, before)
+	raw := c.raw(in.reading, format, k.cfg.IdleTimeout, k.cfg.MaxBodyBytes, before)
 	body, err := c.unpack(raw)
 	if err != nil {
 		return err

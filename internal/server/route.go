@@ -64,6 +64,9 @@ func (s *Server) answer(c *call, o *operation) (err error) {
 	if err := s.identify(c, o.scope); err != nil {
 		return err
 	}
+	if err := s.paces.admit(c.tenant, time.Now()); err != nil {
+		return err
+	}
 	if c.values, err = o.parameters(c.r); err != nil {
 		return err
 	}

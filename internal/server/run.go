@@ -13,22 +13,13 @@ import (
 
 // Limits of what a connection may take of the server before it is known what it wants.
 const (
-	headerBytes = 64 << 10
-	keepAlive   = 2 * time.Minute
+	keepAlive = 2 * time.Minute
 	// lastAnswers is how long answers have that are known when all is stopped.
 	lastAnswers = 2 * time.Second
 )
 
 // Handler serves requests.
-func (s *Server) Handler() http.Handler {
-	// A page in a browser must not submit records, whatever it can make a browser send.
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(s.plain(public, "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := &problem{status: http.StatusForbidden, code: "cross_origin", detail: "a page of another site may not send this"}
-		p.write(w, requestIDOf(r))
-	})))
-	return protection.Handler(s.mux)
-}
+func (s *Server) Handler() http.Handler { return s.handler }
 
 // RunConfig configures how a server runs.
 type RunConfig struct {
@@ -39,6 +30,8 @@ type RunConfig struct {
 	// HeaderTimeout is how long a connection may take for the head of a request. Defaults
 	// to 10 seconds.
 	HeaderTimeout time.Duration
+	// MaxHeaderBytes is how large the head of a request may be. Defaults to 64 KiB.
+	MaxHeaderBytes int
 }
 
 // Run serves a listener until ctx ends, and then stops the server, by when over ends at the
@@ -54,7 +47,7 @@ func (s *Server) Run(ctx, over context.Context, listener net.Listener, cfg RunCo
 	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
 	h := &http.Server{
 		Handler: s.Handler(), TLSConfig: cfg.TLS, Protocols: protocols,
-		ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, 10*time.Second), IdleTimeout: keepAlive, MaxHeaderBytes: headerBytes,
+		ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, 10*time.Second), IdleTimeout: keepAlive, MaxHeaderBytes: cmp.Or(cfg.MaxHeaderBytes, 64<<10),
 		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug), // what clients do to their connections
 	}
 	failed := make(chan error, 1)

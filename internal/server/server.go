@@ -59,6 +59,14 @@ type Config struct {
 	// reader's machine. None allows all.
 	Hosts []string
 
+	// Origins are the origins of pages in a browser that may use the server, as
+	// https://notebook.example.com, or * for all where keys are asked for. None may by
+	// default.
+	Origins []string
+	// RequestRate is how many requests a second are answered to a tenant, which may make a
+	// second's worth at once; 0 is no limit. Nil limits none.
+	RequestRate func(mds.Tenant) float64
+
 	// IdleTimeout is how long a body may bring nothing. Defaults to one minute.
 	IdleTimeout time.Duration
 	// CommitTimeout is how long a request waits for its records to be on the store's disk.
@@ -72,6 +80,11 @@ type Config struct {
 	// MaxIngests, MaxQueries and MaxStreams are how many bodies, queries and streams of
 	// events are under way at once; more are refused. Default to 512, 128 and 1,024.
 	MaxIngests, MaxQueries, MaxStreams int
+	// MaxBodyBytes is how large a body may be, as it is sent; 0 is any size.
+	MaxBodyBytes int64
+	// BodyMemory is what reading the bodies under way may take of memory together, roughly:
+	// 64 MiB at least. Defaults to 512 MiB.
+	BodyMemory int64
 }
 
 func (c Config) withDefaults() Config {
@@ -80,6 +93,7 @@ func (c Config) withDefaults() Config {
 	c.QueryTimeout = cmp.Or(c.QueryTimeout, 10*time.Minute)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.MaxIngests, c.MaxQueries, c.MaxStreams = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128), cmp.Or(c.MaxStreams, 1024)
+	c.BodyMemory = max(cmp.Or(c.BodyMemory, 512<<20), leastMemory)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -95,12 +109,14 @@ type Server struct {
 	cfg           Config
 	background    context.Context // of what outlives requests
 	mux           *http.ServeMux
+	handler       http.Handler // of all requests
 	document      *huma.OpenAPI
 	schemaVersion int
 	kinds         []*served
 	sinks         *sink.Metrics
 	metrics       *metrics
 	tenants       tenants
+	paces         paces
 
 	ingests, queries *gate
 	streams          *gate               // of events
@@ -116,10 +132,18 @@ type Server struct {
 // its end.
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), background: context.WithoutCancel(ctx), mux: http.NewServeMux(), drain: make(chan struct{}), ended: make(chan struct{})}
+	if s.cfg.Keys == nil && slices.Contains(s.cfg.Origins, anyOrigin) {
+		return nil, errAnyOrigin
+	}
+	var err error
+	if s.handler, err = s.pages(s.mux); err != nil {
+		return nil, err
+	}
 	s.document = newDocument(s.cfg.Version)
 	s.ingests, s.queries = newGate("bodies", s.cfg.MaxIngests), newGate("queries", s.cfg.MaxQueries)
 	s.streams = newGate("streams of events", s.cfg.MaxStreams)
-	s.memory = semaphore.NewWeighted(allBodies)
+	s.memory = semaphore.NewWeighted(s.cfg.BodyMemory)
+	s.paces = paces{rate: s.cfg.RequestRate, of: make(map[string]*ingest.Quota)}
 	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
 	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
 	if err != nil {
