@@ -40,6 +40,10 @@ func Open(cfg Config) (*Folder, error) {
 	return &Folder{log: log}, nil
 }
 
+// Check reports that letters cannot be kept, before there is one: the folder is not to be
+// written, or not to be made. It leaves nothing behind.
+func (f *Folder) Check() error { return f.log.Check() }
+
 // Close ends writing to the folder.
 func (f *Folder) Close() error { return f.log.Close() }
 

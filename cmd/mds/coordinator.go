@@ -84,7 +84,7 @@ func coordinate[R mds.Record[R]](ctx context.Context, a *app, s *session, f *coo
 	if err != nil {
 		return nil, err
 	}
-	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: dir.Logger})
+	letters, err := a.openLetters(dir)
 	if err != nil && f.dlqDir != "" {
 		return nil, usagef("--dlq-dir %s: %w", f.dlqDir, err)
 	} else if err != nil {

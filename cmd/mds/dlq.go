@@ -20,6 +20,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
@@ -169,6 +170,19 @@ func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
 		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+strings.NewReplacer(":", "_", "[", "", "]", "").Replace(server.Host)), Logger: logger}, nil
 	}
 	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
+}
+
+// openLetters opens the folder to write to, and tells at once where letters could not be kept:
+// a series of which one dies would otherwise stand still, hours later.
+func (a *app) openLetters(dir deadletter.Dir) (*dlq.Folder, error) {
+	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: dir.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if err := letters.Check(); err != nil {
+		return nil, errors.Join(err, letters.Close())
+	}
+	return letters, nil
 }
 
 // readLetters reads letters and warns of what is damaged among them.

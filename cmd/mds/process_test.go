@@ -273,6 +273,29 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestDeadLettersReadOnly: a folder that cannot be written is told at the start, not with the
+// first letter, by what would write to it.
+func TestDeadLettersReadOnly(t *testing.T) {
+	c := newCLI(t)
+	file := testFile(t, "bars.csv", "ts,close\n2020-11-27T14:30:00Z,1\n")
+	cmd := inNamespace(t, c, `
+		mount -t tmpfs none "$DIR"
+		mkdir "$DIR/there"
+		mount -o remount,ro "$DIR"
+		set +e
+		for letters in there none/deeper; do
+			"$PROGRAM" ingest bars "$FILE" --symbol A --timeframe 1m --dlq-dir "$DIR/$letters"
+			echo "exit $?"
+			"$PROGRAM" serve --listen 127.0.0.1:0 --dlq-dir "$DIR/$letters"
+			echo "exit $?"
+		done`)
+	cmd.Env = append(cmd.Env, "FILE="+file)
+	stdout, stderr, _ := exitOf(t, cmd)
+	if stdout != strings.Repeat("exit 2\n", 4) || strings.Count(stderr, ": read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR\n") != 4 || strings.Contains(stderr, "serving") {
+		t.Errorf("stdout\n%s\nstderr\n%s", stdout, stderr)
+	}
+}
+
 // TestDiskFullAtTheStart: a store that there was no room to make can be made
 // when there is.
 func TestDiskFullAtTheStart(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -15,10 +16,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
-	"github.com/marketdatastore/mds/dlq"
+	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
+	"github.com/marketdatastore/mds/internal/audit"
+	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/server"
+	"github.com/marketdatastore/mds/internal/systemd"
 	"github.com/marketdatastore/mds/store/postgres"
 )
 
@@ -51,6 +55,8 @@ the file and the environment: mds config print --defaults lists them.`,
 	}
 	flags := cmd.Flags()
 	addSetting(flags, "serve.listen", nil)
+	addSetting(flags, "serve.admin_listen", nil)
+	addSetting(flags, "serve.audit_log", nil)
 	addSetting(flags, "serve.tls_cert", nil)
 	addSetting(flags, "serve.tls_key", nil)
 	addSetting(flags, "serve.drain_timeout", nil)
@@ -59,35 +65,34 @@ the file and the environment: mds config print --defaults lists them.`,
 }
 
 // serve serves until ctx ends.
-func (a *app) serve(ctx context.Context, dlqDir string) error {
-	set := &a.settings.Serve
-	host, port, err := net.SplitHostPort(set.Listen)
-	if err != nil {
-		return err // the settings have refused it
-	}
-	if host == "localhost" {
-		host = "127.0.0.1"
-	}
+func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 	cfg, err := a.serverConfig()
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Drain: set.DrainTimeout, HeaderTimeout: set.HeaderTimeout, MaxHeaderBytes: int(set.MaxHeaderBytes)}
-	if set.TLSCert != "" {
-		if run.TLS, err = server.TLSFiles(set.TLSCert, set.TLSKey, cfg.Logger); err != nil {
-			return usageError{err}
+	run, err := a.runConfig(ctx, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	if run.Admin != nil {
+		defer run.Admin.Close() //nolint:errcheck // it is closed by then, unless nothing was served
+	}
+	if path := a.settings.Serve.AuditLog; path != "" {
+		if cfg.Audit, err = audit.Open(path); err != nil {
+			return usagef("%s: %w", a.settings.Is("serve.audit_log"), err)
 		}
+		defer func() { err = errors.Join(err, cfg.Audit.Close()) }()
 	}
 	dir, err := a.deadLetters(dlqDir)
 	if err != nil {
 		return err
 	}
 	return a.withStore(ctx, hosting, func(s *session) (err error) {
-		if err := a.guard(ctx, s, &cfg, host); err != nil {
+		if err := a.guard(ctx, s, &cfg); err != nil {
 			return err
 		}
-		if cfg.Letters, err = dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: cfg.Logger}); err != nil {
-			return err
+		if cfg.Letters, err = a.openLetters(dir); err != nil {
+			return usagef("--dlq-dir %s: %w", dir.Path, err)
 		}
 		defer func() { err = errors.Join(err, cfg.Letters.Close()) }()
 		if !postgres.IsDSN(a.dsn) {
@@ -98,12 +103,15 @@ func (a *app) serve(ctx context.Context, dlqDir string) error {
 		if err != nil {
 			return err
 		}
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+		listener, err := a.listen(ctx, "serve.listen")
 		if err != nil {
-			return errors.Join(usagef("%s: %w", a.settings.Is("serve.listen"), err), srv.Stop(ctx))
+			return errors.Join(err, srv.Stop(ctx))
 		}
 		fmt.Fprintf(a.stderr, "serving %s on %s://%s%s\n", s.dsn, map[bool]string{true: "https", false: "http"}[run.TLS != nil], listener.Addr(),
 			map[bool]string{true: ", without keys, to this machine", false: ", with keys"}[cfg.Keys == nil])
+		if run.Admin != nil {
+			fmt.Fprintf(a.stderr, "administration on http://%s, without keys: /debug/pprof/, /metrics, /healthz, /readyz\n", run.Admin.Addr())
+		}
 		over, cancel := secondSignal(ctx)
 		defer cancel()
 		err = srv.Run(ctx, over, listener, run)
@@ -129,6 +137,64 @@ func embedded(cfg *ingest.Config[any]) (undo func()) {
 	return func() { debug.SetGCPercent(before) }
 }
 
+// runConfig is what the settings say of how a server runs.
+func (a *app) runConfig(ctx context.Context, logger *slog.Logger) (run server.RunConfig, err error) {
+	set := &a.settings.Serve
+	run = server.RunConfig{Drain: set.DrainTimeout, HeaderTimeout: set.HeaderTimeout, MaxHeaderBytes: int(set.MaxHeaderBytes), Manager: manager(logger)}
+	if set.TLSCert != "" {
+		if run.TLS, err = server.TLSFiles(set.TLSCert, set.TLSKey, logger); err != nil {
+			return run, usageError{err}
+		}
+	}
+	if set.AdminListen != "" {
+		run.Admin, err = a.listen(ctx, "serve.admin_listen")
+	}
+	return run, err
+}
+
+// listen listens where a setting says.
+func (a *app) listen(ctx context.Context, key string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(a.settings.Text(key))
+	if err != nil {
+		return nil, err // the settings have refused it
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, usagef("%s: %w", a.settings.Is(key), err)
+	}
+	return listener, nil
+}
+
+// manager is who started the program, where it wants to be told how it is.
+func manager(logger *slog.Logger) *systemd.Manager {
+	cfg := systemd.Config{Logger: logger}
+	cfg.Socket, cfg.WatchdogUSec, cfg.WatchdogPID = config.Systemd()
+	m, err := systemd.New(cfg)
+	if err != nil {
+		logger.Warn("the service manager is told nothing", "error", err)
+		return &systemd.Manager{}
+	}
+	return m
+}
+
+// webhook is where feedback is posted to, nil for nowhere.
+func (a *app) webhook() *feedback.WebhookConfig {
+	set := &a.settings.Feedback
+	if set.WebhookURL == "" {
+		return nil
+	}
+	cfg := &feedback.WebhookConfig{
+		URL: set.WebhookURL, Secret: []byte(set.WebhookSecret), Timeout: set.WebhookTimeout, MaxRetries: set.WebhookMaxRetries, Backoff: set.WebhookBackoff,
+	}
+	if cfg.MaxRetries == 0 {
+		cfg.MaxRetries = -1 // its 0 is the default
+	}
+	return cfg
+}
+
 // serverConfig is what the settings say of a server.
 func (a *app) serverConfig() (cfg server.Config, err error) {
 	set := &a.settings.Serve
@@ -137,6 +203,7 @@ func (a *app) serverConfig() (cfg server.Config, err error) {
 		IdleTimeout: set.IdleTimeout, CommitTimeout: set.CommitTimeout, QueryTimeout: set.QueryTimeout, WriteTimeout: set.WriteTimeout,
 		MaxIngests: set.MaxIngests, MaxQueries: set.MaxQueries, MaxStreams: set.MaxStreams,
 		MaxBodyBytes: set.MaxBodyBytes, BodyMemory: set.BodyMemory, Origins: set.CORSOrigins,
+		Webhook: a.webhook(),
 	}
 	cfg.Ingest = coordinatorSettings[any](a.settings)
 	rates := &a.settings.Rates
@@ -164,7 +231,7 @@ func rateOf(all float64, own map[string]float64) func(mds.Tenant) float64 {
 
 // guard has keys be asked for where there are any, and refuses to let others in, or to serve
 // a database that others use, where there are none.
-func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host string) error {
+func (a *app) guard(ctx context.Context, s *session, cfg *server.Config) error {
 	keys, err := s.APIKeys(ctx)
 	if err != nil {
 		return err
@@ -174,7 +241,8 @@ func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host st
 		return nil
 	}
 	const make = "make one with mds keys create --scopes read,write"
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+	host, _, _ := net.SplitHostPort(a.settings.Serve.Listen) // the settings have looked at it
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return usagef("%s: it would let others in, and there are no API keys: %s, or listen on 127.0.0.1", a.settings.Is("serve.listen"), make)
 	}
 	if postgres.IsDSN(a.dsn) {
@@ -183,7 +251,7 @@ func (a *app) guard(ctx context.Context, s *session, cfg *server.Config, host st
 	if slices.Contains(cfg.Origins, "*") {
 		return usagef("%s: pages of any origin may use a server only where it asks for API keys: %s, or name the origins", a.settings.Is("serve.cors_origins"), make)
 	}
-	cfg.Hosts = []string{"localhost", "127.0.0.1", "::1"}
+	cfg.Hosts = server.Loopback()
 	return nil
 }
 

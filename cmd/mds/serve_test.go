@@ -4,15 +4,20 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/internal/pgtest"
 )
 
@@ -115,6 +120,11 @@ func TestServeRefuses(t *testing.T) {
 		{"--tls-cert /nowhere/a.pem --tls-key /nowhere/b.pem", "/nowhere/a.pem"},
 		{"--listen 8080", `--listen "8080": write host:port, such as 127.0.0.1:8080`},
 		{"--drain-timeout 0s", `--drain-timeout "0s": write a duration such as 250ms, 30s or 1m`},
+		{"--listen 127.0.0.1:99999", `--listen "127.0.0.1:99999": write host:port, such as 127.0.0.1:8080`},
+		{"--admin-listen 6060", `--admin-listen "6060": write an address of loopback, such as 127.0.0.1:6060`},
+		{"--admin-listen :6060", `--admin-listen ":6060": write an address of loopback, such as 127.0.0.1:6060: it asks nobody for keys`},
+		{"--admin-listen 192.0.2.1:6060", `--admin-listen "192.0.2.1:6060": write an address of loopback`},
+		{"--audit-log /", `--audit-log "/": the audit log / is no file`},
 		{"now", `mds serve takes no arguments, and "now" is one`},
 	} {
 		if out := c.run(append([]string{"serve"}, strings.Fields(tt.args)...)...); out.exit != exitUsage || !strings.Contains(out.stderr, tt.says) {
@@ -129,6 +139,119 @@ func TestServeRefuses(t *testing.T) {
 	}
 	if err := s.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServeAdmin gives profiles and metrics on an address of their own.
+func TestServeAdmin(t *testing.T) {
+	c := newCLI(t)
+	s := c.serve("--admin-listen", "localhost:0")
+	line := s.next(t, "administration on http://127.0.0.1:")
+	_, admin, _ := strings.Cut(line, " on ")
+	admin, _, _ = strings.Cut(admin, ",")
+	for url, want := range map[string]int{
+		admin + "/debug/pprof/": http.StatusOK, admin + "/metrics": http.StatusOK, admin + "/v1/bars": http.StatusNotFound,
+		s.url + "/debug/pprof/": http.StatusNotFound, s.url + "/v1/bars": http.StatusOK,
+	} {
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s is answered %d, want %d", url, resp.StatusCode, want)
+		}
+	}
+	_, address, _ := strings.Cut(admin, "://")
+	if out := newCLI(t).run("serve", "--listen", "127.0.0.1:0", "--admin-listen", address); out.exit != exitUsage || !strings.Contains(out.stderr, "address already in use") {
+		t.Errorf("exit %d, %s", out.exit, out.stderr)
+	}
+}
+
+// TestServeNotifies tells systemd when it serves, that it is well, and when it stops.
+func TestServeNotifies(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "50000")
+	told := func(want string) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		for datagram := make([]byte, 100); ; {
+			n, err := conn.Read(datagram)
+			if err != nil {
+				t.Fatalf("it is never told %s: %v", want, err)
+			}
+			if string(datagram[:n]) == want {
+				return
+			}
+		}
+	}
+	s := newCLI(t).serve()
+	told("READY=1")
+	told("WATCHDOG=1")
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	told("STOPPING=1")
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServeAudits has a file for control actions, which is its owner's.
+func TestServeAudits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit")
+	newCLI(t).serve("--audit-log", path)
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestServePosts posts the feedback of each kind, signed, from the start on.
+func TestServePosts(t *testing.T) {
+	heard := make(chan string, 100)
+	receiver, err := feedback.NewReceiver(feedback.ReceiverConfig{Secret: []byte("topsecret")}, func(e feedback.Event) { heard <- e.Kind })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused atomic.Int64
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refused.Add(1) == 1 { // which is tried again
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		receiver.ServeHTTP(w, r)
+	}))
+	defer hook.Close()
+	c := newCLI(t)
+	t.Setenv("MDS_FB_HTTP_ENDPOINT", hook.URL+"/feedback?token=geheim")
+	t.Setenv("MDS_FB_HTTP_SECRET", "topsecret")
+	t.Setenv("MDS_FB_HTTP_BACKOFF", "1ms")
+	s := c.serve()
+	kinds := make(map[string]bool)
+	for len(kinds) < 4 {
+		select {
+		case kind := <-heard:
+			kinds[kind] = true
+		case <-time.After(20 * time.Second):
+			t.Fatalf("only of %v", kinds)
+		}
+	}
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for s.lines.Scan() {
+		if strings.Contains(s.lines.Text(), "geheim") {
+			t.Errorf("it says %s", s.lines.Text())
+		}
 	}
 	if err := s.Wait(); err != nil {
 		t.Error(err)

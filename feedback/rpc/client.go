@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -34,6 +36,9 @@ type ClientConfig struct {
 	Header http.Header
 	// Producer says that the listener submits records to the store, and shares its rate.
 	Producer bool
+	// Kind is the kind of records whose queue is followed, such as "bars", where the store
+	// has several. Defaults to all: a rate controller then goes by the slowest.
+	Kind string
 	// Heartbeat is how often the server says something, at least. After three that are
 	// missed, feedback is lost. Defaults to 5 s, which is what servers do.
 	Heartbeat time.Duration
@@ -139,7 +144,7 @@ func transport(heartbeat time.Duration) *http.Transport {
 // Run follows the feedback until ctx ends, and returns its error then. It connects again
 // whenever a stream ends, and goes on with the newest event. It gives up, with an error,
 // where that would not help: when the server says that the caller is not known, may not, or
-// that it has no such service.
+// that it has no such service, or kind.
 func (c *Client) Run(ctx context.Context) error {
 	if c.own != nil {
 		defer c.own.CloseIdleConnections()
@@ -147,16 +152,19 @@ func (c *Client) Run(ctx context.Context) error {
 	events, ended := make(chan feedback.Event), make(chan error, 1)
 	go func() { ended <- c.follow(ctx, events) }()
 	silence := time.NewTimer(missed * c.cfg.Heartbeat)
-	silence.Stop() // nothing is lost before the first event
-	var last string
+	silence.Stop()                 // nothing is lost before the first event
+	known := make(map[string]bool) // the coordinators that are not lost
 	for {
 		select {
 		case e := <-events:
-			last = e.CoordinatorID
+			known[e.CoordinatorID] = true
 			c.contained(func() { c.cfg.OnEvent(e) })
 			silence.Reset(missed * c.cfg.Heartbeat) // what came while the function was busy is there already
 		case <-silence.C:
-			c.contained(func() { c.cfg.OnLost(last) })
+			for _, id := range slices.Sorted(maps.Keys(known)) {
+				c.contained(func() { c.cfg.OnLost(id) })
+			}
+			clear(known)
 		case err := <-ended:
 			return err
 		}

@@ -31,7 +31,7 @@ func (c *Client) follow(ctx context.Context, events chan<- feedback.Event) error
 			return ctx.Err()
 		}
 		switch connect.CodeOf(err) {
-		case connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeUnimplemented:
+		case connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeUnimplemented, connect.CodeNotFound:
 			return fmt.Errorf("feedback from %s: %w", c.where, err)
 		}
 		if heard {
@@ -55,7 +55,7 @@ func (c *Client) watch(ctx context.Context, events chan<- feedback.Event, down *
 	defer cancel(nil)
 	silence := time.AfterFunc(missed*c.cfg.Heartbeat, func() { cancel(errSilent) })
 	defer silence.Stop()
-	req := connect.NewRequest(&feedbackv1.WatchRequest{Producer: c.cfg.Producer})
+	req := connect.NewRequest(&feedbackv1.WatchRequest{Producer: c.cfg.Producer, Kind: c.cfg.Kind})
 	maps.Copy(req.Header(), c.cfg.Header)
 	stream, err := c.rpc.Watch(ctx, req)
 	if err != nil {

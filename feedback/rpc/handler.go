@@ -6,8 +6,13 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,6 +30,8 @@ type HandlerConfig struct {
 	// WriteTimeout is how long a client may keep an event from being sent, by not reading,
 	// before its stream ends. Defaults to three heartbeats.
 	WriteTimeout time.Duration
+	// Done ends streams when it is closed, without an error. Nil does not: the bus does.
+	Done <-chan struct{}
 	// Logger is told of panics. Defaults to discarding them.
 	Logger *slog.Logger
 }
@@ -35,13 +42,37 @@ const (
 	compressFrom = 1024
 )
 
-// NewHandler serves the events of a bus, and returns the path to serve them at. A stream
+// NewHandler serves the events of a bus, whatever kind a client asks for, and returns the path
+// to serve them at. A stream
 // begins with the newest event, and ends with the request or the bus: close the bus before
 // an [http.Server] is shut down, which waits for streams.
 //
 // gRPC needs HTTP/2. Without TLS that is the server's UnencryptedHTTP2 of [http.Protocols].
 // The timeouts of the server do not apply to streams.
 func NewHandler(bus *feedback.Bus, cfg HandlerConfig) (path string, h http.Handler) {
+	return newHandler(func(string) ([]*feedback.Bus, error) { return []*feedback.Bus{bus}, nil }, cfg)
+}
+
+// NewKindsHandler is NewHandler for the buses of several kinds of records, by their names.
+// Clients name one of the kinds, or watch all; a stream ends with the first bus that it
+// watches.
+func NewKindsHandler(kinds map[string]*feedback.Bus, cfg HandlerConfig) (path string, h http.Handler) {
+	names := slices.Sorted(maps.Keys(kinds))
+	return newHandler(func(kind string) (buses []*feedback.Bus, err error) {
+		for _, name := range names {
+			if kind == "" || kind == name {
+				buses = append(buses, kinds[name])
+			}
+		}
+		if buses == nil {
+			err = connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no queue of %q here: kind is one of %s, or empty for all", kind, strings.Join(names, ", ")))
+		}
+		return buses, err
+	}, cfg)
+}
+
+// newHandler serves the buses of the kinds that are asked for.
+func newHandler(buses func(kind string) ([]*feedback.Bus, error), cfg HandlerConfig) (path string, h http.Handler) {
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = heartbeat
 	}
@@ -51,7 +82,7 @@ func NewHandler(bus *feedback.Bus, cfg HandlerConfig) (path string, h http.Handl
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &service{bus: bus, cfg: cfg}
+	s := &service{buses: buses, cfg: cfg}
 	path, streams := feedbackv1connect.NewFeedbackServiceHandler(s,
 		connect.WithReadMaxBytes(requestMax), connect.WithCompressMinBytes(compressFrom), connect.WithRecover(s.recovered))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,37 +97,110 @@ func NewHandler(bus *feedback.Bus, cfg HandlerConfig) (path string, h http.Handl
 type connectionKey struct{}
 
 type service struct {
-	bus *feedback.Bus
-	cfg HandlerConfig
+	buses func(kind string) ([]*feedback.Bus, error)
+	cfg   HandlerConfig
 }
 
 // Watch is the method of the service.
 func (s *service) Watch(ctx context.Context, req *connect.Request[feedbackv1.WatchRequest], stream *connect.ServerStream[feedbackv1.Event]) error {
-	events := s.bus.Subscribe(feedback.Options{Transport: "grpc", Producer: req.Msg.GetProducer()})
-	defer events.Close()
+	buses, err := s.buses(req.Msg.GetKind())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := watched{last: make([]latest, len(buses)), next: make(chan arrival)}
+	defer w.forwarding.Wait()
+	defer cancel()
+	for i, bus := range buses {
+		events := bus.Subscribe(feedback.Options{Transport: "grpc", Producer: req.Msg.GetProducer()})
+		defer events.Close()
+		w.forwarding.Go(func() { w.forward(ctx, i, events) })
+	}
 	if err := stream.Send(nil); err != nil { // the headers, which proxies and clients wait for
 		return err
 	}
+	return s.relay(ctx, stream, &w)
+}
+
+// relay sends events, and the newest of each bus again while that is quiet.
+func (s *service) relay(ctx context.Context, stream *connect.ServerStream[feedbackv1.Event], w *watched) error {
 	quiet := time.NewTimer(s.cfg.Heartbeat)
 	quiet.Stop() // there is nothing to repeat yet
-	var newest feedback.Event
 	for {
+		var l *latest
 		select {
-		case e, ok := <-events.C:
-			if !ok {
+		case e := <-w.next:
+			if e.over {
 				return nil
 			}
-			newest = e
+			l = &w.last[e.bus]
+			l.event = e.Event
 		case <-quiet.C:
-			newest.Stamp(time.Now())
+			l = w.due()
+			l.event.Stamp(time.Now())
+		case <-s.cfg.Done:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := s.send(ctx, stream, &newest); err != nil {
+		if err := s.send(ctx, stream, &l.event); err != nil {
 			return err
 		}
-		quiet.Reset(s.cfg.Heartbeat)
+		l.again = time.Now().Add(s.cfg.Heartbeat)
+		quiet.Reset(time.Until(w.due().again))
 	}
+}
+
+// watched are the buses of a stream.
+type watched struct {
+	last       []latest     // of each
+	next       chan arrival // of any
+	forwarding sync.WaitGroup
+}
+
+// latest is the newest event of a bus, and when to send it again; zero where there is none.
+type latest struct {
+	event feedback.Event
+	again time.Time
+}
+
+// arrival is an event of a bus, or its end.
+type arrival struct {
+	feedback.Event
+	bus  int
+	over bool
+}
+
+// forward hands the events of one bus on. Those that a client is too slow for the
+// subscription drops.
+func (w *watched) forward(ctx context.Context, bus int, events *feedback.Subscription) {
+	for {
+		a := arrival{bus: bus}
+		select {
+		case e, ok := <-events.C:
+			a.Event, a.over = e, !ok
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case w.next <- a:
+		case <-ctx.Done():
+			return
+		}
+		if a.over {
+			return
+		}
+	}
+}
+
+// due is the event that is to be sent again first. There is one.
+func (w *watched) due() (first *latest) {
+	for i := range w.last {
+		if l := &w.last[i]; !l.again.IsZero() && (first == nil || l.again.Before(first.again)) {
+			first = l
+		}
+	}
+	return first
 }
 
 // send sends an event, or ends the stream of a client that does not read.

@@ -23,6 +23,7 @@ type Settings struct {
 	Circuit     Circuit
 	Serve       Serve
 	Rates       Rates
+	Feedback    Feedback
 
 	// Warnings are about the file, one sentence each.
 	Warnings []string
@@ -82,6 +83,8 @@ type Circuit struct {
 // Serve is how a store is served.
 type Serve struct {
 	Listen          string
+	AdminListen     string // on loopback; "" is none
+	AuditLog        string // a file; "" is the log
 	TLSCert, TLSKey string // files; "" serves without TLS
 	DrainTimeout    time.Duration
 
@@ -102,6 +105,13 @@ type Rates struct {
 	RecordsOf, RequestsOf map[string]float64
 }
 
+// Feedback is where the feedback of each kind is posted; the URL is "" for nowhere.
+type Feedback struct {
+	WebhookURL, WebhookSecret      string
+	WebhookTimeout, WebhookBackoff time.Duration
+	WebhookMaxRetries              int
+}
+
 // Environment are the variables of the process that are settings, and not empty.
 func Environment() map[string]string {
 	env := make(map[string]string)
@@ -111,6 +121,12 @@ func Environment() map[string]string {
 		}
 	}
 	return env
+}
+
+// Systemd is what systemd says in the environment of what it wants to be told: NOTIFY_SOCKET,
+// WATCHDOG_USEC and WATCHDOG_PID; "" where they are not set.
+func Systemd() (socket, watchdogUSec, watchdogPID string) {
+	return os.Getenv("NOTIFY_SOCKET"), os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 }
 
 // DataDir is where a user's store lies unless a DSN names another place: mds

@@ -306,7 +306,7 @@ func TestPrint(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}
 	}
-	if strings.Contains(out.String(), "secret") || strings.Contains(out.String(), "geheim") {
+	if strings.Contains(out.String(), ":secret") || strings.Contains(out.String(), "geheim") {
 		t.Errorf("a password in\n%s", out.String())
 	}
 	if strings.Contains(out.String(), "mds_g") {
@@ -365,11 +365,30 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// TestHidden: what is secret as a whole is in no message, and in nothing that is printed.
+func TestHidden(t *testing.T) {
+	env := map[string]string{"MDS_FB_HTTP_ENDPOINT": "https://h.example/hook?token=geheim", "MDS_FB_HTTP_SECRET": "geheim"}
+	s := load(t, config.Sources{Environment: env})
+	var out bytes.Buffer
+	if err := s.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if s.Feedback.WebhookSecret != "geheim" || strings.Contains(out.String(), "geheim") || !strings.Contains(out.String(), "#webhook_secret = \"topsecret\"  # set by environment MDS_FB_HTTP_SECRET, and not shown\n") {
+		t.Errorf("%+v\n%s", s.Feedback, out.String())
+	}
+	env["MDS_FB_HTTP_ENDPOINT"] = "geheim"
+	if _, err := config.Load(config.Sources{Environment: env}); err == nil || err.Error() != `MDS_FB_HTTP_ENDPOINT is "…": write a URL such as https://host/path` {
+		t.Error(err)
+	}
+}
+
 // TestTable: each setting has all that the others have, under a name of its own.
 func TestTable(t *testing.T) {
 	kept := map[string]string{ // names that were there before
 		"store.dsn": "MDS_DSN", "store.server": "MDS_SERVER", "store.api_key": "MDS_API_KEY", "store.admin_dsn": "MDS_ADMIN_DSN", "store.tenant": "MDS_TENANT_ID", "store.memory_limit": "MDS_MEMORY_LIMIT",
 		"store.write_mode": "MDS_WRITE_MODE", "store.pool_max": "MDS_POOL_MAX", "store.statement_timeout": "MDS_STATEMENT_TIMEOUT",
+		"feedback.webhook_url": "MDS_FB_HTTP_ENDPOINT", "feedback.webhook_secret": "MDS_FB_HTTP_SECRET", "feedback.webhook_timeout": "MDS_FB_HTTP_TIMEOUT",
+		"feedback.webhook_max_retries": "MDS_FB_HTTP_MAX_RETRIES", "feedback.webhook_backoff": "MDS_FB_HTTP_BACKOFF",
 		"circuit.failure_threshold": "MDS_CB_FAILURE_THRESHOLD", "circuit.half_open_after": "MDS_CB_HALF_OPEN_AFTER",
 	}
 	seen := make(map[string]bool)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -158,6 +159,31 @@ func address(to *string) form {
 		_, port, err := net.SplitHostPort(text)
 		_, portErr := strconv.ParseUint(port, 10, 16)
 		return err == nil && portErr == nil
+	}}
+}
+
+// loopback is an address that only this machine reaches.
+func loopback(to *string) form {
+	f := address(to)
+	inner := f.set
+	f.write = "write an address of loopback, such as 127.0.0.1:6060: it asks nobody for keys; others read /metrics where serve.listen is, with a key of the scope admin"
+	f.set = func(text string) bool {
+		if !inner(text) {
+			return false
+		}
+		host, _, _ := net.SplitHostPort(text)
+		ip, err := netip.ParseAddr(host)
+		return host == "localhost" || err == nil && ip.IsLoopback()
+	}
+	return f
+}
+
+// webURL is where something is posted to.
+func webURL(to *string) form {
+	return form{shapeText, "write a URL such as https://host/path", func(text string) bool {
+		*to = text
+		u, err := url.Parse(text)
+		return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 	}}
 }
 

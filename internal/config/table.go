@@ -32,7 +32,7 @@ func table(s *Settings) []Setting {
 	for _, section := range [][]Setting{
 		storeTable(&s.Store), dlqTable(&s.DLQ), logTable(&s.Log),
 		coordinatorTable(&s.Coordinator), retryTable(&s.Retry), circuitTable(&s.Circuit),
-		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates),
+		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates), feedbackTable(&s.Feedback),
 	} {
 		rows = append(rows, section...)
 	}
@@ -138,6 +138,10 @@ func serveTable(s *Serve) []Setting {
 			Doc: "serve with TLS: the file of the certificate and those that signed it (PEM); read anew when it changes"},
 		{Key: "serve.tls_key", Env: "MDS_SERVE_TLS_KEY", Flag: "tls-key", Example: "/etc/mds/key.pem", left: true, form: text(&s.TLSKey),
 			Doc: "the file of its key (PEM)"},
+		{Key: "serve.admin_listen", Env: "MDS_SERVE_ADMIN_LISTEN", Flag: "admin-listen", Example: "127.0.0.1:6060", left: true, form: loopback(&s.AdminListen),
+			Doc: "serve profiles, metrics and health, without keys, on an address of loopback, too"},
+		{Key: "serve.audit_log", Env: "MDS_SERVE_AUDIT_LOG", Flag: "audit-log", Example: "/var/log/mds/audit.ndjson", left: true, form: text(&s.AuditLog),
+			Doc: "the file that control actions are appended to, before and after they are done; where it is not set they are in the log, at level info"},
 		{Key: "serve.cors_origins", Env: "MDS_SERVE_CORS_ORIGINS", Example: "https://notebook.example.com", left: true, form: origins(&s.CORSOrigins),
 			Doc: "the origins whose pages in a browser may use the server, as the browser names them; where there are API keys, * is any. None may unless it is set"},
 		{Key: "serve.drain_timeout", Env: "MDS_SERVE_DRAIN_TIMEOUT", Flag: "drain-timeout", Default: "30s", form: duration(&s.DrainTimeout),
@@ -182,6 +186,21 @@ func ratesTable(r *Rates) []Setting {
 			Doc: "the records a second of single tenants, by name"},
 		{Key: "rates.tenant_requests", Env: "MDS_RATES_TENANT_REQUESTS", Example: "acme=100", left: true, form: byTenant(&r.RequestsOf),
 			Doc: "the requests a second of single tenants, by name"},
+	}
+}
+
+func feedbackTable(f *Feedback) []Setting {
+	return []Setting{
+		{Key: "feedback.webhook_url", Env: "MDS_FB_HTTP_ENDPOINT", Example: "https://producer.example.com/feedback", Secret: true, hidden: true, left: true, form: webURL(&f.WebhookURL),
+			Doc: "where mds serve posts the feedback of each kind; where it is not set, nowhere"},
+		{Key: "feedback.webhook_secret", Env: "MDS_FB_HTTP_SECRET", Example: "topsecret", Secret: true, hidden: true, left: true, form: text(&f.WebhookSecret),
+			Doc: "signs the posts; where it is not set they are not signed"},
+		{Key: "feedback.webhook_timeout", Env: "MDS_FB_HTTP_TIMEOUT", Default: "2.5s", form: duration(&f.WebhookTimeout),
+			Doc: "how long a post may take, its answer included"},
+		{Key: "feedback.webhook_max_retries", Env: "MDS_FB_HTTP_MAX_RETRIES", Default: "3", form: count(&f.WebhookMaxRetries, 0, 1<<10, "a whole number"),
+			Doc: "how often an event is posted again that was not taken"},
+		{Key: "feedback.webhook_backoff", Env: "MDS_FB_HTTP_BACKOFF", Default: "500ms", form: duration(&f.WebhookBackoff),
+			Doc: "the longest pause before the first of them; it doubles up to 10s, and pauses are drawn by lot"},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -110,6 +111,35 @@ func Open(cfg Config) (*Log, error) {
 		return nil, failed(cfg.Dir, err)
 	}
 	return l, nil
+}
+
+// Check reports that letters cannot be kept: the folder is not to be written, or not to be
+// made. A disk that is full may have room by then.
+func (l *Log) Check() error {
+	folder := l.cfg.Dir
+	for {
+		_, err := os.Stat(folder)
+		parent := filepath.Dir(folder)
+		if !errors.Is(err, fs.ErrNotExist) || parent == folder {
+			break
+		}
+		folder = parent // the first letter makes the folder in it
+	}
+	probe, err := os.CreateTemp(folder, ".writable-*")
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = &fs.PathError{Op: pathErr.Op, Path: folder, Err: pathErr.Err} // rather than the probe
+	}
+	if err != nil {
+		return failed(l.cfg.Dir, err)
+	}
+	return nil
 }
 
 // Dir is where the letters are, to read and remove them.

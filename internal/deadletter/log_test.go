@@ -364,3 +364,23 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 }
+
+// TestCheck leaves nothing behind where letters can be kept.
+func TestCheck(t *testing.T) {
+	parent := t.TempDir()
+	for _, dir := range []string{parent, filepath.Join(parent, "a", "b")} {
+		l, err := Open(Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Check(); err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}

@@ -166,6 +166,7 @@ func appendReadOnly(dir string) {
 			fmt.Println("open:", err)
 			continue
 		}
+		fmt.Println("check:", l.Check())
 		fmt.Println(l.Append(context.Background(), letters(0, 1)))
 		n := 0
 		var last error
@@ -190,8 +191,10 @@ func TestReadOnly(t *testing.T) {
 		`+readOnly+`="$DIR" "$SELF" | sed "s|$DIR|DIR|g; s|/20[^ ]*: |/SEGMENT: |"`)
 	cmd.Env = append(cmd.Env, "SELF="+self, "LETTERS="+s.dir)
 	text, err := cmd.CombinedOutput()
-	want := `dead letters in DIR/letters: DIR/letters/SEGMENT: read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR
+	want := `check: dead letters in DIR/letters: DIR/letters: read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR
+dead letters in DIR/letters: DIR/letters/SEGMENT: read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR
 3 <nil> <nil>
+check: dead letters in DIR/none: DIR: read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR
 dead letters in DIR/none: DIR/none: read-only file system; let this program write there, or name another folder with MDS_DLQ_DIR
 0 <nil> <nil>
 `

@@ -22,16 +22,21 @@ func (s *Server) allowed(r *http.Request) error {
 	if len(s.cfg.Hosts) == 0 {
 		return nil
 	}
+	return knownAs(s.cfg.Hosts, r)
+}
+
+// knownAs refuses a request whose Host is none of these names.
+func knownAs(names []string, r *http.Request) error {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if slices.Contains(s.cfg.Hosts, strings.ToLower(strings.Trim(host, "[]"))) {
+	if slices.Contains(names, strings.ToLower(strings.Trim(host, "[]"))) {
 		return nil
 	}
 	return &problem{
 		status: http.StatusMisdirectedRequest, code: "wrong_host",
-		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", r.Host, strings.Join(s.cfg.Hosts, ", ")),
+		detail: fmt.Sprintf("this server is not called %q: without keys it answers to its own machine only, by the names %s", r.Host, strings.Join(names, ", ")),
 	}
 }
 

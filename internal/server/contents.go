@@ -96,7 +96,7 @@ func (k *service[R]) countOperation() operation {
 func (k *service[R]) deleteOperation() operation {
 	params := slices.DeleteFunc(k.selectionParams(), func(p param) bool { return p.name == "known_at" })
 	return operation{
-		method: http.MethodDelete, path: "/v1/" + k.schema.Kind, id: "delete-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeWrite,
+		method: http.MethodDelete, path: "/v1/" + k.schema.Kind, id: "delete-" + k.schema.Kind, tag: k.schema.Kind, scope: mds.ScopeWrite, audit: true,
 		summary:     "Remove " + k.schema.Kind,
 		description: "It removes the records that the parameters pick, and answers when they are gone from the store's disk. What is queued at the time may be written afterwards.",
 		params:      append(params, choice("all", "Whether to remove everything, where no other parameter picks", "false", "true")),

@@ -26,10 +26,7 @@ func (s *Server) pages(h http.Handler) (http.Handler, error) {
 				return nil, err
 			}
 		}
-		protection.SetDenyHandler(s.plain(public, "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			p := &problem{status: http.StatusForbidden, code: "cross_origin", detail: "a page of another site may not send this"}
-			p.write(w, requestIDOf(r))
-		})))
+		protection.SetDenyHandler(s.plain(public, "other", refusal(errCrossOrigin)))
 		h = protection.Handler(h)
 	}
 	if len(s.cfg.Origins) == 0 {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/internal/server"
+	"github.com/marketdatastore/mds/internal/systemd"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
 )
@@ -84,6 +87,56 @@ func TestStoreDown(t *testing.T) {
 	await(t, "it is ready again", func() bool { return w.get(t, "/readyz").status == http.StatusOK })
 	await(t, "what waited is stored", func() bool { return strings.Count(w.get(t, "/v1/bars?format=ndjson").body, "\n") >= 2 })
 	await(t, "more is taken in", func() bool { return w.post(t, "/v1/bars", bar("A", 3, 1)).status == http.StatusOK })
+}
+
+// TestWatchdog has the service manager be told that the server is ready, is well, also while
+// the store is away, and is being stopped; and not that it is well after that.
+func TestWatchdog(t *testing.T) {
+	d := pgtest.Empty(t)
+	proxy := pgtest.NewProxy(t, d.Cluster.Addr())
+	_, err := postgres.Migrate(t.Context(), d.Owner, postgres.MigrateConfig{})
+	_, grantErr := postgres.GrantService(t.Context(), d.Owner, d.Service)
+	if err := errors.Join(err, grantErr); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	told := func(want string) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		for datagram := make([]byte, 100); ; {
+			n, err := conn.Read(datagram)
+			if err != nil {
+				t.Fatalf("it is never told %s: %v", want, err)
+			}
+			if string(datagram[:n]) == want {
+				return
+			}
+		}
+	}
+	manager, err := systemd.New(systemd.Config{Socket: path, WatchdogUSec: "20000", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := run(t, d.Through(d.Service, proxy.Listen), server.Config{}, server.RunConfig{Manager: manager})
+	told("READY=1")
+	told("WATCHDOG=1")
+	proxy.Stop()
+	await(t, "the store is away", func() bool { return w.get(t, "/readyz").status == http.StatusServiceUnavailable })
+	for range 20 { // those that wait to be read, and more
+		told("WATCHDOG=1")
+	}
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	told("STOPPING=1")
+	err = <-w.ended
+	w.ended <- err
 }
 
 // TestDrain has the server stopped under load: every body that was answered with 200 is

@@ -32,6 +32,8 @@ type operation struct {
 	limit *gate
 	// stream says that the answer goes on for as long as the client listens.
 	stream bool
+	// audit says that it is a control action, which is noted with who did it.
+	audit bool
 	// serve answers. Its error is answered as a problem, where nothing was written yet.
 	serve func(*call) error
 }
@@ -42,6 +44,7 @@ type param struct {
 	schema    *huma.Schema
 	many      bool // it may be there several times, or with commas
 	header    bool
+	secret    bool // it is written into no log
 }
 
 func text(name, doc string) param {

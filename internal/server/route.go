@@ -52,26 +52,32 @@ func (s *Server) serve(o *operation) http.Handler {
 			}
 			problemOf(fmt.Errorf("panic: %v", p)).write(rec, c.id)
 		}()
-		s.finish(c, rec, o, s.answer(c, o))
+		s.finish(c, rec, o, s.answer(c, rec, o))
 	})
 }
 
-// answer does what a request asks for.
-func (s *Server) answer(c *call, o *operation) (err error) {
+// admit finds who asks for what, and takes a place for it.
+func (s *Server) admit(c *call, o *operation) (leave func(), err error) {
 	if err := s.allowed(c.r); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.identify(c, o.scope); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.paces.admit(c.tenant, time.Now()); err != nil {
-		return err
+		return nil, err
 	}
 	if c.values, err = o.parameters(c.r); err != nil {
-		return err
+		return nil, err
 	}
-	leave, err := o.limit.enter()
+	return o.limit.enter()
+}
+
+// answer does what a request asks for.
+func (s *Server) answer(c *call, rec *recorder, o *operation) error {
+	leave, err := s.admit(c, o)
 	if err != nil {
+		s.refused(c, o, err)
 		return err
 	}
 	defer leave()
@@ -80,7 +86,7 @@ func (s *Server) answer(c *call, o *operation) (err error) {
 		defer cancel()
 		c.r = c.r.WithContext(ctx)
 	}
-	return o.serve(c)
+	return s.act(c, rec, o)
 }
 
 // finish answers a request that failed.

@@ -25,6 +25,7 @@ import (
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
+	"github.com/marketdatastore/mds/internal/audit"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -47,6 +48,11 @@ type Config struct {
 	// Logger receives requests that failed, and what the server does. Defaults to
 	// discarding it.
 	Logger *slog.Logger
+	// Audit receives control actions, before and after they are done; those that it cannot
+	// receive are not done. Nil has them be logged.
+	Audit *audit.Log
+	// Webhook says where the feedback of each kind is posted. Nil posts none.
+	Webhook *feedback.WebhookConfig
 
 	// Keys checks the keys of requests, which are then about the key's tenant. Nil asks for
 	// none.
@@ -117,6 +123,7 @@ type Server struct {
 	metrics       *metrics
 	tenants       tenants
 	paces         paces
+	hooks         webhooks
 
 	ingests, queries *gate
 	streams          *gate               // of events
@@ -162,7 +169,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		s.kinds = append(s.kinds, served)
 	}
-	if err := s.mount(); err != nil {
+	if err := errors.Join(s.mount(), s.startWebhooks()); err != nil {
 		return nil, errors.Join(err, s.stopKinds(ctx))
 	}
 	return s, nil
@@ -201,16 +208,19 @@ func (s *Server) mount() error {
 		s.handle(o)
 	}
 	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
+	buses := make(map[string]*feedback.Bus)
 	for _, k := range s.kinds {
 		if k.bus == nil {
 			continue
 		}
+		buses[k.name] = k.bus
 		h, err := feedback.NewHandler(k.bus, feedback.HandlerConfig{Logger: s.cfg.Logger})
 		if err != nil {
 			return err
 		}
 		s.handleFeedback(k.name, h)
 	}
+	s.mountRPC(buses)
 	return s.describe()
 }
 
@@ -253,6 +263,7 @@ func (s *Server) EndIntake() {
 // not be. Call it after the listeners are closed.
 func (s *Server) Stop(ctx context.Context) error {
 	s.EndIntake()
+	defer s.stopWebhooks()
 	return s.stopKinds(ctx)
 }
 

@@ -47,6 +47,7 @@ func engines(t *testing.T, test func(t *testing.T, dsn string)) {
 // world is a server that runs.
 type world struct {
 	url    string
+	admin  string // the URL of the administration
 	addr   string
 	store  *store.Store
 	server *server.Server
@@ -59,6 +60,12 @@ type world struct {
 
 // serve runs a server over a store, or one that is open, until the test ends.
 func serve(t testing.TB, dsn string, cfg server.Config, opened ...*store.Store) *world {
+	t.Helper()
+	return run(t, dsn, cfg, server.RunConfig{}, opened...)
+}
+
+// run is serve with settings of how it runs.
+func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, opened ...*store.Store) *world {
 	t.Helper()
 	var st *store.Store
 	var err error
@@ -79,13 +86,19 @@ func serve(t testing.TB, dsn string, cfg server.Config, opened ...*store.Store) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	admin, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.Drain, running.HeaderTimeout, running.Admin = 30*time.Second, 500*time.Millisecond, admin
+	w.admin = "http://" + admin.Addr().String()
 	w.addr = listener.Addr().String()
 	w.url = "http://" + w.addr
 	ctx, stop := context.WithCancel(context.Background())
 	over, give := context.WithCancel(context.Background())
 	w.stop, w.over = stop, give
 	go func() {
-		w.ended <- w.server.Run(ctx, over, listener, server.RunConfig{Drain: 30 * time.Second, HeaderTimeout: 500 * time.Millisecond})
+		w.ended <- w.server.Run(ctx, over, listener, running)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -115,7 +128,13 @@ type answer struct {
 // ask makes a request. headers are pairs of name and value.
 func (w *world) ask(t testing.TB, method, path string, body io.Reader, headers ...string) answer {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), method, w.url+path, body)
+	return w.askAt(t, w.url, method, path, body, headers...)
+}
+
+// askAt makes a request of another listener.
+func (w *world) askAt(t testing.TB, url, method, path string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, url+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}

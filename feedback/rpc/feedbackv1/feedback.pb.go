@@ -84,7 +84,10 @@ func (Level) EnumDescriptor() ([]byte, []int) {
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the caller submits records to the store, and shares its rate.
-	Producer      bool `protobuf:"varint,1,opt,name=producer,proto3" json:"producer,omitempty"`
+	Producer bool `protobuf:"varint,1,opt,name=producer,proto3" json:"producer,omitempty"`
+	// The kind of records whose queue to watch, such as bars. Where it is empty, the queues of
+	// all kinds: each has its own coordinator_id, and events of one say nothing of another.
+	Kind          string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -126,7 +129,15 @@ func (x *WatchRequest) GetProducer() bool {
 	return false
 }
 
-// Event is what a store tells of its queue. Events replace each other: the newest says all.
+func (x *WatchRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+// Event is what a store tells of its queue. Events of a queue replace each other: the newest
+// says all.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The queue's name.
@@ -293,9 +304,10 @@ var File_feedback_rpc_feedback_proto protoreflect.FileDescriptor
 
 const file_feedback_rpc_feedback_proto_rawDesc = "" +
 	"\n" +
-	"\x1bfeedback/rpc/feedback.proto\x12\x0fmds.feedback.v1\"*\n" +
+	"\x1bfeedback/rpc/feedback.proto\x12\x0fmds.feedback.v1\">\n" +
 	"\fWatchRequest\x12\x1a\n" +
-	"\bproducer\x18\x01 \x01(\bR\bproducer\"\xc1\x03\n" +
+	"\bproducer\x18\x01 \x01(\bR\bproducer\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\"\xc1\x03\n" +
 	"\x05Event\x12&\n" +
 	"\x0ecoordinator_id\x18\x01 \x01(\tR\x0ecoordinator_id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1e\n" +

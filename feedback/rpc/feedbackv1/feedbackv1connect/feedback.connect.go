@@ -45,7 +45,7 @@ const (
 type FeedbackServiceClient interface {
 	// Watch sends the newest event at once, and then each that follows. While there is none it
 	// sends the newest again every 5 seconds, with a new ts. It ends without an error when the
-	// store stops; reconnect then.
+	// store stops; reconnect then. Of a kind that the store does not have the error is NOT_FOUND.
 	Watch(context.Context, *connect.Request[feedbackv1.WatchRequest]) (*connect.ServerStreamForClient[feedbackv1.Event], error)
 }
 
@@ -83,7 +83,7 @@ func (c *feedbackServiceClient) Watch(ctx context.Context, req *connect.Request[
 type FeedbackServiceHandler interface {
 	// Watch sends the newest event at once, and then each that follows. While there is none it
 	// sends the newest again every 5 seconds, with a new ts. It ends without an error when the
-	// store stops; reconnect then.
+	// store stops; reconnect then. Of a kind that the store does not have the error is NOT_FOUND.
 	Watch(context.Context, *connect.Request[feedbackv1.WatchRequest], *connect.ServerStream[feedbackv1.Event]) error
 }
 
