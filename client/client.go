@@ -186,6 +186,7 @@ type request struct {
 	method, tenant, path string
 	query                url.Values
 	accept, contentType  string
+	key                  string // an idempotency key
 	// body makes the body, each time anew; nil is none. once says that it cannot.
 	body func() io.Reader
 	once bool
@@ -224,7 +225,7 @@ func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
 		return nil, &Error{Err: err}
 	}
 	c.identify(req.Header, r.tenant)
-	for name, value := range map[string]string{"Accept": r.accept, "Content-Type": r.contentType} {
+	for name, value := range map[string]string{"Accept": r.accept, "Content-Type": r.contentType, "Idempotency-Key": r.key} {
 		if value != "" {
 			req.Header.Set(name, value)
 		}

@@ -299,6 +299,35 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// TestWriteOnce writes under a key once, whatever became of the records since.
+func TestWriteOnce(t *testing.T) {
+	w := serve(t, client.Config{})
+	bars := client.TableOf[mds.Bar](w.Client)
+	of := func(price float64) mds.Bar {
+		return mds.Bar{Vendor: "v", Symbol: "A", Timeframe: mds.Minute, TS: time.Date(2026, 1, 2, 14, 30, 0, 0, time.UTC), Close: price}
+	}
+	once := func(key string, price float64) error {
+		answer, err := bars.WriteOnce(t.Context(), mds.Tenant{}, key, []mds.Bar{of(price)})
+		if err == nil && answer.Committed != 1 {
+			t.Errorf("%+v", answer)
+		}
+		return err
+	}
+	if err := errors.Join(once("k1", 1), bars.Write(t.Context(), of(2)), once("k1", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := collect(t, bars.Query(t.Context(), mds.Tenant{}, mds.Query{})); len(got) != 1 || got[0].Close != 2 {
+		t.Errorf("an old batch came through: %v", got)
+	}
+	var refused *client.Error
+	if err := once("k1", 3); !errors.As(err, &refused) || refused.Code != "idempotency_key_reused" || mds.Retryable(err) {
+		t.Errorf("another batch under the key: %v", err)
+	}
+	if err := once("", 3); err == nil {
+		t.Error("no key")
+	}
+}
+
 // TestCalendarBars keeps the date that the time of a daily bar shows.
 func TestCalendarBars(t *testing.T) {
 	w := serve(t, client.Config{})

@@ -67,12 +67,22 @@ func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
 	}
-	answer, err := t.send(ctx, tenant, records, nil)
+	answer, err := t.send(ctx, tenant, records, request{})
 	return mds.Receipt{Written: answer.Committed}, err
 }
 
+// WriteOnce is WriteBatch under an idempotency key of 1 to 255 visible ASCII characters: once
+// the records are written, the same ones sent again under it, within 24 hours, change nothing,
+// whoever changed them meanwhile. Other records under it are refused.
+func (t *Table[R]) WriteOnce(ctx context.Context, tenant mds.Tenant, key string, records []R) (Answer, error) {
+	if key == "" {
+		return Answer{}, errors.New("client: the idempotency key is empty")
+	}
+	return t.send(ctx, tenant, records, request{key: key})
+}
+
 // send sends records, all of which are valid, and returns when all are on the disk.
-func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, values url.Values) (Answer, error) {
+func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, r request) (Answer, error) {
 	for i := range records {
 		if err := t.schema.Validate(&records[i]); err != nil {
 			return Answer{}, &mds.RecordError{Index: i, Err: err}
@@ -85,7 +95,8 @@ func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, val
 	if err != nil {
 		return Answer{}, err
 	}
-	answer, err := t.post(ctx, request{tenant: t.c.tenant(tenant), query: values, contentType: columns, body: func() io.Reader { return bytes.NewReader(body) }})
+	r.tenant, r.contentType, r.body = t.c.tenant(tenant), columns, func() io.Reader { return bytes.NewReader(body) }
+	answer, err := t.post(ctx, r)
 	if err == nil && answer.Committed != int64(len(records)) {
 		err = &RejectedError{answer}
 	}
@@ -149,8 +160,7 @@ func (t *Table[R]) WriteLate(ctx context.Context, tenant mds.Tenant, records []R
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
 	}
-	values := url.Values{"late": {as.UTC().Format(time.RFC3339Nano)}}
-	answer, err := t.send(ctx, tenant, records, values)
+	answer, err := t.send(ctx, tenant, records, request{query: url.Values{"late": {as.UTC().Format(time.RFC3339Nano)}}})
 	return mds.Receipt{Written: answer.Committed - answer.Unchanged - answer.Superseded, Unchanged: answer.Unchanged, Superseded: answer.Superseded}, err
 }
 
