@@ -110,7 +110,7 @@ func (c *call) unpack(raw *rawBody) (io.ReadCloser, error) {
 	case "gzip", "x-gzip":
 		r, err := gzip.NewReader(raw)
 		if err != nil {
-			raw.forget()
+			_ = raw.Close()
 			if raw.err != nil {
 				return nil, raw.err
 			}
@@ -121,12 +121,12 @@ func (c *call) unpack(raw *rawBody) (io.ReadCloser, error) {
 		// A window of 8 MiB is what RFC 8878 has every decoder take, and no more.
 		r, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			raw.forget()
+			_ = raw.Close()
 			return nil, packedError("zstd", err)
 		}
 		return &unpacked{Reader: r, raw: raw, coding: "zstd", close: func() error { r.Close(); return nil }}, nil
 	default:
-		raw.forget()
+		_ = raw.Close()
 		return nil, &problem{
 			status: http.StatusUnsupportedMediaType, code: "unsupported_encoding",
 			detail: fmt.Sprintf("Content-Encoding is %q: send gzip, zstd or none", coding),
@@ -149,13 +149,17 @@ type rawBody struct {
 
 	forget func() bool // the end of reading, when all is read
 
-	mu    sync.Mutex
-	ended bool
+	mu     sync.Mutex
+	ended  bool
+	closed bool
 }
 
 // Close leaves the connection to the next request.
 func (b *rawBody) Close() error {
 	b.forget()
+	b.mu.Lock() // end may have begun, and must not touch the answer once the request is over
+	defer b.mu.Unlock()
+	b.closed = true
 	return nil
 }
 
@@ -227,7 +231,7 @@ func stopped(ctx context.Context) bool { return errors.Is(context.Cause(ctx), in
 func (b *rawBody) wait(until time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ended {
+	if b.ended || b.closed {
 		return nil
 	}
 	err := b.control.SetReadDeadline(until)
@@ -241,6 +245,9 @@ func (b *rawBody) wait(until time.Time) error {
 func (b *rawBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
 	b.ended = true
 	_ = b.control.SetReadDeadline(time.Unix(1, 0)) // where there are deadlines
 }
@@ -280,8 +287,7 @@ func (u *unpacked) Read(p []byte) (int, error) {
 }
 
 func (u *unpacked) Close() error {
-	u.raw.forget()
-	return u.close()
+	return errors.Join(u.raw.Close(), u.close())
 }
 
 func packedError(coding string, err error) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -104,7 +105,29 @@ func (s *Server) finish(c *call, rec *recorder, o *operation, err error) {
 		panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
 	}
 	unread(rec, c.r)
+	if o.body == nil || errors.Is(err, errBody) || c.Context().Err() != nil || s.draining() || c.r.Header.Get("Expect") != "" {
+		p.write(rec, c.id)
+		return
+	}
+	refuse(c, rec, p)
+}
+
+// What is read on, and for how long, of a body that was refused.
+const (
+	readOn    = 16 << 20
+	readOnFor = 2 * time.Second
+)
+
+// refuse answers, and reads for a while what the client still sends: one whose connection is
+// closed while it sends does not see the answer.
+func refuse(c *call, rec *recorder, p *problem) {
+	control := http.NewResponseController(rec.ResponseWriter)
+	_ = control.EnableFullDuplex() // HTTP/2 is so, and needs none
 	p.write(rec, c.id)
+	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(readOnFor)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.r.Body, readOn) // however it ends
 }
 
 // unread has a body that was not read to its end not hold the answer up: net/http would read
