@@ -190,6 +190,10 @@ type request struct {
 	// body makes the body, each time anew; nil is none. once says that it cannot.
 	body func() io.Reader
 	once bool
+	// streams says that the answer goes on for ever, and last is the event that came last
+	// of an earlier one.
+	streams bool
+	last    string
 }
 
 // do makes a request until it is answered with 2xx, or fails for good.
@@ -225,7 +229,8 @@ func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
 		return nil, &Error{Err: err}
 	}
 	c.identify(req.Header, r.tenant)
-	for name, value := range map[string]string{"Accept": r.accept, "Content-Type": r.contentType, "Idempotency-Key": r.key} {
+	headers := map[string]string{"Accept": r.accept, "Content-Type": r.contentType, "Idempotency-Key": r.key, "Last-Event-ID": r.last}
+	for name, value := range headers {
 		if value != "" {
 			req.Header.Set(name, value)
 		}
@@ -233,7 +238,13 @@ func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
 	if c.closed.Load() {
 		return nil, &Error{Err: ErrClosed}
 	}
-	resp, err := c.cfg.HTTPClient.Do(req)
+	client := c.cfg.HTTPClient
+	if r.streams {
+		untimed := *client
+		untimed.Timeout = 0 // silence ends it
+		client = &untimed
+	}
+	resp, err := client.Do(req)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:

@@ -66,7 +66,7 @@ func (e *Encoder[R]) Encode(record *R) error {
 		}
 		e.line = append(e.line, '\n')
 	}
-	e.line = appendObject(e.line, &e.schema, record)
+	e.line = AppendObject(e.line, &e.schema, record)
 	if e.format == FormatNDJSON {
 		e.line = append(e.line, '\n')
 	}
@@ -130,7 +130,9 @@ func AppendCells[R any](cells []string, schema *mds.Schema[R], record *R) []stri
 	return cells
 }
 
-func appendObject[R any](line []byte, schema *mds.Schema[R], record *R) []byte {
+// AppendObject appends a record as a JSON object on one line, without an end, as
+// [FormatNDJSON] has it.
+func AppendObject[R any](line []byte, schema *mds.Schema[R], record *R) []byte {
 	for i := range schema.Columns {
 		c := &schema.Columns[i]
 		if i == 0 {

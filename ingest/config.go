@@ -67,6 +67,18 @@ type Config[R any] struct {
 	// TrySubmit. Nil is none.
 	Dropped func(tenant mds.Tenant, records []R, reason Reason, err error)
 
+	// Committed is told of records that a write has put on the store's disk, before their
+	// receipts are, with what became of them: those that changed nothing or were followed
+	// by one with the same key are among them, since the writer tells only how many. Of a
+	// batch of which some are refused it is told the parts that were written; never what
+	// failed, was refused or dropped, nor a write whose outcome is not known before Stop
+	// ends.
+	//
+	// It is called by the workers, of which several call at once; of one series in the order
+	// in which its records were submitted. It must neither wait, since the series do
+	// meanwhile, nor keep or change the records. Nil is none, and costs nothing.
+	Committed func(tenant mds.Tenant, records []R, receipt mds.Receipt)
+
 	// Metrics is shared by the coordinators of a process. Nil exports nothing.
 	Metrics *Metrics
 	// FeedbackMetrics are those of the bus on which the coordinator tells its level. Nil

@@ -70,6 +70,8 @@ func model(t *testing.T, seed uint64) {
 			dropped = append(dropped, records...)
 		},
 	}
+	told := newTellings(t)
+	cfg.Committed = told.tell
 	c := newCoordinator(t, w, cfg)
 	misbehave(w, rand.New(rand.NewPCG(seed, 2)))
 
@@ -147,6 +149,7 @@ func model(t *testing.T, seed uint64) {
 	producers.Wait()
 	pass(time.Minute) // what was cut off ends
 	account(t, c, w, letters, dropped, unwritten, fates[:])
+	told.account(c, w, unwritten)
 }
 
 // acknowledged waits for a receipt: what it says is committed is in the store.

@@ -282,7 +282,20 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 	if from != to {
 		c.logCircuit(to, err)
 	}
+	if err == nil && c.cfg.Committed != nil {
+		c.tellCommitted(t.Tenant, records, receipt)
+	}
 	return receipt, err
+}
+
+// tellCommitted calls the configured function, which may panic at its own cost.
+func (c *Coordinator[R]) tellCommitted(t mds.Tenant, records []R, receipt mds.Receipt) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.cfg.Logger.Error("Committed panicked", "coordinator", c.cfg.ID, "panic", p)
+		}
+	}()
+	c.cfg.Committed(t, records, receipt)
 }
 
 // call is the writer's call, with its time limit. A panic is an error.

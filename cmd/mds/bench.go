@@ -101,10 +101,11 @@ func (a *app) benchHTTPCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "http",
-		Short: "Measure a server: large bodies, many clients, windows",
+		Short: "Measure a server: large bodies, many clients, windows, live streams",
 		Long: `Measure mds serve, with its clients in the same process, over loopback: bodies of 50,000
 rows in each form beside the sink, which has no HTTP; 200 clients that send 100 rows at a
-time; and windows of 10,000 bars.
+time; windows of 10,000 bars; and live streams, what a hundred of them cost and how late
+they are.
 
 It measures on a throw-away store, or with --dsn in tenants of their own, which are
 removed.`,

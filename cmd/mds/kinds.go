@@ -47,8 +47,8 @@ type kind struct {
 	serve     server.Kind
 	timeframe bool // it has timeframes
 
-	// latest is nil for kinds without series in time.
-	ingest, query, latest, series, export, write, remove func(*app) *cobra.Command
+	// latest is nil for kinds without series in time, and tail for those that are made.
+	ingest, query, latest, series, export, write, remove, tail func(*app) *cobra.Command
 }
 
 func kindOf[R mds.Record[R]]() kind {
@@ -71,13 +71,14 @@ func kindOf[R mds.Record[R]]() kind {
 		export:  exportKind[R],
 		write:   writeKind[R],
 		remove:  deleteKind[R],
+		tail:    tailKind[R],
 	}
 	k.timeframe = schema.Timeframe != nil
 	if schema.TimeIsValue {
 		k.latest = nil
 	}
 	if schema.Kind == "rollups" {
-		k.serve = server.ReadOnlyKindOf[R]()
+		k.serve, k.tail = server.ReadOnlyKindOf[R](), nil
 	}
 	return k
 }

@@ -67,7 +67,7 @@ func HTTP(ctx context.Context, cfg Config) (report Report, err error) {
 		return report, err
 	}
 	report.Rows = append(report.Rows, Row{Name: "from the start until it is ready", Millis: float64(time.Since(begun).Microseconds()) / 1000})
-	for _, measure := range []func(context.Context) ([]Row, error){h.large, h.small, h.queries} {
+	for _, measure := range []func(context.Context) ([]Row, error){h.large, h.small, h.queries, h.live} {
 		rows, err := measure(ctx)
 		if err != nil {
 			return report, err

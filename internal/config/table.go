@@ -166,7 +166,7 @@ func limitsTable(s *Serve) []Setting {
 		{Key: "serve.max_queries", Env: "MDS_SERVE_MAX_QUERIES", Default: "128", form: count(&s.MaxQueries, 1, 1<<20, "a whole number"),
 			Doc: "queries that are under way at once; more are refused"},
 		{Key: "serve.max_streams", Env: "MDS_SERVE_MAX_STREAMS", Default: "1024", form: count(&s.MaxStreams, 1, 1<<20, "a whole number"),
-			Doc: "streams of feedback that are open at once; more are refused"},
+			Doc: "streams that are open at once, of feedback and of live records each; more are refused"},
 		{Key: "serve.max_header_bytes", Env: "MDS_SERVE_MAX_HEADER_BYTES", Default: "64KiB", form: size(&s.MaxHeaderBytes, 4<<10, "64KiB, 4KiB or more"),
 			Doc: "how large the head of a request may be"},
 		{Key: "serve.max_body_bytes", Env: "MDS_SERVE_MAX_BODY_BYTES", Example: "1GiB", left: true, form: size(&s.MaxBodyBytes, 1, "1GiB"),

@@ -100,7 +100,7 @@ func TestScopes(t *testing.T) {
 		described := describedBy(t, k.world)
 		for path, methods := range described.Paths {
 			for method := range methods {
-				tried := strings.HasSuffix(path, "/feedback") // below
+				tried := strings.HasSuffix(path, "/feedback") || path == "/v1/stream" // below
 				for _, o := range operations {
 					tried = tried || o.path == path && strings.EqualFold(o.method, method)
 				}
@@ -148,6 +148,8 @@ func TestScopes(t *testing.T) {
 			}
 		}
 		k.get(t, "/v1/bars/feedback", bearer(tokens["read"])...).problem(t, http.StatusForbidden, "forbidden", "it takes the scope write")
+		k.get(t, "/v1/stream", bearer(tokens["write"])...).problem(t, http.StatusForbidden, "forbidden", "it takes the scope read")
+		k.get(t, "/v1/stream").problem(t, http.StatusUnauthorized, "no_key", "send an API key")
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/live"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -44,6 +45,7 @@ type served struct {
 	ledgers func() []ingest.TenantLedger
 	health  func() []ingest.Component
 	bus     *feedback.Bus
+	live    *livePicks
 }
 
 // service serves a kind.
@@ -64,6 +66,8 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		if s.cfg.Letters != nil {
 			cfg.DeadLetters = dlq.For[R](s.cfg.Letters, s.schemaVersion)
 		}
+		feed := live.NewFeed[R](s.live)
+		cfg.Committed, out.live = feed.Publish, k.livePicks(feed)
 		// The work of a sink is its coordinator's: what is left of it are its metrics.
 		writer := sink.New(k.table, sink.Config{WriteTimeout: cmp.Or(cfg.WriteTimeout, 35*time.Second), Metrics: s.sinks})
 		c, err := ingest.New(s.background, writer, cfg)

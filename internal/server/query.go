@@ -34,8 +34,8 @@ func zone(name string) (*time.Location, error) {
 	return z, nil
 }
 
-// selectionParams are the parameters that pick records.
-func (k *service[R]) selectionParams() []param {
+// columnParams are the parameters that pick by columns.
+func (k *service[R]) columnParams() []param {
 	var params []param
 	for _, c := range selection.Columns(&k.schema) {
 		name, doc := c.Name, c.Doc
@@ -44,7 +44,12 @@ func (k *service[R]) selectionParams() []param {
 		}
 		params = append(params, text(name, "Only this "+doc+"; several with commas").several())
 	}
-	params = append(params,
+	return params
+}
+
+// selectionParams are the parameters that pick records.
+func (k *service[R]) selectionParams() []param {
+	params := append(k.columnParams(),
 		text("start", "From this time on, such as 2020-11-27 or 2020-11-27T14:30:00Z"),
 		text("end", "Before this time"),
 		text("tz", "The time zone of times without an offset, such as America/New_York; UTC unless it is said"))

@@ -26,6 +26,7 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
 	"github.com/marketdatastore/mds/internal/audit"
+	"github.com/marketdatastore/mds/internal/live"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -83,8 +84,12 @@ type Config struct {
 	// WriteTimeout is how long a client may keep an answer from being written, by not
 	// reading. Defaults to 30 seconds.
 	WriteTimeout time.Duration
-	// MaxIngests, MaxQueries and MaxStreams are how many bodies, queries and streams of
-	// events are under way at once; more are refused. Default to 512, 128 and 1,024.
+	// Heartbeat is how often a live stream gives a sign of life, and its key is looked at
+	// again. Defaults to 5 seconds.
+	Heartbeat time.Duration
+	// MaxIngests, MaxQueries and MaxStreams are how many bodies, queries and streams are
+	// under way at once, of feedback and of records each; more are refused. Default to 512,
+	// 128 and 1,024.
 	MaxIngests, MaxQueries, MaxStreams int
 	// MaxBodyBytes is how large a body may be, as it is sent; 0 is any size.
 	MaxBodyBytes int64
@@ -98,6 +103,7 @@ func (c Config) withDefaults() Config {
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, time.Minute)
 	c.QueryTimeout = cmp.Or(c.QueryTimeout, 10*time.Minute)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 5*time.Second)
 	c.MaxIngests, c.MaxQueries, c.MaxStreams = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128), cmp.Or(c.MaxStreams, 1024)
 	c.BodyMemory = max(cmp.Or(c.BodyMemory, 512<<20), leastMemory)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
@@ -124,9 +130,11 @@ type Server struct {
 	tenants       tenants
 	paces         paces
 	hooks         webhooks
+	live          *live.Hub
 
 	ingests, queries *gate
 	streams          *gate               // of events
+	follows          *gate               // of live records: who reads takes no place of who submits
 	memory           *semaphore.Weighted // of bodies
 
 	drain    chan struct{} // closed when nothing new is taken in
@@ -148,7 +156,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.document = newDocument(s.cfg.Version)
 	s.ingests, s.queries = newGate("bodies", s.cfg.MaxIngests), newGate("queries", s.cfg.MaxQueries)
-	s.streams = newGate("streams of events", s.cfg.MaxStreams)
+	s.streams, s.follows = newGate("streams of events", s.cfg.MaxStreams), newGate("live streams", s.cfg.MaxStreams)
+	s.live = live.New(live.Config{})
 	s.memory = semaphore.NewWeighted(s.cfg.BodyMemory)
 	s.paces = paces{rate: s.cfg.RequestRate, of: make(map[string]*ingest.Quota)}
 	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
@@ -181,6 +190,9 @@ func (s *Server) measure() (err error) {
 	if s.metrics, err = newMetrics(reg); err != nil {
 		return err
 	}
+	if err := measureLive(reg, s.live); err != nil {
+		return err
+	}
 	if s.sinks, err = sink.NewMetrics(reg); err != nil {
 		return err
 	}
@@ -204,7 +216,7 @@ func (s *Server) measure() (err error) {
 
 // mount adds what is of no kind.
 func (s *Server) mount() error {
-	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations()) {
+	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), []operation{s.followOperation()}) {
 		s.handle(o)
 	}
 	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
@@ -267,7 +279,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return s.stopKinds(ctx)
 }
 
-// stopKinds stops the coordinators at the same time.
+// stopKinds stops the coordinators at the same time, and then what they publish to.
 func (s *Server) stopKinds(ctx context.Context) error {
 	errs := make([]error, len(s.kinds))
 	var wg sync.WaitGroup
@@ -277,6 +289,7 @@ func (s *Server) stopKinds(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
+	s.live.Close()
 	return errors.Join(errs...)
 }
 
