@@ -98,7 +98,14 @@ func (c *Client) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, err
 func (c *Client) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error) {
 	var t Tenant
 	err := c.get(ctx, cmp.Or(slugOrID, c.cfg.Tenant), "/v1/tenant", nil, &t)
-	return mds.Tenant(t), err
+	return mds.Tenant{ID: t.ID, Slug: t.Slug}, err
+}
+
+// Scopes are what the key may do; none where the server asks for no keys.
+func (c *Client) Scopes(ctx context.Context) ([]mds.Scope, error) {
+	var t Tenant
+	err := c.get(ctx, c.cfg.Tenant, "/v1/tenant", nil, &t)
+	return t.Scopes, err
 }
 
 // Tenants lists the tenants that the key is of, in order of their slugs; without keys those of
@@ -110,7 +117,7 @@ func (c *Client) Tenants(ctx context.Context) ([]mds.Tenant, error) {
 	}
 	list := make([]mds.Tenant, len(answer.Tenants))
 	for i, t := range answer.Tenants {
-		list[i] = mds.Tenant(t)
+		list[i] = mds.Tenant{ID: t.ID, Slug: t.Slug}
 	}
 	return list, nil
 }

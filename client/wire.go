@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
 )
@@ -84,6 +85,8 @@ type KindLedger struct {
 type Tenant struct {
 	ID   string `json:"id" doc:"A UUID"`
 	Slug string `json:"slug" doc:"A short name"`
+	// Scopes are those of the key that asks; none where no keys are asked for.
+	Scopes []mds.Scope `json:"scopes,omitempty" doc:"What the key that asks may do; left out where no keys are asked for"`
 }
 
 // Tenants are those that who asks may know of.

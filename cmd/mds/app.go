@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -351,11 +352,27 @@ func (a *app) withStore(ctx context.Context, access access, fn func(*session) er
 	if err == nil {
 		err = s.Ping(ctx, tenant)
 	}
+	if err == nil && access != reading {
+		err = mayWrite(ctx, s)
+	}
 	if err == nil {
 		s.tenant = tenant
 		err = fn(s)
 	}
 	return errors.Join(err, s.close())
+}
+
+// mayWrite refuses to begin what the key for a server does not allow.
+func mayWrite(ctx context.Context, s *session) error {
+	server, ok := s.Backend.(*remote.Store)
+	if !ok {
+		return nil
+	}
+	scopes, err := server.Scopes(ctx)
+	if err == nil && len(scopes) > 0 && !slices.Contains(scopes, mds.ScopeWrite) {
+		err = errors.New("the API key may not write: it takes one with the scope write (mds keys create --scopes read,write, where the store is)")
+	}
+	return err
 }
 
 // mustExist refuses a store that is not there, which opening it for writing would make.

@@ -60,6 +60,14 @@ func TestThroughAServer(t *testing.T) {
 		if out := c.run("copy", to, s.url, "--tenant", "acme"); out.exit != exitDone || !strings.Contains(out.stdout, "identical") {
 			t.Errorf("copy: %d %s%s", out.exit, out.stdout, out.stderr)
 		}
+		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "read").stdout)
+		if out := run("ingest", "bars", file); out.exit != exitFailed || !strings.Contains(out.stderr, "mds: the API key may not write: it takes one with the scope write") || strings.Contains(out.stderr, "dead") {
+			t.Errorf("a key that may not write: %d %s", out.exit, out.stderr)
+		}
+		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "write").stdout)
+		if out := run("ingest", "bars", file); out.exit != exitRejected || !strings.Contains(out.stdout, "3 committed") {
+			t.Errorf("a key that may only write: %d %s%s", out.exit, out.stdout, out.stderr)
+		}
 		c.apiKey = ""
 		if out := run("info"); out.exit != exitFailed || out.stderr != "mds: the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is\n" {
 			t.Errorf("without a key: %d %s", out.exit, out.stderr)

@@ -203,7 +203,7 @@ func (r *reader) scalar(shape shape, v *unstable.Node) (text, wrong string) {
 		return "", "a text in quotes"
 	case unstable.Integer, unstable.Float:
 		if shape == shapeText {
-			return "", raw + ", without quotes"
+			return "", "a number, without quotes" // which may be secret
 		}
 		if n, err := strconv.ParseInt(raw, 0, 64); err == nil {
 			raw = strconv.FormatInt(n, 10)

@@ -63,7 +63,8 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 	if named != "" && named != id.Tenant.Slug && !strings.EqualFold(named, id.Tenant.ID) {
 		return &problem{status: http.StatusNotFound, code: "unknown_tenant", detail: "there is no such tenant"}
 	}
-	if !id.May(scope) {
+	c.scopes = id.Scopes
+	if scope != anyKey && !id.May(scope) {
 		return &problem{
 			status: http.StatusForbidden, code: "forbidden",
 			asks:   fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, scope),

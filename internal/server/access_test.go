@@ -90,9 +90,9 @@ func TestScopes(t *testing.T) {
 		}
 		operations := []struct{ method, path, scope string }{
 			{"GET", "/v1/bars", "read"}, {"GET", "/v1/bars/latest", "read"}, {"GET", "/v1/bars/series", "read"}, {"GET", "/v1/rollups", "read"},
-			{"GET", "/v1/tenant", "read"}, {"GET", "/v1/tenants", "read"}, {"GET", "/v1/info", "read"}, {"GET", "/v1/bars/info", "read"}, {"GET", "/v1/bars/count", "read"},
+			{"GET", "/v1/tenant", "any"}, {"GET", "/v1/tenants", "read"}, {"GET", "/v1/info", "read"}, {"GET", "/v1/bars/info", "read"}, {"GET", "/v1/bars/count", "read"},
 			{"DELETE", "/v1/bars", "write"}, {"DELETE", "/v1/options", "write"}, {"DELETE", "/v1/fundamentals", "write"}, {"DELETE", "/v1/news", "write"},
-			{"GET", "/v1/news", "read"}, {"GET", "/v1/stats", "read"}, {"GET", "/schema/version", "read"},
+			{"GET", "/v1/news", "read"}, {"GET", "/v1/stats", "read"}, {"GET", "/schema/version", "any"},
 			{"POST", "/v1/bars", "write"}, {"POST", "/v1/options", "write"}, {"POST", "/v1/fundamentals", "write"}, {"POST", "/v1/news", "write"},
 			{"GET", "/metrics", "admin"},
 			{"GET", "/healthz", ""}, {"GET", "/health", ""}, {"GET", "/readyz", ""}, {"GET", "/openapi.json", ""}, {"GET", "/", ""},
@@ -125,7 +125,7 @@ func TestScopes(t *testing.T) {
 			}
 			for name, token := range tokens {
 				want := http.StatusForbidden
-				if o.scope == "" || name == o.scope || name == "all" {
+				if o.scope == "" || o.scope == "any" || name == o.scope || name == "all" {
 					want = http.StatusOK
 				}
 				a := ask(bearer(token)...)

@@ -27,17 +27,19 @@ func (s *Server) contentsOperations() []operation {
 				}
 				out := client.Tenants{Tenants: make([]client.Tenant, len(list))}
 				for i, t := range list {
-					out.Tenants[i] = client.Tenant(t)
+					out.Tenants[i] = client.Tenant{ID: t.ID, Slug: t.Slug}
 				}
 				return c.json(http.StatusOK, out)
 			},
 		},
 		{
-			method: http.MethodGet, path: "/v1/tenant", id: "tenant", tag: "state", scope: mds.ScopeRead,
+			method: http.MethodGet, path: "/v1/tenant", id: "tenant", tag: "state", scope: anyKey,
 			summary:     "Tell whose records a request is about",
-			description: "That is the key's tenant, or the one that " + tenantHeader + " names, or that of the server.",
+			description: "That is the key's tenant, or the one that " + tenantHeader + " names, or that of the server. Any key may ask, and is told what it may.",
 			responses:   s.document200("The tenant", client.Tenant{}),
-			serve:       func(c *call) error { return c.json(http.StatusOK, client.Tenant(c.tenant)) },
+			serve: func(c *call) error {
+				return c.json(http.StatusOK, client.Tenant{ID: c.tenant.ID, Slug: c.tenant.Slug, Scopes: c.scopes})
+			},
 		},
 		{
 			method: http.MethodGet, path: "/v1/info", id: "info", tag: "state", scope: mds.ScopeRead,

@@ -35,7 +35,7 @@ func (s *Server) stateOperations() []operation {
 			serve:       s.ready,
 		},
 		{
-			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: mds.ScopeRead,
+			method: http.MethodGet, path: "/schema/version", id: "schema-version", tag: "state", scope: anyKey,
 			summary: "Tell the schema version of the store", description: "That of the tenant's data.",
 			responses: s.document200("The version", client.Version{}),
 			serve: func(c *call) error {

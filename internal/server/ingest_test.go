@@ -253,6 +253,7 @@ func TestRefused(t *testing.T) {
 		"a method of one":       {"POST", "/v1/tenants", "", nil, 405, "method_not_allowed", "use GET"},
 		"all is gone":           {"DELETE", "/v1/bars", "", nil, 400, "bad_parameter", "say which bars to remove, or all=true"},
 		"all, and some":         {"DELETE", "/v1/bars?all=true&symbol=A", "", nil, 400, "bad_parameter", "all=true removes everything: leave it out"},
+		"lines without ends":    {"POST", "/v1/bars?vendor=v&symbol=A&timeframe=1d", "ts,open,close,volume2026-01-02,1,2,3002026-01-03,1,2,300", []string{"Content-Type", "text/csv"}, 400, "unreadable_body", "its line ends are missing; curl sends them with --data-binary"},
 		"an order with pages":   {"GET", "/v1/bars?order=identity&limit=3&format=csv", "", nil, 400, "bad_parameter", "order=identity goes without limit, cursor and every, and as ndjson, csv or arrow"},
 		"an order in JSON":      {"GET", "/v1/bars?order=any", "", nil, 400, "bad_parameter", "order=any goes without"},
 		"late, and not waiting": {"POST", "/v1/bars?late=2026-01-02&ack=accepted", "{}", []string{"Content-Type", "application/x-ndjson"}, 400, "bad_parameter", "leave ack=accepted out"},

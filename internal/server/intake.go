@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/marketdatastore/mds"
@@ -94,6 +95,9 @@ func (in *intake[R]) runRows(body io.Reader, format codec.Format, opt codec.Opti
 		default:
 			flushErr := in.flush()
 			if errors.Is(err, io.EOF) {
+				if flushErr == nil && in.answer.Accepted+in.answer.Rejected == 0 && slices.ContainsFunc(decoder.Ignored(), isNumber) {
+					return badRequest("unreadable_body", "the body is one line, in which data stands where names should be: its line ends are missing; curl sends them with --data-binary, and not with -d")
+				}
 				return flushErr
 			}
 			return unreadable(err)
@@ -104,6 +108,12 @@ func (in *intake[R]) runRows(body io.Reader, format codec.Format, opt codec.Opti
 			}
 		}
 	}
+}
+
+// isNumber reports that a name is none.
+func isNumber(name string) bool {
+	_, err := strconv.ParseFloat(name, 64)
+	return err == nil
 }
 
 // unreadable is the error of a body that cannot be read on.

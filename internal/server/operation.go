@@ -18,6 +18,9 @@ import (
 // public is the scope of what anybody may ask for.
 const public mds.Scope = ""
 
+// anyKey is the scope of what every key may ask for.
+const anyKey mds.Scope = "any"
+
 // operation is one thing that the server does, as it is served and described.
 type operation struct {
 	method, path string
@@ -76,6 +79,7 @@ type call struct {
 	id     string // of the request
 	tenant mds.Tenant
 	key    string // that was presented; "" where none is asked for
+	scopes []mds.Scope
 	values url.Values
 	again  *keyed // what it is known by when it is sent again; nil where it is not
 }
