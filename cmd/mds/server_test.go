@@ -12,7 +12,11 @@ import (
 func TestThroughAServer(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, c *keysCLI) {
 		t.Setenv("XDG_DATA_HOME", t.TempDir())
-		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "read,write,admin").stdout)
+		key := func(scopes string) string {
+			return strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", scopes).stdout)
+		}
+		all, reads, writes := key("read,write,admin"), key("read"), key("write")
+		c.apiKey = all
 		s := c.serve("--tenant", "acme")
 		run := func(args ...string) outcome { return c.run(append(args, "--server", s.url)...) }
 		file := filepath.Join(t.TempDir(), "a.csv")
@@ -60,11 +64,11 @@ func TestThroughAServer(t *testing.T) {
 		if out := c.run("copy", to, s.url, "--tenant", "acme"); out.exit != exitDone || !strings.Contains(out.stdout, "identical") {
 			t.Errorf("copy: %d %s%s", out.exit, out.stdout, out.stderr)
 		}
-		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "read").stdout)
+		c.apiKey = reads
 		if out := run("ingest", "bars", file); out.exit != exitFailed || !strings.Contains(out.stderr, "mds: the API key may not write: it takes one with the scope write") || strings.Contains(out.stderr, "dead") {
 			t.Errorf("a key that may not write: %d %s", out.exit, out.stderr)
 		}
-		c.apiKey = strings.TrimSpace(c.mustKeys("create", "--tenant", "acme", "--scopes", "write").stdout)
+		c.apiKey = writes
 		if out := run("ingest", "bars", file); out.exit != exitRejected || !strings.Contains(out.stdout, "3 committed") {
 			t.Errorf("a key that may only write: %d %s%s", out.exit, out.stdout, out.stderr)
 		}
