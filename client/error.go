@@ -48,7 +48,15 @@ func ended(ctx context.Context) error {
 
 // Is has an error of the store be the one that it is here.
 func (e *Error) Is(target error) bool {
-	return e.Code == "unknown_tenant" && target == mds.ErrUnknownTenant
+	switch e.Code {
+	case "unknown_tenant":
+		return target == mds.ErrUnknownTenant
+	case "sql_limit":
+		return target == mds.ErrSQLLimit
+	case "no_sql_login":
+		return target == mds.ErrNoSQLLogin
+	}
+	return false
 }
 
 // Retryable reports that the same request may be answered otherwise later; see

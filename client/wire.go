@@ -48,6 +48,8 @@ type Problem struct {
 	Code      string `json:"code" doc:"What is wrong, in a word that stays the same"`
 	Detail    string `json:"detail" doc:"What is wrong, where, and what to do, in a sentence"`
 	RequestID string `json:"request_id" doc:"The request in the server's log"`
+	// Position is where in a statement something is wrong.
+	Position int `json:"position,omitempty" doc:"Of SQL: the character, from 1, at which it is wrong, where that is known"`
 	// Ledger is what became of records that were read before it.
 	Ledger *Answer `json:"ledger,omitempty" doc:"What became of the records that were read before"`
 	// Feedback is why a producer has to wait.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -38,6 +39,7 @@ type file struct {
 
 	// scans keeps statements that read out of large commits; see inTransaction.
 	scans gate
+	sqls  *sqls
 	rows  rowIDs
 
 	// version is the schema version. A file open for reading may have an older
@@ -107,6 +109,7 @@ func newFile(path string, tenant mds.Tenant, cfg Config) *file {
 		readOnly: cfg.ReadOnly,
 		logger:   cfg.Logger,
 		scans:    newGate(),
+		sqls:     newSQLs(),
 		rows:     rowIDs{pinning: newGate()},
 		writer:   make(chan struct{}, 1),
 		closed:   make(chan struct{}),
@@ -127,14 +130,15 @@ func (f *file) connect(ctx context.Context) (err error) {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	options := url.Values{
+	options := lockedDown()
+	maps.Copy(options, url.Values{
 		"memory_limit": {f.cfg.MemoryLimit},
 		// Every query says its order. Without one of its own the database may let
 		// several threads append.
 		"preserve_insertion_order": {"false"},
 		// The writer says when; see checkpoint.
 		"checkpoint_threshold": {"1TB"},
-	}
+	})
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
 	}
@@ -154,6 +158,9 @@ func (f *file) connect(ctx context.Context) (err error) {
 		}
 	}()
 	if conn, err = pool.Conn(ctx); err != nil {
+		return err
+	}
+	if err := f.lock(ctx, conn); err != nil {
 		return err
 	}
 	if err := f.adopt(ctx, conn); err != nil {
@@ -391,6 +398,9 @@ func (f *file) note(err error) {
 // lost as well. The caller holds the writer's token.
 func (f *file) noteWrite(err error) {
 	f.note(err)
+	if outOfMemory(err) || fatal(err) {
+		f.sqls.endAll() // what they have the next attempt needs
+	}
 	if errors.Is(err, errBroken) {
 		_ = f.conn.Close() // dropped already
 		f.conn = nil
@@ -410,6 +420,21 @@ func (f *file) unusable() error {
 // snapshot runs fn on a connection of its own, in a snapshot of the file. One that
 // goes by row ids in several statements has to be pinned.
 func (f *file) snapshot(ctx context.Context, pinned bool, fn func(*reader) error) (err error) {
+	return f.connected(ctx, func(r *reader) error {
+		return inSnapshot(ctx, r.Conn, func() error {
+			if pinned {
+				if err := f.rows.pin(ctx, r); err != nil {
+					return err
+				}
+				defer f.rows.unpin()
+			}
+			return fn(r)
+		})
+	})
+}
+
+// connected runs fn on a connection of its own.
+func (f *file) connected(ctx context.Context, fn func(*reader) error) (err error) {
 	if f.failed.Load() {
 		if err := f.lockWriter(ctx); err != nil {
 			return err
@@ -430,16 +455,7 @@ func (f *file) snapshot(ctx context.Context, pinned bool, fn func(*reader) error
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // returns it to the pool
-	return inSnapshot(ctx, conn, func() error {
-		r := &reader{conn, f.scans}
-		if pinned {
-			if err := f.rows.pin(ctx, r); err != nil {
-				return err
-			}
-			defer f.rows.unpin()
-		}
-		return fn(r)
-	})
+	return fn(&reader{conn, f.scans})
 }
 
 func (f *file) info(ctx context.Context) (mds.StoreInfo, error) {

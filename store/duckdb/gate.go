@@ -12,10 +12,13 @@ import (
 // wait no longer than their contexts.
 type gate struct{ semaphore *semaphore.Weighted }
 
-func newGate() gate { return gate{semaphore.NewWeighted(math.MaxInt64)} }
+// everybody is all who may share a gate.
+const everybody = math.MaxInt64
+
+func newGate() gate { return gate{semaphore.NewWeighted(everybody)} }
 
 func (g gate) share(ctx context.Context) error { return g.semaphore.Acquire(ctx, 1) }
 func (g gate) unshare()                        { g.semaphore.Release(1) }
 
-func (g gate) lock(ctx context.Context) error { return g.semaphore.Acquire(ctx, math.MaxInt64) }
-func (g gate) unlock()                        { g.semaphore.Release(math.MaxInt64) }
+func (g gate) lock(ctx context.Context) error { return g.semaphore.Acquire(ctx, everybody) }
+func (g gate) unlock()                        { g.semaphore.Release(everybody) }

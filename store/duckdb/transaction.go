@@ -17,11 +17,11 @@ import (
 // in between takes them for committed, whatever its snapshot.
 //
 // It waits for the statements that read by then, and those that begin meanwhile wait
-// for it; see gate.
+// for it; see gate. Those that people write it ends after a while; see sqls.
 func (f *file) inTransaction(ctx context.Context, large bool, fn func() error) error {
 	commit := statement{text: "COMMIT"}
 	if large {
-		commit.gate = &f.scans
+		commit.gate, commit.sqls = &f.scans, f.sqls
 	}
 	return bracket(ctx, f.conn, statement{text: "BEGIN TRANSACTION"}, commit, fn)
 }
@@ -31,6 +31,7 @@ func (f *file) inTransaction(ctx context.Context, large bool, fn func() error) e
 type statement struct {
 	text string
 	gate *gate
+	sqls *sqls // that may keep the gate, where there is one
 }
 
 // exec runs the statement. It is not interrupted when ctx ends, but no longer begun:
@@ -38,7 +39,7 @@ type statement struct {
 // has to be either not begun or carried through.
 func (s statement) exec(ctx context.Context, conn *sql.Conn) error {
 	if s.gate != nil {
-		if err := s.gate.lock(ctx); err != nil {
+		if err := s.sqls.waitFor(ctx, s.gate); err != nil {
 			return err
 		}
 		defer s.gate.unlock()
