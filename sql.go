@@ -42,9 +42,9 @@ func (e *SQLError) Error() string { return e.Detail }
 // memory, or room for what does not fit in memory.
 var ErrSQLLimit = errors.New("the query takes more than it may")
 
-// ErrSQLBusy is wrapped by the refusal of a statement while others of its tenant are under
-// way.
-var ErrSQLBusy = errors.New("the tenant's other SQL queries are still under way")
+// ErrSQLBusy is wrapped where a statement is not run, or ended, for the sake of others: it
+// may be run again later.
+var ErrSQLBusy = errors.New("the query gives way to others")
 
 // ErrNoSQLLogin is wrapped by the refusal of SQL for a tenant without a login of its own on a
 // server.

@@ -105,3 +105,16 @@ type Count struct {
 type Removed struct {
 	Removed int64 `json:"removed" doc:"How many records were removed"`
 }
+
+// Statement is what is run.
+type Statement struct {
+	SQL string `json:"sql" doc:"One statement that reads, in the SQL of the store's engine"`
+}
+
+// SQLAnswer is what a statement is answered with.
+type SQLAnswer struct {
+	Columns []mds.SQLColumn `json:"columns" doc:"The columns, in order"`
+	Rows    [][]any         `json:"rows" doc:"The rows, each with a value for each column. Numbers are exact; instants are RFC 3339 in UTC; NaN and Infinity are texts; bytes are base64"`
+	// Truncated says that rows were left out.
+	Truncated bool `json:"truncated" doc:"Whether rows were left out, by max_rows or by what the server allows"`
+}

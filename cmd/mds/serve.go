@@ -23,6 +23,7 @@ import (
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/server"
 	"github.com/marketdatastore/mds/internal/systemd"
+	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
 )
 
@@ -99,6 +100,10 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 			defer embedded(&cfg.Ingest)()
 		}
 		cfg.Store = s.Store
+		if cfg.SQL, err = store.OpenSQL(ctx, s.Store, a.settings.SQL.Logins); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.SQL.Close()) }()
 		srv, err := server.New(ctx, cfg)
 		if err != nil {
 			return err
@@ -202,6 +207,7 @@ func (a *app) serverConfig() (cfg server.Config, err error) {
 		Kinds: servedKinds(), Version: version(), Tenant: a.tenant,
 		IdleTimeout: set.IdleTimeout, CommitTimeout: set.CommitTimeout, QueryTimeout: set.QueryTimeout, WriteTimeout: set.WriteTimeout,
 		MaxIngests: set.MaxIngests, MaxQueries: set.MaxQueries, MaxStreams: set.MaxStreams,
+		SQLTimeout: a.settings.SQL.Timeout, SQLMaxRows: a.settings.SQL.MaxRows,
 		MaxBodyBytes: set.MaxBodyBytes, BodyMemory: set.BodyMemory, Origins: set.CORSOrigins,
 		Webhook: a.webhook(),
 	}

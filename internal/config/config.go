@@ -24,6 +24,7 @@ type Settings struct {
 	Serve       Serve
 	Rates       Rates
 	Feedback    Feedback
+	SQL         SQL
 
 	// Warnings are about the file, one sentence each.
 	Warnings []string
@@ -110,6 +111,14 @@ type Feedback struct {
 	WebhookURL, WebhookSecret      string
 	WebhookTimeout, WebhookBackoff time.Duration
 	WebhookMaxRetries              int
+}
+
+// SQL is what statements of people may take, and as whom they are run.
+type SQL struct {
+	Timeout time.Duration
+	MaxRows int
+	// Logins are the DSNs of tenants' own logins, by slug; left.
+	Logins map[string]string
 }
 
 // Environment are the variables of the process that are settings, and not empty.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -77,7 +78,7 @@ func (r *reader) expression(e *unstable.Node) {
 		case e.Kind == unstable.ArrayTable:
 			r.lost = true
 			r.fault(line, "[[%s]] is a list of sections: write [%s] once", key, key)
-		case !r.sections[key] && (s == nil || s.form.shape != shapeTable):
+		case !r.sections[key] && (s == nil || !s.form.byTenant()):
 			r.lost = true
 			r.unknown(line, "section", key)
 		}
@@ -114,7 +115,7 @@ func (r *reader) pair(prefix string, e *unstable.Node) {
 		return
 	}
 	section, tenant := cutLast(key)
-	if s := r.settings[section]; s != nil && s.form.shape == shapeTable {
+	if s := r.settings[section]; s != nil && s.form.byTenant() {
 		r.item(s, line, tenant, value)
 		return
 	}
@@ -137,7 +138,7 @@ func cutLast(key string) (before, after string) {
 
 // value takes in what a setting is.
 func (r *reader) value(s *Setting, line int, v *unstable.Node) {
-	if s.form.shape == shapeTable && v.Kind == unstable.InlineTable {
+	if s.form.byTenant() && v.Kind == unstable.InlineTable {
 		for it := v.Children(); it.Next(); {
 			tenant, at := r.key(it.Node())
 			r.item(s, at, tenant, it.Node().Value())
@@ -171,21 +172,28 @@ func (r *reader) list(v *unstable.Node) (list, wrong string) {
 	return strings.Join(items, ","), ""
 }
 
-// item takes in one number of a setting that has one for each tenant.
+// item takes in what a setting that has something for each tenant has for one.
 func (r *reader) item(s *Setting, line int, tenant string, v *unstable.Node) {
 	e := r.entries[s.Key]
 	if e.line == 0 {
 		e.line = line
 	}
-	number, wrong := r.scalar(shapeNumber, v)
+	of, write, separator := shapeNumber, "write a number a second, or 0 for no limit", ","
+	if s.form.shape == shapeTexts {
+		of, write, separator = shapeText, "write a DSN, postgres://LOGIN@HOST/DATABASE", " "
+	}
+	text, wrong := r.scalar(of, v)
+	if wrong == "" && of == shapeText && strings.ContainsFunc(text, unicode.IsSpace) {
+		wrong = "a text with spaces"
+	}
 	if wrong != "" {
-		r.fault(line, "%s.%s is %s: write a number a second, or 0 for no limit", s.Key, tenant, wrong)
+		r.fault(line, "%s.%s is %s: %s", s.Key, tenant, wrong, write)
 		return
 	}
 	if e.text != "" {
-		e.text += ","
+		e.text += separator
 	}
-	e.text += tenant + "=" + number
+	e.text += tenant + "=" + text
 	r.entries[s.Key] = e
 }
 
@@ -249,3 +257,6 @@ func (r *reader) unknown(line int, what, key string) {
 	}
 	r.fault(line, "there is no %s %s; %s", what, key, hint)
 }
+
+// byTenant reports that a setting is a table, of tenants.
+func (f form) byTenant() bool { return f.shape == shapeTable || f.shape == shapeTexts }

@@ -26,6 +26,7 @@ const (
 	shapeBool
 	shapeList  // of texts
 	shapeTable // of numbers
+	shapeTexts // a table of texts
 )
 
 // form is what a setting may be.
@@ -225,6 +226,23 @@ func byTenant(to *map[string]float64) form {
 	}}
 }
 
+// logins are DSNs by slugs.
+func logins(to *map[string]string) form {
+	const write = "write each tenant once, by its name, with the DSN of its own login, such as acme = \"postgres://acme_bi@HOST/DATABASE\" (in the environment acme=postgres://…, with spaces between several)"
+	return form{shapeTexts, write, func(text string) bool {
+		*to = make(map[string]string)
+		for _, pair := range strings.Fields(text) {
+			slug, login, ok := strings.Cut(pair, "=")
+			_, nameErr := mds.NewTenant(slug)
+			if _, twice := (*to)[slug]; !ok || nameErr != nil || twice || !strings.HasPrefix(login, "postgres://") && !strings.HasPrefix(login, "postgresql://") {
+				return false
+			}
+			(*to)[slug] = login
+		}
+		return true
+	}}
+}
+
 func splitList(text string) []string {
 	items := strings.Split(text, ",")
 	for i := range items {
@@ -247,6 +265,13 @@ func (f form) written(text string) string {
 			items[i] = quoted(items[i])
 		}
 		return "[" + strings.Join(items, ", ") + "]"
+	case shapeTexts:
+		pairs := strings.Fields(text)
+		for i, pair := range pairs {
+			slug, value, _ := strings.Cut(pair, "=")
+			pairs[i] = slug + " = " + quoted(value)
+		}
+		return "{ " + strings.Join(pairs, ", ") + " }"
 	case shapeTable:
 		rates := make(map[string]string)
 		for _, pair := range splitList(text) {

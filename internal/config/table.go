@@ -32,7 +32,7 @@ func table(s *Settings) []Setting {
 	for _, section := range [][]Setting{
 		storeTable(&s.Store), dlqTable(&s.DLQ), logTable(&s.Log),
 		coordinatorTable(&s.Coordinator), retryTable(&s.Retry), circuitTable(&s.Circuit),
-		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates), feedbackTable(&s.Feedback),
+		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates), feedbackTable(&s.Feedback), sqlTable(&s.SQL),
 	} {
 		rows = append(rows, section...)
 	}
@@ -201,6 +201,17 @@ func feedbackTable(f *Feedback) []Setting {
 			Doc: "how often an event is posted again that was not taken"},
 		{Key: "feedback.webhook_backoff", Env: "MDS_FB_HTTP_BACKOFF", Default: "500ms", form: duration(&f.WebhookBackoff),
 			Doc: "the longest pause before the first of them; it doubles up to 10s, and pauses are drawn by lot"},
+	}
+}
+
+func sqlTable(q *SQL) []Setting {
+	return []Setting{
+		{Key: "sql.timeout", Env: "MDS_SQL_TIMEOUT", Default: "30s", form: duration(&q.Timeout),
+			Doc: "how long a statement of /v1/sql may take, its answer included"},
+		{Key: "sql.max_rows", Env: "MDS_SQL_MAX_ROWS", Default: "1000000", form: count(&q.MaxRows, 1, 1<<31-2, "a whole number"),
+			Doc: "rows that the answer to a statement of /v1/sql has at most"},
+		{Key: "sql.logins", Env: "MDS_SQL_LOGINS", Example: "acme=postgres://acme_bi@HOST/DATABASE", Secret: true, hidden: true, left: true, form: logins(&q.Logins),
+			Doc: "on a PostgreSQL server, the DSN of the login as which SQL of a tenant is run, by the tenant's name; mds tenant grant-login makes one. A password may stand in it, in ~/.pgpass, or in the file of that form that passfile=FILE names in it"},
 	}
 }
 

@@ -52,8 +52,11 @@ func formParam() param {
 	return param{name: "format", doc: "The form of the answer, where Accept does not say it", schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"json", "ndjson", "csv", "arrow"}}}
 }
 
-// output is the media type that a client takes best.
-func (s *Server) output(c *call) (string, error) {
+// output is the media type of records that a client takes best.
+func (s *Server) output(c *call) (string, error) { return c.form(forms) }
+
+// form is the media type, of those that there are, that a client takes best.
+func (c *call) form(forms []string) (string, error) {
 	switch c.value("format") {
 	case "json":
 		return typeJSON, nil
@@ -75,7 +78,7 @@ func (s *Server) output(c *call) (string, error) {
 		}
 		return "", &problem{
 			status: http.StatusNotAcceptable, code: "not_acceptable",
-			detail: fmt.Sprintf("Accept is %q: ask for %s, %s, %s or %s", accept, forms[0], forms[1], forms[2], forms[3]),
+			detail: fmt.Sprintf("Accept is %q: ask for %s or %s", accept, strings.Join(forms[:len(forms)-1], ", "), forms[len(forms)-1]),
 		}
 	}
 	return form, nil

@@ -94,6 +94,9 @@ func TestDocument(t *testing.T) {
 		}
 	}
 	for path, methods := range d.Paths {
+		if path == "/v1/sql" {
+			continue // it changes nothing
+		}
 		for method, o := range methods {
 			takes := slices.ContainsFunc(o.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" && p.In == "header" })
 			if _, refuses := o.Responses["422"]; takes != (method == "post") || refuses != takes {

@@ -26,6 +26,7 @@ type problem struct {
 	asks     string        // for what, where a key is missing or no good
 	ledger   *client.Answer
 	feedback *feedback.Event
+	position int   // in a statement
 	err      error // for the log, where the answer does not say it
 }
 
@@ -49,9 +50,18 @@ func problemOf(err error) *problem {
 	var header *codec.HeaderError
 	var setup *codec.SetupError
 	var refused *mds.RecordError
+	var statement *mds.SQLError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &statement):
+		return &problem{status: http.StatusBadRequest, code: "bad_sql", detail: statement.Detail, position: statement.Position}
+	case errors.Is(err, mds.ErrSQLLimit):
+		return &problem{status: http.StatusUnprocessableEntity, code: "sql_limit", detail: err.Error()}
+	case errors.Is(err, mds.ErrNoSQLLogin):
+		return &problem{status: http.StatusForbidden, code: "no_sql_login", detail: err.Error()}
+	case errors.Is(err, mds.ErrSQLBusy):
+		return &problem{status: http.StatusTooManyRequests, code: "too_many_requests", retry: time.Second, detail: err.Error()}
 	case errors.As(err, &refused):
 		return &problem{status: http.StatusUnprocessableEntity, code: "record_refused", detail: "the store refuses a record for good: " + err.Error()}
 	case errors.As(err, &header), errors.As(err, &setup):
@@ -111,6 +121,6 @@ func (p *problem) write(w http.ResponseWriter, requestID string) {
 	}
 	// Who has gone does not read it.
 	_ = json.NewEncoder(w).Encode(client.Problem{
-		Title: title, Status: p.status, Code: p.code, Detail: p.detail, RequestID: requestID, Ledger: p.ledger, Feedback: p.feedback,
+		Title: title, Status: p.status, Code: p.code, Detail: p.detail, RequestID: requestID, Ledger: p.ledger, Feedback: p.feedback, Position: p.position,
 	})
 }

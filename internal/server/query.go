@@ -189,10 +189,18 @@ func (k *service[R]) resample(c *call, sel mds.Selection, form string, limit int
 	return send(c, form, records, limit, &p)
 }
 
+// streams refuses to stream an answer to who would take one that is cut for whole.
+func streams(c *call) error {
+	if c.r.ProtoAtLeast(1, 1) {
+		return nil
+	}
+	return &problem{status: http.StatusHTTPVersionNotSupported, code: "http_version", detail: "records are streamed over HTTP/1.1 or HTTP/2: have the client, or the proxy before the server, speak one of them"}
+}
+
 // send streams records in a form.
 func send[R mds.Record[R]](c *call, form string, records iter.Seq2[R, error], limit int, p *page[R]) error {
-	if !c.r.ProtoAtLeast(1, 1) { // where an answer that is cut looks whole
-		return &problem{status: http.StatusHTTPVersionNotSupported, code: "http_version", detail: "records are streamed over HTTP/1.1 or HTTP/2: have the client, or the proxy before the server, speak one of them"}
+	if err := streams(c); err != nil {
+		return err
 	}
 	out := &stream[R]{call: c, form: form, w: bufio.NewWriterSize(c.w, 64<<10)}
 	n := 0

@@ -73,6 +73,13 @@ type Config struct {
 	// RequestRate is how many requests a second are answered to a tenant, which may make a
 	// second's worth at once; 0 is no limit. Nil limits none.
 	RequestRate func(mds.Tenant) float64
+	// SQL runs the statements of /v1/sql, which is not served where it is nil. It is closed by
+	// whoever opened it.
+	SQL store.SQL
+	// SQLTimeout bounds a statement, its answer included. Defaults to 30 seconds.
+	SQLTimeout time.Duration
+	// SQLMaxRows is how many rows the answer to a statement has at most. Defaults to a million.
+	SQLMaxRows int
 
 	// IdleTimeout is how long a body may bring nothing. Defaults to one minute.
 	IdleTimeout time.Duration
@@ -106,6 +113,7 @@ func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 5*time.Second)
 	c.MaxIngests, c.MaxQueries, c.MaxStreams = cmp.Or(c.MaxIngests, 512), cmp.Or(c.MaxQueries, 128), cmp.Or(c.MaxStreams, 1024)
 	c.BodyMemory = max(cmp.Or(c.BodyMemory, 512<<20), leastMemory)
+	c.SQLTimeout, c.SQLMaxRows = cmp.Or(c.SQLTimeout, 30*time.Second), cmp.Or(c.SQLMaxRows, 1_000_000)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -218,6 +226,9 @@ func (s *Server) measure() (err error) {
 func (s *Server) mount() error {
 	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), []operation{s.followOperation()}) {
 		s.handle(o)
+	}
+	if s.cfg.SQL != nil {
+		s.handle(s.sqlOperation())
 	}
 	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	buses := make(map[string]*feedback.Bus)

@@ -77,6 +77,11 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 	w := &world{store: st, logs: &bytes.Buffer{}, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
 	cfg.Store = st
 	cfg.Kinds = []server.Kind{server.KindOf[mds.Bar](), server.KindOf[mds.OptionSnap](), server.KindOf[mds.Fundamentals](), server.KindOf[mds.News](), server.ReadOnlyKindOf[mds.Rollup]()}
+	if cfg.SQL == nil {
+		if cfg.SQL, err = store.OpenSQL(context.Background(), st, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cfg.Version = "test"
 	cfg.Logger = slog.New(slog.NewTextHandler(w.logs, nil))
 	if w.server, err = server.New(context.Background(), cfg); err != nil {

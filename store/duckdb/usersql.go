@@ -37,7 +37,7 @@ const maxSQL = 2
 const sqlPatience = 3 * time.Second
 
 // errGaveWay ends SQL that keeps a writer waiting, or has the memory that a writer needs.
-var errGaveWay = &Error{Op: "sql", Err: errors.New("it was ended for the sake of records that had to be written, which wait no longer than " + sqlPatience.String()), Hint: "run it again, or ask for less at a time", retry: true}
+var errGaveWay = fmt.Errorf("%w: records had to be written, which wait for no query longer than %s; run it again, or ask for less at a time", mds.ErrSQLBusy, sqlPatience)
 
 // SQL runs one statement that reads; see store.SQL.
 func (s *Store) SQL(ctx context.Context, tenant mds.Tenant, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
@@ -52,7 +52,7 @@ func (s *Store) SQL(ctx context.Context, tenant mds.Tenant, query mds.SQLQuery, 
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return false, wrap(ctx, "sql", ctx.Err())
 		}
-		return false, mds.ErrSQLBusy
+		return false, fmt.Errorf("%w: %d of the tenant are under way; come back a little later", mds.ErrSQLBusy, maxSQL)
 	}
 	ctx, left, end := f.sqls.begin(ctx)
 	defer end()

@@ -151,7 +151,7 @@ func (l *Logins) Close() error {
 func (l *Logins) SQL(ctx context.Context, tenant mds.Tenant, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
 	pool := l.of[tenant.Slug]
 	if pool == nil {
-		return false, fmt.Errorf("%w of the tenant %s is configured (sql_logins): on a PostgreSQL server SQL is run as the tenant's own login", mds.ErrNoSQLLogin, tenant.Slug)
+		return false, fmt.Errorf("%w of the tenant %s is configured (sql.logins): on a PostgreSQL server SQL is run as the tenant's own login", mds.ErrNoSQLLogin, tenant.Slug)
 	}
 	return runSQL(ctx, pool, query, rows)
 }
@@ -161,7 +161,7 @@ func runSQL(ctx context.Context, pool *pgxpool.Pool, query mds.SQLQuery, rows md
 	conn, err := pool.Acquire(ctx)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && pool.Stat().AcquiredConns() == maxSQL:
-		return false, mds.ErrSQLBusy
+		return false, fmt.Errorf("%w: %d of the tenant are under way; come back a little later", mds.ErrSQLBusy, maxSQL)
 	case err != nil:
 		return false, wrap(ctx, "sql", err)
 	}

@@ -239,7 +239,7 @@ func TestSQLLogins(t *testing.T) {
 			_ = sql.Close()
 		}
 	}
-	if _, err := r.SQL.SQL(ctx, acme, mds.SQLQuery{Text: "select 1"}, &answer{}); !errors.Is(err, mds.ErrNoSQLLogin) || !strings.Contains(err.Error(), "sql_logins") {
+	if _, err := r.SQL.SQL(ctx, acme, mds.SQLQuery{Text: "select 1"}, &answer{}); !errors.Is(err, mds.ErrNoSQLLogin) || !strings.Contains(err.Error(), "sql.logins") {
 		t.Errorf("without a login: %v", err)
 	}
 }
