@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ writing: where mds serve has it, go through that, with --server. On a PostgreSQL
 it is run as the tenant's own login, which --login names, or sql.logins in the
 configuration; never as the service.
 
-A table shows ` + fmt.Sprint(tableLimit) + ` rows unless --max-rows says otherwise, and says when it cut.`,
+A table shows ` + strconv.Itoa(tableLimit) + ` rows unless --max-rows says otherwise, and says when it cut.`,
 		Example: `  mds sql "SELECT symbol, max(ts) FROM bars GROUP BY symbol ORDER BY 1"
   mds sql --file vwap.sql --format csv > vwap.csv
   mds sql --server https://mds.example.com "SELECT count(*) FROM news"`,

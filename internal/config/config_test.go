@@ -125,6 +125,14 @@ tenant_records = { acme = 50_000, "beta-2" = 0.5 }
 
 [rates.tenant_requests]
 acme = 0
+
+[sql]
+timeout = "7s"
+max_rows = 4
+
+[sql.logins]
+acme = "postgres://acme_bi:geheim@db/prices?sslmode=disable"
+"beta-2" = "postgres://beta@db/prices?passfile=/run/x"
 `
 
 func TestFile(t *testing.T) {
@@ -150,6 +158,7 @@ func TestFile(t *testing.T) {
 			CORSOrigins: []string{"https://notebook.example.com", "http://localhost:3000"},
 		}},
 		{"rates", s.Rates, config.Rates{Records: 1e5, Requests: 50, RecordsOf: map[string]float64{"acme": 50000, "beta-2": 0.5}, RequestsOf: map[string]float64{"acme": 0}}},
+		{"sql", s.SQL, config.SQL{Timeout: 7 * time.Second, MaxRows: 4, Logins: map[string]string{"acme": "postgres://acme_bi:geheim@db/prices?sslmode=disable", "beta-2": "postgres://beta@db/prices?passfile=/run/x"}}},
 	} {
 		if !reflect.DeepEqual(tt.got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.section, tt.got, tt.want)
@@ -215,6 +224,10 @@ func TestFaults(t *testing.T) {
 		{"rate", "[rates]\nrecords = -1\n", "2: rates.records is -1: write a number of records a second, or 0 for no limit"},
 		{"rate of a tenant", "[rates]\ntenant_records = { acme = \"fast\" }\n", "2: rates.tenant_records.acme is a text in quotes: write a number a second, or 0 for no limit"},
 		{"rate of none", "[rates.tenant_records]\n\"Acme Inc\" = 1\n", `2: rates.tenant_records is "Acme Inc=1": write each tenant once, by its name, with a number a second`},
+		{"login for SQL", "[sql.logins]\nacme = \"duckdb://x\"\n", `2: sql.logins is "…": write each tenant once, by its name, with the DSN of its own login`},
+		{"login of spaces", "[sql]\nlogins = { acme = \"postgres://a b\" }\n", "2: sql.logins.acme is a text with spaces: write a DSN, postgres://LOGIN@HOST/DATABASE"},
+		{"login of none", "[sql.logins]\n\"Acme Inc\" = \"postgres://a@b/c\"\n", `2: sql.logins is "…": write each tenant once`},
+		{"no login", "[sql]\nlogins = { acme = 1 }\n", "2: sql.logins.acme is 1, without quotes: write a DSN"},
 		{"twice", "[serve]\nmax_queries = 1\nmax_queries = 2\n", "3: it is no TOML: key max_queries is already defined"},
 		{"no TOML", "[serve]\nlisten = 127.0.0.1:80\n", "2: it is no TOML: "},
 		{"several", "[serve]\nlisen = 1\nmax_queries = 0\n[log]\nlevel = \"loud\"\n", "2: there is no setting serve.lisen; did you mean serve.listen?\n3: serve.max_queries is 0: write a whole number, 1 or more\n5: log.level is \"loud\": use"},

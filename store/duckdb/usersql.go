@@ -17,8 +17,8 @@ import (
 
 // What keeps SQL that people write from doing more than read their tenant's file:
 //
-//   - the file's instance is opened without access to files, networks and extensions
-//     (lockedDown), for everybody; the store itself needs none;
+//   - the file's instance is opened without access to other files, networks and extensions
+//     (lockedDown), for everybody: the store itself needs none;
 //   - it is parsed first, and has to be one SELECT, or EXPLAIN of one, of functions that
 //     touch nothing beside their arguments (readsOnly);
 //   - it is prepared as one statement, whose type is looked at; the driver runs all but the
@@ -106,7 +106,7 @@ const answerTable = "temp.mds_answer"
 func (u *userSQL) run(ctx context.Context) (more bool, err error) {
 	u.query.Text = strings.TrimRight(u.query.Text, "; \t\r\n")
 	explains := false
-	defer func() { err = errors.Join(err, u.drop(ctx)) }()
+	defer u.drop(ctx)
 	err = bracket(ctx, u.Conn, statement{text: "BEGIN TRANSACTION READ ONLY"}, statement{text: "COMMIT"}, func() (err error) {
 		if explains, err = u.readsOnly(ctx); err != nil {
 			return err
@@ -130,12 +130,10 @@ func (u *userSQL) run(ctx context.Context) (more bool, err error) {
 }
 
 // drop removes the answer from the connection, which is of no use to others with it.
-func (u *userSQL) drop(ctx context.Context) error {
-	_, err := u.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+answerTable)
-	if err != nil {
-		_ = u.Raw(func(any) error { return driver.ErrBadConn })
+func (u *userSQL) drop(ctx context.Context) {
+	if _, err := u.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+answerTable); err != nil {
+		_ = u.Raw(func(any) error { return driver.ErrBadConn }) // which drops the connection, and the table with it
 	}
-	return nil //nolint:nilerr // the connection is gone, and the table with it
 }
 
 // prepare looks whether it is one statement of the right type, and what its columns are.
@@ -146,7 +144,7 @@ func (u *userSQL) prepare(ctx context.Context, explains bool) error {
 	defer u.scans.unshare()
 	return u.Raw(func(raw any) error {
 		// Unlike PrepareContext it runs nothing.
-		prepared, err := raw.(driver.Conn).Prepare(u.query.Text) //nolint:staticcheck // that is why
+		prepared, err := raw.(driver.Conn).Prepare(u.query.Text)
 		if err != nil {
 			return err
 		}
