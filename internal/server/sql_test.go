@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -242,4 +243,38 @@ func (r *rows) Columns(columns []mds.SQLColumn) error {
 func (r *rows) Row(values []any) error {
 	r.text += fmt.Sprintln(values...)
 	return r.err
+}
+
+// TestSQLPage runs the queries of docs/sql.md.
+func TestSQLPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/sql.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	wants := []string{
+		"symbol,day,vwap,volume\nC,2026-01-02,12.5,40\n",
+		"symbol,previous,ts,gap\nC,2026-01-02T14:31:00Z,2026-01-02T14:35:00Z,00:04:00\n",
+		"symbol,ts,close,period,eps,price_earnings\nC,2026-01-02T00:00:00Z,10,,,\nC,2026-01-05T00:00:00Z,20,2025Q3,4,5\n",
+	}
+	if len(queries) != len(wants) {
+		t.Fatalf("%d queries", len(queries))
+	}
+	sqlEngines(t, func(t *testing.T, w *world, _ string) {
+		w.ask(t, http.MethodDelete, "/v1/bars?all=true", nil)
+		var body strings.Builder
+		for _, b := range []struct{ timeframe, ts, close, volume string }{
+			{"1m", "2026-01-02T14:30:00Z", "10", "20"}, {"1m", "2026-01-02T14:31:00Z", "14", "10"}, {"1m", "2026-01-02T14:35:00Z", "16", "10"},
+			{"1d", "2026-01-02", "10", "1"}, {"1d", "2026-01-05", "20", "1"},
+		} {
+			fmt.Fprintf(&body, `{"vendor":"v","symbol":"C","timeframe":%q,"ts":%q,"close":%s,"volume":%s}`+"\n", b.timeframe, b.ts, b.close, b.volume)
+		}
+		w.post(t, "/v1/bars", body.String())
+		w.post(t, "/v1/fundamentals", `{"vendor":"v","symbol":"C","period":"2025Q3","asof":"2025-09-30","filed_at":"2026-01-02T12:00:00Z","eps":4}`)
+		for i, q := range queries {
+			if a := w.sql(t, q[1], "?format=csv"); a.body != wants[i] {
+				t.Errorf("%s\n%s\nwant %s", q[1], a.body, wants[i])
+			}
+		}
+	})
 }
