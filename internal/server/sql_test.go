@@ -255,7 +255,7 @@ func TestSQLPage(t *testing.T) {
 	wants := []string{
 		"symbol,day,vwap,volume\nC,2026-01-02,12.5,40\n",
 		"symbol,previous,ts,gap\nC,2026-01-02T14:31:00Z,2026-01-02T14:35:00Z,00:04:00\n",
-		"symbol,ts,close,period,eps,price_earnings\nC,2026-01-02T00:00:00Z,10,,,\nC,2026-01-05T00:00:00Z,20,2025Q3,4,5\n",
+		"symbol,ts,close,asof,eps,price_earnings\nC,2026-01-02T00:00:00Z,10,,,\nC,2026-01-05T00:00:00Z,20,2025-09-30,4,5\n",
 	}
 	if len(queries) != len(wants) {
 		t.Fatalf("%d queries", len(queries))
@@ -270,7 +270,11 @@ func TestSQLPage(t *testing.T) {
 			fmt.Fprintf(&body, `{"vendor":"v","symbol":"C","timeframe":%q,"ts":%q,"close":%s,"volume":%s}`+"\n", b.timeframe, b.ts, b.close, b.volume)
 		}
 		w.post(t, "/v1/bars", body.String())
-		w.post(t, "/v1/fundamentals", `{"vendor":"v","symbol":"C","period":"2025Q3","asof":"2025-09-30","filed_at":"2026-01-02T12:00:00Z","eps":4}`)
+		var stored client.Answer
+		w.post(t, "/v1/fundamentals", `{"vendor":"v","symbol":"C","period":"FY","asof":"2025-09-30","filed_at":"2026-01-02T12:00:00Z","eps":4}`).into(t, http.StatusOK, &stored)
+		if stored.Committed != 1 {
+			t.Fatalf("%+v", stored)
+		}
 		for i, q := range queries {
 			if a := w.sql(t, q[1], "?format=csv"); a.body != wants[i] {
 				t.Errorf("%s\n%s\nwant %s", q[1], a.body, wants[i])
