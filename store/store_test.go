@@ -40,6 +40,10 @@ func TestDuckDBKeys(t *testing.T) {
 	})
 }
 
+func TestDuckDBJobs(t *testing.T) {
+	storetest.RunJobs(t, func(t testing.TB) string { return "duckdb://" + filepath.Join(t.TempDir(), "store") })
+}
+
 func TestOpenRefusesUnknownSchemes(t *testing.T) {
 	for _, dsn := range []string{"", "store", "sqlite://x", "mysql://user:secret@host/db"} {
 		_, err := store.Open(context.Background(), dsn, store.Config{})

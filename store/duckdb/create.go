@@ -9,23 +9,30 @@ import (
 	"github.com/marketdatastore/mds"
 )
 
-// createFile makes a tenant's file under a name of its own and
+// createFile makes a tenant's file.
+func createFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) error {
+	return createWhole(ctx, path, func(draft string) error {
+		f := newFile(draft, tenant, cfg)
+		f.name = path
+		if err := f.connect(ctx); err != nil {
+			return err
+		}
+		return f.disconnect()
+	})
+}
+
+// createWhole has a file made under a name of its own and
 // gives it its name when it is complete: a disk that fills up half-way leaves
 // nothing that could not be opened later. A file that another process has made
-// meanwhile is left alone, and is the tenant's.
-func createFile(ctx context.Context, path string, tenant mds.Tenant, cfg Config) (err error) {
+// meanwhile is left alone, and is the one.
+func createWhole(ctx context.Context, path string, write func(draft string) error) (err error) {
 	draft := path + ".new-" + rand.Text()
 	defer func() {
 		_ = os.Remove(draft)
 		_ = os.Remove(draft + ".wal")
 		err = openError(ctx, path, err)
 	}()
-	f := newFile(draft, tenant, cfg)
-	f.name = path
-	if err := f.connect(ctx); err != nil {
-		return err
-	}
-	if err := f.disconnect(); err != nil {
+	if err := write(draft); err != nil {
 		return err
 	}
 	err = os.Link(draft, path) // unlike a rename it replaces nothing

@@ -33,6 +33,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(keysKilled); dir != "" {
 		createKeysUntilKilled(dir)
 	}
+	if dir := os.Getenv(jobsKilled); dir != "" {
+		workUntilKilled(dir)
+	}
+	if dir := os.Getenv(jobsHeld); dir != "" {
+		holdJobs(dir)
+	}
 	if dir := os.Getenv(fullDisk); dir != "" {
 		fillDisk(dir)
 	}

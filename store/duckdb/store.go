@@ -96,6 +96,8 @@ type Store struct {
 	mu     sync.Mutex
 	files  map[string]*slot // by slug
 	closed bool
+
+	jobs *jobFile
 }
 
 // slot is the place of one tenant's file, which is opened at its first use.
@@ -156,7 +158,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot)}
+	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot), jobs: newJobFile(abs, cfg.ReadOnly)}
 	if cfg.ReadOnly {
 		stat, err := os.Stat(abs)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -211,7 +213,8 @@ func (s *Store) Close() error {
 	s.files = nil
 	s.mu.Unlock()
 	var wg sync.WaitGroup
-	errs := make(chan error, len(slots))
+	errs := make(chan error, len(slots)+1)
+	wg.Go(func() { errs <- s.jobs.close(true) })
 	for _, slot := range slots {
 		wg.Go(func() {
 			ctx := context.Background()                 //nolint:forbidigo // Close has none
@@ -367,6 +370,12 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if err := f.lockWriter(ctx); err != nil {
 		return wrap(ctx, "remove", err)
 	}
+	releaseJobs, err := s.jobs.hold(ctx) // another process may have them, too
+	if err != nil {
+		f.unlockWriter()
+		return wrap(ctx, "remove", err)
+	}
+	defer releaseJobs()
 	keys, err := holdKeys(ctx, s.dir) // after all else that is waited for: they may have to be revoked meanwhile
 	if err != nil {
 		f.unlockWriter()
@@ -383,9 +392,13 @@ func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
 	if err := f.shut(); err != nil {
 		return wrap(ctx, "remove", err)
 	}
-	// The keys and the log first: they must not be found beside another file of the name.
+	// The keys, the jobs and the log first: they must not be found beside another file of the
+	// name.
 	if err := keys.forget(tenant); err != nil {
 		return err
+	}
+	if err := s.jobs.forget(context.WithoutCancel(ctx), tenant); err != nil {
+		return wrap(ctx, "remove", err)
 	}
 	path := s.path(tenant)
 	return errors.Join(os.RemoveAll(path+".wal"), os.RemoveAll(path+".tmp"), os.Remove(path))

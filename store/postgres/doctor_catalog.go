@@ -62,7 +62,7 @@ func (d *doctor) catalogue(ctx context.Context) error {
 				WHERE d.defaclrole = (SELECT nspowner FROM pg_namespace WHERE nspname = 'mds_internal') AND d.defaclobjtype IN ('r', 'S', 'n')
 				AND (d.defaclnamespace = 0 OR d.defaclnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('mds', 'mds_internal'))) AND NOT ` + ownsIt + ` AND NOT ` + servesIt,
 		}, {
-			"series, kept answers and lists of logins and keys have forced row-level security", "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+			"series, kept answers, jobs and lists of logins and keys have forced row-level security", "ALTER TABLE … ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
 			`SELECT c.oid::regclass::text || CASE WHEN c.relrowsecurity THEN ' is not forced' ELSE ' is not enabled' END FROM pg_class c
 				WHERE ` + controlled + ` AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`,
 		}, {
@@ -166,7 +166,7 @@ const (
 		UNION SELECT i.inhrelid FROM pg_inherits i JOIN part ON part.id = i.inhparent)
 		SELECT id FROM part UNION SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'f', 'v') AND c.relname ~ '^(compress|_compressed|_materialized|_partial_view|_direct_view)_?hyper'`
 	controlled = `c.relnamespace = 'mds_internal'::regnamespace AND c.relkind IN ('r', 'p')
-		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins', 'api_keys', 'kept_answers'))`
+		AND (c.relname LIKE '%\_series' OR c.relname IN ('tenants', 'service_logins', 'tenant_logins', 'api_keys', 'kept_answers', 'jobs', 'job_parts'))`
 )
 
 // wantedPolicies are the policies by table, of series and kept answers by "", without spaces and brackets.
@@ -175,6 +175,8 @@ var wantedPolicies = map[string]string{
 	"tenants":        "of_tenant:SELECTmds_internal.is_serviceASis_serviceORid=SELECTmds_internal.current_tenantAScurrent_tenantORSELECTmds_internal.is_ownerASis_owner",
 	"service_logins": "of_login:login=SESSION_USERORSELECTmds_internal.is_ownerASis_owner",
 	"api_keys":       "of_service:SELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
+	"jobs":           "of_service:SELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
+	"job_parts":      "of_service:SELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
 	"tenant_logins":  "of_login:login=SESSION_USERORSELECTmds_internal.is_serviceASis_serviceORSELECTmds_internal.is_ownerASis_owner",
 }
 

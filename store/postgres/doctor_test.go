@@ -96,7 +96,7 @@ const (
 	findViewsRead  = "views are for reading"
 	findDefaults   = "no default gives away tables that are made later"
 	findKeys       = "the service checks API keys, and does nothing else with them"
-	findForced     = "series, kept answers and lists of logins and keys have forced row-level security"
+	findForced     = "series, kept answers, jobs and lists of logins and keys have forced row-level security"
 	findStatistics = "the planner knows nothing of identities and values, which EXPLAIN would tell"
 	findIndexes    = "no index of facts is by anything but their series first"
 	findBarriers   = "views are barriers, with their owner's rights"
@@ -226,6 +226,10 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "answers without a policy", breaks: "ALTER TABLE mds_internal.kept_answers DISABLE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.kept_answers is not enabled"},
 		{name: "answers of all", breaks: "ALTER POLICY of_tenant ON mds_internal.kept_answers USING (true)", finds: []string{findPolicies}, detail: "kept_answers has of_tenant USING true"},
 		{name: "reading answers", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT ON mds_internal.kept_answers TO ACME", finds: []string{findTables, findSchemas}, detail: "ACME may SELECT mds_internal.kept_answers"},
+		{name: "jobs without a policy", breaks: "ALTER TABLE mds_internal.jobs NO FORCE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.jobs is not forced"},
+		{name: "parts of jobs without a policy", breaks: "ALTER TABLE mds_internal.job_parts DISABLE ROW LEVEL SECURITY", finds: []string{findForced}, detail: "mds_internal.job_parts is not enabled"},
+		{name: "jobs of all", breaks: "ALTER POLICY of_service ON mds_internal.jobs USING (true)", finds: []string{findPolicies}, detail: "jobs has of_service USING true"},
+		{name: "reading jobs", breaks: "GRANT USAGE ON SCHEMA mds_internal TO ACME; GRANT SELECT (params) ON mds_internal.jobs TO ACME", finds: []string{findTables, findSchemas}, detail: "ACME may SELECT params of mds_internal.jobs"},
 		{name: "writing a view", breaks: "GRANT DELETE ON mds.bars TO ACME", finds: []string{findViewsRead}, detail: "ACME may DELETE mds.bars"},
 		{name: "a table among the views", breaks: "CREATE TABLE mds.x (); ALTER TABLE mds.x OWNER TO mds; GRANT SELECT ON mds.x TO PUBLIC", finds: []string{findViewsRead}, detail: "PUBLIC may read mds.x, which is no view"},
 		{name: "defaults", breaks: "ALTER DEFAULT PRIVILEGES FOR ROLE mds IN SCHEMA mds_internal GRANT SELECT ON TABLES TO PUBLIC", finds: []string{findDefaults}, detail: "PUBLIC will have SELECT on tables of mds"},

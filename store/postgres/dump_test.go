@@ -23,6 +23,7 @@ func TestDumpAndRestore(t *testing.T) {
 	d := twoTenants(t)
 	createKey(t, d.Database, d.acme)
 	keepAnswer(t, open(t, d.Service, store.Config{}), d.acme, "a-key", 0)
+	jobDone(t, open(t, d.Service, store.Config{}), d.acme)
 	bin, err := pgtest.Binaries()
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +47,11 @@ func TestDumpAndRestore(t *testing.T) {
 		(SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.option_facts f), (SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.fundamental_facts f),
 		(SELECT string_agg(f::text, E'\n' ORDER BY f::text) FROM mds_internal.news_item_facts f), (SELECT string_agg(t::text, E'\n' ORDER BY t::text) FROM mds_internal.tenants t),
 		(SELECT string_agg(l::text, E'\n' ORDER BY l::text) FROM mds_internal.tenant_logins l), (SELECT string_agg(l::text, E'\n') FROM mds_internal.service_logins l),
-		(SELECT string_agg(k::text, E'\n') FROM mds_internal.api_keys k), (SELECT string_agg(k::text, E'\n' ORDER BY k::text) FROM mds_internal.kept_answers k)`
+		(SELECT string_agg(k::text, E'\n') FROM mds_internal.api_keys k), (SELECT string_agg(k::text, E'\n' ORDER BY k::text) FROM mds_internal.kept_answers k),
+		(SELECT string_agg(j::text, E'\n' ORDER BY j.id) FROM mds_internal.jobs j), (SELECT string_agg(p::text, E'\n') FROM mds_internal.job_parts p)`
 	// The owner dumps what there is, not what a policy leaves.
 	before := pgtest.Ask(t, d.Admin, all)
-	if got := pgtest.Ask(t, to.Admin, all); got != before || strings.Count(before, "ACME") < 3 || strings.Count(before, "RIVAL") < 3 || strings.Count(before, "a name") != 1 || strings.Count(before, "a-key") != 1 {
+	if got := pgtest.Ask(t, to.Admin, all); got != before || strings.Count(before, "ACME") < 3 || strings.Count(before, "RIVAL") < 3 || strings.Count(before, "a name") != 1 || strings.Count(before, "a-key") != 1 || strings.Count(before, "a-job") != 1 || strings.Count(before, "a-part") != 1 {
 		t.Errorf("restored is\n%s\nwant\n%s", got, before)
 	}
 	for login, own := range map[string]string{d.Name + "_acme": "ACME\nBOTH", d.Name + "_rival": "BOTH\nRIVAL"} {

@@ -50,3 +50,6 @@ func (s *Store) Trace(ctx context.Context, w io.Writer) error {
 		return nil
 	})
 }
+
+// JobStatements are the statements on jobs.
+var JobStatements = jobs

@@ -93,12 +93,12 @@ func TestRightsOnKeys(t *testing.T) {
 func TestMigrateFromBeforeKeys(t *testing.T) {
 	d := migrated(t)
 	write(t, open(t, d.Service, store.Config{}), minute("A", 0, 1))
-	pgtest.Exec(t, d.Owner, "DROP TABLE mds_internal.api_keys, mds_internal.kept_answers", "DELETE FROM mds_internal.migrations WHERE version_id >= 4")
+	pgtest.Exec(t, d.Owner, "DROP TABLE mds_internal.api_keys, mds_internal.kept_answers, mds_internal.jobs, mds_internal.job_parts", "DELETE FROM mds_internal.migrations WHERE version_id >= 4")
 	if _, err := store.Open(ctx, d.Service, store.Config{}); err == nil || !strings.Contains(err.Error(), "the database has schema version 3, and this mds needs 4; let the owner run mds migrate") {
 		t.Fatalf("before: %v", err)
 	}
 	applied, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{})
-	if err != nil || len(applied) != 2 || applied[0].Name != "0004_api_keys.sql" {
+	if err != nil || len(applied) != 3 || applied[0].Name != "0004_api_keys.sql" {
 		t.Fatalf("applied %+v, %v", applied, err)
 	}
 	s := open(t, d.Service, store.Config{})
