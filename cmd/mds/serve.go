@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -99,6 +100,9 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 		if !postgres.IsDSN(a.dsn) {
 			defer embedded(&cfg.Ingest)()
 		}
+		if err := a.warnOfRates(ctx, s, cfg.Logger); err != nil {
+			return err
+		}
 		cfg.Store = s.Store
 		if cfg.SQL, err = store.OpenSQL(ctx, s.Store, a.settings.SQL.Logins); err != nil {
 			return err
@@ -117,12 +121,41 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 		if run.Admin != nil {
 			fmt.Fprintf(a.stderr, "administration on http://%s, without keys: /debug/pprof/, /metrics, /healthz, /readyz\n", run.Admin.Addr())
 		}
+		defer context.AfterFunc(ctx, func() {
+			fmt.Fprintf(a.stderr, "stopping: requests under way are answered and what is queued is written, within %s; interrupt again to leave it unwritten\n", run.Drain)
+		})()
 		over, cancel := secondSignal(ctx)
 		defer cancel()
 		err = srv.Run(ctx, over, listener, run)
 		a.printLedgers(srv)
 		return err
 	})
+}
+
+// warnOfRates says which tenants have a rate of their own and are not there: their names may
+// be misspelt.
+func (a *app) warnOfRates(ctx context.Context, s *session, logger *slog.Logger) error {
+	rates := &a.settings.Rates
+	for _, slug := range slices.Sorted(maps.Keys(rates.RecordsOf)) {
+		if err := warnOfTenant(ctx, s, logger, "rates.tenant_records", slug); err != nil {
+			return err
+		}
+	}
+	for _, slug := range slices.Sorted(maps.Keys(rates.RequestsOf)) {
+		if err := warnOfTenant(ctx, s, logger, "rates.tenant_requests", slug); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func warnOfTenant(ctx context.Context, s *session, logger *slog.Logger, key, slug string) error {
+	_, err := s.Tenant(ctx, slug)
+	if errors.Is(err, mds.ErrUnknownTenant) {
+		logger.Warn("a rate is of a tenant that is not there", "setting", key, "tenant", slug)
+		return nil
+	}
+	return err
 }
 
 // servedQueue is how many records wait for a DuckDB store.
