@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -114,6 +115,7 @@ removed.`,
 			if cmd.Flags().Changed("dsn") {
 				cfg.DSN = a.dsn
 			}
+			cfg.Embedded, a.memoryLimit = embedded, cmp.Or(a.memoryLimit, hostingMemory)
 			return a.runBench(cmd.Context(), cfg, asJSON, bench.HTTP)
 		},
 	}

@@ -87,8 +87,9 @@ type httpBench struct {
 // serve has the store served until it is stopped.
 func (h *httpBench) serve(ctx context.Context, isServer bool) (stop func() error, err error) {
 	cfg := server.Config{Store: h.auto, Kinds: []server.Kind{server.KindOf[mds.Bar]()}, Version: "bench", Logger: slog.New(slog.DiscardHandler)}
+	undo := func() {}
 	if !isServer {
-		cfg.Ingest.Workers = 1 // as mds serve has it
+		undo = h.cfg.Embedded(&cfg.Ingest)
 	}
 	srv, err := server.New(ctx, cfg)
 	if err != nil {
@@ -107,6 +108,7 @@ func (h *httpBench) serve(ctx context.Context, isServer bool) (stop func() error
 		ended <- srv.Run(over, context.WithoutCancel(ctx), listener, server.RunConfig{Drain: time.Minute})
 	}()
 	return func() error {
+		defer undo()
 		cancel()
 		transport.CloseIdleConnections()
 		return <-ended

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -27,6 +28,9 @@ type Config struct {
 	AdminDSN string
 	// MemoryLimit is the database's; "" is its default.
 	MemoryLimit string
+	// Embedded sets what a server of an embedded store has otherwise than others, until the
+	// returned function is called.
+	Embedded func(*ingest.Config[any]) (undo func())
 	// Full measures on tables of 1, 10 and 100 million rows.
 	Full bool
 	// Rows measures on one table of as many rows only, 0 on what Full says.
