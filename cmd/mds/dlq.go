@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,12 +18,8 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
-	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/ingest"
-	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
-	"github.com/marketdatastore/mds/store/postgres"
-	"github.com/marketdatastore/mds/store/remote"
 )
 
 // dlqFlags pick dead letters.
@@ -108,7 +102,9 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 	}
 	filter = deadletter.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids))), Kind: f.kind, Code: f.code}
 	if !f.allTenants {
-		filter.Tenant = a.tenant
+		if filter.Tenant, err = a.letterTenant(cmd.Context()); err != nil {
+			return filter, err
+		}
 	}
 	if filter.Vendors, err = cleanList("vendor", f.vendors); err != nil {
 		return filter, err
@@ -137,52 +133,6 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 		return filter, usagef("--since %s is not before --until %s", f.since, f.until)
 	}
 	return filter, nil
-}
-
-// deadLetters is where the dead letters of the store of the flags are, unless a folder is
-// named.
-func (a *app) deadLetters(folder string) (deadletter.Dir, error) {
-	logger, err := a.logger()
-	if err != nil {
-		return deadletter.Dir{}, err
-	}
-	if folder != "" {
-		return deadletter.Dir{Path: folder, Logger: logger}, nil
-	}
-	dir, embedded := strings.CutPrefix(a.dsn, "duckdb://")
-	if !embedded || dir == "" {
-		if dir, err = config.DataDir(); err != nil {
-			return deadletter.Dir{}, usagef("no place for the dead letters (%w); name one with --dlq-dir", err)
-		}
-	}
-	if postgres.IsDSN(a.dsn) { // letters of one database are none of another
-		database, err := postgres.Database(a.dsn)
-		if err != nil {
-			return deadletter.Dir{}, usageError{err}
-		}
-		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+database), Logger: logger}, nil
-	}
-	if remote.IsDSN(a.dsn) {
-		server, err := url.Parse(a.dsn)
-		if err != nil {
-			return deadletter.Dir{}, usagef("--server: %w", err)
-		}
-		return deadletter.Dir{Path: filepath.Join(dir, "dead-letters-"+strings.NewReplacer(":", "_", "[", "", "]", "").Replace(server.Host)), Logger: logger}, nil
-	}
-	return deadletter.Dir{Path: filepath.Join(dir, "dead-letters"), Logger: logger}, nil
-}
-
-// openLetters opens the folder to write to, and tells at once where letters could not be kept:
-// a series of which one dies would otherwise stand still, hours later.
-func (a *app) openLetters(dir deadletter.Dir) (*dlq.Folder, error) {
-	letters, err := dlq.Open(dlq.Config{Dir: dir.Path, MaxBytes: a.settings.DLQ.MaxBytes, Logger: dir.Logger})
-	if err != nil {
-		return nil, err
-	}
-	if err := letters.Check(); err != nil {
-		return nil, errors.Join(err, letters.Close())
-	}
-	return letters, nil
 }
 
 // readLetters reads letters and warns of what is damaged among them.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/marketdatastore/mds"
 )
 
 // TestThroughAServer runs the commands on data against a server, with the key of a tenant.
@@ -85,4 +88,66 @@ func TestThroughAServer(t *testing.T) {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
+}
+
+// TestLettersThroughAServer works on the letters of the key's tenant where none is named, and
+// on none where the server cannot tell.
+func TestLettersThroughAServer(t *testing.T) {
+	c := newCLI(t)
+	c.must("tenant", "create", "acme")
+	c.apiKey = strings.TrimSpace(c.must("keys", "create", "--tenant", "acme", "--scopes", "read,write").stdout)
+	acme, err := mds.NewTenant("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := deadBar("A", 1, 0), deadBar("B", 2, 1)
+	first.Tenant, second.Tenant = acme, acme
+	ids := c.bury(first, second, deadBar("C", 3, 2))
+	s := c.serve()
+	dlq := func(args ...string) outcome {
+		return c.run(append(append([]string{"dlq"}, args...), "--server", s.url, "--dlq-dir", c.dlqDir())...)
+	}
+	if out := dlq("list"); out.exit != exitDone || !strings.HasPrefix(out.stderr, "2 bars exhausted; ") {
+		t.Errorf("list: %d %s", out.exit, out.stderr)
+	}
+	if out := dlq("export", "-"); strings.Count(out.stdout, `"tenant":"acme"`) != 2 || strings.Contains(out.stdout, "default") {
+		t.Errorf("export: %s", out.stdout)
+	}
+	if out := dlq("show", ids[2]); out.exit != exitFailed || !strings.HasPrefix(out.stderr, "mds: there is no letter "+ids[2]+" of tenant acme in ") {
+		t.Errorf("show: %d %s%s", out.exit, out.stdout, out.stderr)
+	}
+	if out := dlq("replay", ids[0], ids[2]); out.exit != exitDone || out.stdout != "1 letter read = 1 written + 0 unchanged + 0 superseded + 0 still refused\n" {
+		t.Errorf("replay: %d %s%s", out.exit, out.stdout, out.stderr)
+	}
+	if out := dlq("discard", "--yes"); out.stdout != "1 letter discarded\n" || c.buried() != ids[2] {
+		t.Errorf("discard: %s%s; %s are left, want %s", out.stdout, out.stderr, c.buried(), ids[2])
+	}
+	c.apiKey = ""
+	want := "mds: the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is; say whose letters are meant with --tenant, or --all-tenants for each\n"
+	if out := dlq("discard", "--yes"); out.exit != exitFailed || out.stderr != want || c.buried() != ids[2] {
+		t.Errorf("without a key: %d %s%s; %s are left", out.exit, out.stdout, out.stderr, c.buried())
+	}
+	if out := dlq("discard", "--yes", "--tenant", "default"); out.stdout != "1 letter discarded\n" || c.buried() != "" {
+		t.Errorf("of default: %s%s", out.stdout, out.stderr)
+	}
+}
+
+// TestServerFolder tells servers apart whose letters are not each other's.
+func TestServerFolder(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://MDS.Example.com":        "mds.example.com",
+		"http://127.0.0.1:8080/":         "127.0.0.1_8080",
+		"http://[::1]:8080":              "__1_8080",
+		"https://example.com/eu/market/": "example.com%2Feu%2Fmarket",
+		"https://example.com/a%2Fb":      "example.com%2Fa%252Fb",
+		"https://example.com/..":         "example.com%2F..",
+	} {
+		server, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := serverFolder(server); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
 }
