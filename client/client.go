@@ -36,8 +36,10 @@ type Config struct {
 	// Defaults to the key's tenant, and without a key to the server's.
 	Tenant string
 	// MaxRetries is how often a request is made again that failed in a way that passes:
-	// the connection, 429, 502, 503 and 504. A Retry-After is heeded, up to a minute. What
-	// was stored is not changed by that. Defaults to 4; less than 0 is never.
+	// the connection, 408, 429, 502, 503 and 504. A Retry-After is heeded, up to a minute.
+	// Records whose answer was lost are written once more by that, and replace what others
+	// wrote at the same keys meanwhile; [Table.WriteOnce] does not. [Table.Delete] and
+	// [Table.WriteAll] are not made again. Defaults to 4; less than 0 is never.
 	MaxRetries int
 	// Backoff bounds the pause before the first retry. The bound doubles up to 10 seconds,
 	// and the pause is drawn from 0 to it. Defaults to 200 ms.
@@ -45,7 +47,8 @@ type Config struct {
 	// Controller is told what the server says of its queue, and asked before records are
 	// sent. Nil sends at once.
 	Controller *feedback.RateController
-	// HTTPClient makes the requests. Defaults to [http.DefaultClient].
+	// HTTPClient makes the requests. Defaults to [http.DefaultClient]. A redirect is not
+	// followed, which would lose the body or the key, unless its CheckRedirect says so.
 	HTTPClient *http.Client
 }
 
@@ -70,14 +73,22 @@ func New(cfg Config) (*Client, error) {
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = http.DefaultClient
 	}
+	if cfg.HTTPClient.CheckRedirect == nil {
+		staying := *cfg.HTTPClient
+		staying.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		cfg.HTTPClient = &staying
+	}
 	return &Client{cfg: cfg, base: strings.TrimRight(cfg.URL, "/")}, nil
 }
 
 // Close has requests that begin from now on fail with [ErrClosed], and closes connections that
-// are idle. It need not be called.
+// are idle, but those of [http.DefaultTransport], which others use. It need not be called.
 func (c *Client) Close() error {
 	c.closed.Store(true)
-	c.cfg.HTTPClient.CloseIdleConnections()
+	own, known := c.cfg.HTTPClient.Transport.(*http.Transport)
+	if c.cfg.HTTPClient.Transport != nil && (!known || own != http.DefaultTransport) {
+		c.cfg.HTTPClient.CloseIdleConnections()
+	}
 	return nil
 }
 
@@ -177,13 +188,15 @@ func (c *Client) ask(ctx context.Context, r request, to any) error {
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is only read
-	decoder := json.NewDecoder(resp.Body)
+	body := &streamed{r: resp.Body}
+	decoder := json.NewDecoder(body)
 	decoder.UseNumber() // a strike is exact
 	if err := decoder.Decode(to); err != nil {
 		if ctx.Err() != nil {
 			return ended(ctx)
 		}
-		return &Error{Err: fmt.Errorf("the answer of %s is none: %w", r.path, err)}
+		cut := body.err != nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+		return &Error{Err: fmt.Errorf("the answer of %s is none: %w", r.path, err), connection: cut}
 	}
 	return nil
 }
@@ -194,7 +207,8 @@ type request struct {
 	query                url.Values
 	accept, contentType  string
 	key                  string // an idempotency key
-	// body makes the body, each time anew; nil is none. once says that it cannot.
+	// body makes the body, each time anew; nil is none. once says that it cannot, or that
+	// the request may not be made twice.
 	body func() io.Reader
 	once bool
 	// streams says that the answer goes on for ever, and last is the event that came last
@@ -275,8 +289,12 @@ func (c *Client) refusal(resp *http.Response) error {
 	if text, err := io.ReadAll(io.LimitReader(resp.Body, mostProblem)); err == nil {
 		var p Problem
 		if json.Unmarshal(text, &p) == nil && p.Code != "" {
-			e.Problem = p
+			e.Problem, e.document = p, true
 		}
+	}
+	if to, err := resp.Location(); err == nil && !e.document && resp.StatusCode < 400 {
+		asked := strings.TrimPrefix(resp.Request.URL.String(), c.base)
+		e.Detail = fmt.Sprintf("the server leads to %s: set the URL to that", strings.TrimSuffix(to.Redacted(), asked))
 	}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.RetryAfter = time.Duration(seconds) * time.Second

@@ -22,6 +22,7 @@ type Error struct {
 
 	connection bool
 	late       bool // the time of the call was over
+	document   bool // the server said it, not something before it
 }
 
 func (e *Error) Error() string {
@@ -69,8 +70,27 @@ func (e *Error) Retryable() bool {
 	return e.connection || e.late
 }
 
-// Unavailable reports that the server, or its store, is not well; see [mds.Unavailable].
-func (e *Error) Unavailable() bool { return e.Retryable() && !e.late }
+// Unavailable reports that the server, or its store, is not well, is not reached, does not
+// answer in time, or lets nobody in with this key: any request may fail then, whatever is in
+// it; see [mds.Unavailable]. It is so of all but what the server itself says of the request.
+func (e *Error) Unavailable() bool {
+	if !e.document {
+		return !errors.Is(e.Err, ErrClosed) // which no waiting opens
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return false
+	case http.StatusNotFound:
+		return e.Code != "unknown_tenant" && e.Code != "unknown_job"
+	}
+	return true
+}
+
+// tooLarge reports a body that is larger than what the server takes, or a proxy before it.
+func tooLarge(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusRequestEntityTooLarge && (!e.document || e.Code == "body_too_large")
+}
 
 // ErrClosed is wrapped by errors of a client that was closed.
 var ErrClosed = errors.New("the client was closed")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -225,6 +226,24 @@ func list(v url.Values, name string, values []string) {
 	}
 }
 
+// instant writes a time with its offset, since of calendar bars it is the date that it shows.
+// What is written has no seconds in an offset, as zones had once, and no day that begins later
+// than at midnight: the offset is the nearest one then that shows a time of the same bounds.
+func instant(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	_, offset := at.Zone()
+	date := mds.Bound(at, true)
+	for _, seconds := range []int64{int64(offset), int64(offset) + 59, date/1e6 - at.Unix()} {
+		minutes := int(math.Floor(float64(seconds) / 60))
+		if shown := at.In(time.FixedZone("", minutes*60)); mds.Bound(shown, true) == date {
+			return shown.Format(time.RFC3339Nano)
+		}
+	}
+	return at.UTC().Format(time.RFC3339Nano)
+}
+
 // pick are the parameters of a selection; it is not ok where none are picked.
 func (t *Table[R]) pick(sel mds.Selection) (v url.Values, ok bool, err error) {
 	if _, err := t.schema.Conditions(sel); err != nil {
@@ -249,12 +268,6 @@ func (t *Table[R]) pick(sel mds.Selection) (v url.Values, ok bool, err error) {
 		if value != "" {
 			v.Set(name, value)
 		}
-	}
-	instant := func(at time.Time) string {
-		if at.IsZero() {
-			return ""
-		}
-		return at.Format(time.RFC3339Nano) // with its offset: dates are those it shows
 	}
 	if sel.Vendor != "" {
 		list(v, "vendor", []string{sel.Vendor})

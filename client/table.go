@@ -63,6 +63,11 @@ func (e *RejectedError) Unwrap() error {
 // [ingest.Writer]. Of records that are invalid none is sent, and the error is an
 // [*mds.RecordError]. The receipt counts all as written: what they changed only the server
 // knows.
+//
+// A batch whose answer was lost is sent again (see Config.MaxRetries), and replaces what others
+// wrote at the same keys meanwhile: where several write the same ones, [Table.WriteOnce] does
+// not. A batch that is too large for one request is sent in several, of which an error leaves
+// those that came before written.
 func (t *Table[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
 	if len(records) == 0 {
 		return mds.Receipt{}, nil
@@ -91,12 +96,8 @@ func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, r r
 	if err := t.wait(ctx, len(records)); err != nil {
 		return Answer{}, err
 	}
-	body, err := t.batch(records)
-	if err != nil {
-		return Answer{}, err
-	}
-	r.tenant, r.contentType, r.body = t.c.tenant(tenant), columns, func() io.Reader { return bytes.NewReader(body) }
-	answer, err := t.post(ctx, r)
+	r.tenant, r.contentType = t.c.tenant(tenant), columns
+	answer, err := t.deliver(ctx, records, r)
 	if err == nil && answer.Committed != int64(len(records)) {
 		err = &RejectedError{answer}
 	}
@@ -164,7 +165,9 @@ func (t *Table[R]) WriteLate(ctx context.Context, tenant mds.Tenant, records []R
 	return mds.Receipt{Written: answer.Committed - answer.Unchanged - answer.Superseded, Unchanged: answer.Unchanged, Superseded: answer.Superseded}, err
 }
 
-// Delete removes records and returns their number.
+// Delete removes records and returns their number. It is not made again by itself, whatever
+// Config.MaxRetries is: one whose answer was lost may have been done, and once more it would
+// remove what was written since, and return another number.
 func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Selection) (int64, error) {
 	values, ok, err := t.pick(sel)
 	if err != nil || !ok {
@@ -174,7 +177,7 @@ func (t *Table[R]) Delete(ctx context.Context, tenant mds.Tenant, sel mds.Select
 		values.Set("all", "true")
 	}
 	var n Removed
-	err = t.c.ask(ctx, request{method: http.MethodDelete, tenant: t.c.tenant(tenant), path: t.path(), query: values, accept: document}, &n)
+	err = t.c.ask(ctx, request{method: http.MethodDelete, tenant: t.c.tenant(tenant), path: t.path(), query: values, accept: document, once: true}, &n)
 	return n.Removed, err
 }
 

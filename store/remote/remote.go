@@ -53,8 +53,11 @@ type Store struct {
 
 // Open returns the store at a URL. It does not connect yet.
 func Open(url string, cfg Config) (*Store, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	c, err := client.New(client.Config{URL: url, Key: cfg.Key, HTTPClient: &http.Client{Transport: transport}})
+	var own http.Client
+	if transport, ok := http.DefaultTransport.(*http.Transport); ok { // not one of the program's making
+		own.Transport = transport.Clone() // whose connections are closed with the store
+	}
+	c, err := client.New(client.Config{URL: url, Key: cfg.Key, HTTPClient: &own})
 	if err != nil {
 		return nil, err
 	}
