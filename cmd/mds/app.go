@@ -397,7 +397,11 @@ func (a *app) open(ctx context.Context, access access) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.openDSN(ctx, dsn, access)
+	key, err := a.keyFor(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return a.openDSN(ctx, dsn, key, access)
 }
 
 // storeDSN is the DSN of the flags, or of the user's own store.
@@ -412,13 +416,13 @@ func (a *app) storeDSN() (string, error) {
 	return "duckdb://" + dir, nil
 }
 
-// openDSN opens another store than that of the flags.
-func (a *app) openDSN(ctx context.Context, dsn string, how access) (*session, error) {
+// openDSN opens a store, a server with an API key.
+func (a *app) openDSN(ctx context.Context, dsn, key string, how access) (*session, error) {
 	logger, err := a.logger()
 	if err != nil {
 		return nil, err
 	}
-	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.settings.Store.WriteMode, Key: a.settings.Store.APIKey, Logger: logger}
+	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.settings.Store.WriteMode, Key: key, Logger: logger}
 	cfg.PoolMax, cfg.StatementTimeout = a.settings.Store.PoolMax, a.settings.Store.StatementTimeout
 	if cfg.MemoryLimit == "" {
 		cfg.MemoryLimit = map[access]string{loadingPlain: loadingMemory, hosting: hostingMemory}[how]

@@ -15,6 +15,7 @@ import (
 	"github.com/marketdatastore/mds/internal/transfer"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // errIncomplete ends a copy that did not bring all over, which it has told already.
@@ -43,7 +44,8 @@ same command goes on where it was. A record that TO has otherwise is replaced; n
 removed. The exit status is 0 when every record of FROM is in TO as it is, and 1 when
 not; the tables then tell which differ. --compare looks only, and changes nothing.
 
-Passwords may be left out of the DSNs: they are taken from PGPASSWORD or ~/.pgpass.`,
+Passwords may be left out of the DSNs: they are taken from PGPASSWORD or ~/.pgpass. The
+API key of a server is in MDS_API_KEY; where no tenant is named, FROM a server it is the key's.`,
 		Example: `  mds copy duckdb://$HOME/.local/share/mds postgres://mds@localhost/market
   mds copy postgres://mds@localhost/market duckdb://backup --all-tenants
   mds copy duckdb://a duckdb://b --kind bars --symbol MSFT,AAPL --start 2024-01-01`,
@@ -144,7 +146,11 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	if len(selections) == 0 {
 		return usagef("--timeframe picks bars, and --kind leaves them out")
 	}
-	source, err := a.openDSN(ctx, from, reading)
+	key, err := a.copyKey(from, to)
+	if err != nil {
+		return err
+	}
+	source, err := a.openDSN(ctx, from, key, reading)
 	if err != nil {
 		return sideError("from", from, err)
 	}
@@ -153,7 +159,7 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	if f.compare {
 		access = reading
 	}
-	target, err := a.openDSN(ctx, to, access)
+	target, err := a.openDSN(ctx, to, key, access)
 	if err != nil {
 		return sideError("to", to, err)
 	}
@@ -165,7 +171,7 @@ func (a *app) copy(ctx context.Context, cmd *cobra.Command, from, to string, f *
 	if f.allTenants {
 		tenants, err = source.Tenants(ctx)
 	} else {
-		tenants[0], err = source.Tenant(ctx, a.tenant)
+		tenants[0], err = source.Tenant(ctx, a.copiedTenant(from))
 	}
 	if err != nil {
 		return sideError("from", from, err)
@@ -249,6 +255,8 @@ func (c *copying) have(ctx context.Context, tenant mds.Tenant) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
+	case unknown && remote.IsDSN(c.target.dsn) && (!c.flags.compare || c.app.settings.Store.APIKey != ""):
+		return false, c.missingOnServer(ctx, tenant)
 	case unknown && c.flags.compare:
 		return false, nil
 	case unknown:

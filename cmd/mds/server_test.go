@@ -151,3 +151,55 @@ func TestServerFolder(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyAndServers settles the tenant and the key of each store by what that store is,
+// whatever server the environment names.
+func TestCopyAndServers(t *testing.T) {
+	from, to, c := newCLI(t), newCLI(t), newCLI(t)
+	from.must("write", "bars", "--vendor", "v", "--symbol", "A", "--timeframe", "1m", "--ts", "2026-01-02T14:30:00Z", "--close", "1")
+	from.env = map[string]string{"MDS_SERVER": "https://mds.example.com", "MDS_DSN": ""}
+	if out := from.run("copy", from.dsn, to.dsn); out.exit != exitDone || !strings.Contains(out.stdout, "default      bars  ") {
+		t.Errorf("with a server in the environment: %d %s%s", out.exit, out.stdout, out.stderr)
+	}
+	c.must("tenant", "create", "beta")
+	from.apiKey = strings.TrimSpace(c.must("keys", "create", "--tenant", "beta", "--scopes", "read,write").stdout)
+	s := c.serve()
+	for _, flags := range [][]string{nil, {"--compare"}} {
+		out := from.run(append([]string{"copy", from.dsn, s.url}, flags...)...)
+		if want := "mds: to " + s.url + ": the server's key is of the tenant beta, and the records are of default: set MDS_API_KEY to a key of that tenant\n"; out.exit != exitFailed || out.stderr != want {
+			t.Errorf("%v to another tenant: %d %s", flags, out.exit, out.stderr)
+		}
+	}
+	if status, body, err := post(s.url+"/v1/bars", from.apiKey, "B", 3); err != nil || status != http.StatusOK {
+		t.Fatal(status, body, err)
+	}
+	if out := from.run("copy", s.url, to.dsn); out.exit != exitDone || !strings.Contains(out.stdout, "beta         bars  ") {
+		t.Errorf("from a server: %d %s%s", out.exit, out.stdout, out.stderr)
+	}
+	two := "mds: MDS_API_KEY is the key for one server, and FROM and TO are two: copy to a store here, such as duckdb://DIR, and from there\n"
+	if out := from.run("copy", s.url, "http://127.0.0.1:1"); out.exit != exitUsage || out.stderr != two {
+		t.Errorf("between servers: %d %s", out.exit, out.stderr)
+	}
+	other := "mds: MDS_API_KEY is the key for the server of MDS_SERVER, and is not sent to " + s.url + ": name that one with --server\n"
+	if out := from.run("info", "--dsn", s.url); out.exit != exitUsage || out.stderr != other {
+		t.Errorf("another server than that of the environment: %d %s", out.exit, out.stderr)
+	}
+}
+
+// TestPlainKeys warns of a key that can be read on its way.
+func TestPlainKeys(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://mds.example.com:8080": "warning: the API key goes to http://mds.example.com:8080 as it is, and who listens on the way has it: use https\n",
+		"http://10.0.0.7":             "warning: the API key goes to http://10.0.0.7 as it is, and who listens on the way has it: use https\n",
+		"https://mds.example.com":     "", "http://localhost:8080": "", "http://127.0.0.2": "", "http://[::1]:8080": "",
+	} {
+		var said strings.Builder
+		(&app{stderr: &said}).warnOfPlain(url)
+		if said.String() != want {
+			t.Errorf("%s: %q", url, said.String())
+		}
+	}
+	if origin("https://MDS.example.com/eu") != origin("https://mds.example.com:443") || origin("http://h") == origin("https://h") || origin("http://h:1") == origin("http://h:2") {
+		t.Error("origins are not told apart")
+	}
+}

@@ -62,15 +62,18 @@ meanwhile it says, on standard error: that is in the store.`,
 
 // tailed is the server to follow; it is the usual one where none is named.
 func (a *app) tailed(cmd *cobra.Command) (c *client.Client, usual bool, err error) {
-	cfg := client.Config{URL: a.dsn, Key: a.settings.Store.APIKey, Tenant: a.tenant}
+	cfg := client.Config{URL: a.dsn, Tenant: a.tenant}
 	switch {
 	case a.dsn == "":
-		cfg.URL, cfg.Key, usual = usualServer, "", true // a key is for who was named
+		cfg.URL, usual = usualServer, true // without a key, which is for who was named
 		if !a.settings.IsSet("store.tenant") {
 			cfg.Tenant = ""
 		}
 	case !remote.IsDSN(a.dsn):
 		return nil, false, usagef("%s follows a server, not a store: start one there with mds serve, and name it with --server, such as --server %s", cmd.CommandPath(), usualServer)
+	}
+	if cfg.Key, err = a.keyFor(a.dsn); err != nil {
+		return nil, false, err
 	}
 	c, err = client.New(cfg)
 	return c, usual, err
