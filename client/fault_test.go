@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -115,7 +116,7 @@ func TestCoordinatorWaits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for patience := time.Now().Add(10 * time.Second); co.Stats().Failures < 3 && time.Now().Before(patience); {
+			for patience := time.Now().Add(10 * time.Second); co.Stats().Failures < 6 && time.Now().Before(patience); {
 				<-time.After(time.Millisecond)
 			}
 			close(well)
@@ -352,5 +353,20 @@ func TestCloseLeavesOthers(t *testing.T) {
 	}
 	if !reused {
 		t.Error("the connection of http.DefaultClient was closed")
+	}
+}
+
+// TestLate has a server that does not answer in time not be well, whoever set the time.
+func TestLate(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer s.Close()
+	c, err := client.New(client.Config{URL: s.URL, HTTPClient: s.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Health(ctx); !errors.Is(err, context.DeadlineExceeded) || !mds.Unavailable(err) || !mds.Retryable(err) {
+		t.Errorf("%v: unavailable %t, retryable %t", err, mds.Unavailable(err), mds.Retryable(err))
 	}
 }
