@@ -205,6 +205,14 @@ func TestQuota(t *testing.T) {
 	if wait := q.Take(1, now); wait != 0 {
 		t.Errorf("%v to wait for what was given back", wait)
 	}
+	q.wait(150)
+	if owed := q.owed(now); (owed - 1510*time.Millisecond).Abs() > time.Microsecond {
+		t.Errorf("%v are owed", owed)
+	}
+	q.wait(-150)
+	if owed := q.owed(now.Add(time.Second)); owed != 0 {
+		t.Errorf("%v are owed when nobody waits", owed)
+	}
 }
 
 // TestFifo compares a queue with a slice.

@@ -14,6 +14,7 @@ type Quota struct {
 
 	mu     sync.Mutex
 	tokens float64
+	waits  float64 // tokens that somebody waits for
 	at     time.Time
 }
 
@@ -27,15 +28,35 @@ func (q *Quota) Take(n int, now time.Time) (wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := max(1, q.rate)
-	if passed := now.Sub(q.at); passed > 0 {
-		q.tokens = min(size, q.tokens+passed.Seconds()*q.rate)
-	}
-	q.at = now
+	q.fill(now)
 	if short := min(float64(n), size) - q.tokens; short > 1e-9*size {
 		return time.Duration(math.Ceil(short / q.rate * 1e9))
 	}
 	q.tokens -= float64(n)
 	return 0
+}
+
+// fill adds what came since. It is called with the lock.
+func (q *Quota) fill(now time.Time) {
+	if passed := now.Sub(q.at); passed > 0 {
+		q.tokens = min(max(1, q.rate), q.tokens+passed.Seconds()*q.rate)
+	}
+	q.at = now
+}
+
+// wait notes that somebody waits for n tokens, or no longer does where n is negative.
+func (q *Quota) wait(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waits += float64(n)
+}
+
+// owed is how long it takes until there is a token that nobody has taken or waits for.
+func (q *Quota) owed(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fill(now)
+	return time.Duration(max(0, math.Ceil((q.waits+1-q.tokens)/q.rate*1e9)))
 }
 
 // give gives tokens back that were taken for nothing.

@@ -80,15 +80,37 @@ func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow, 
 	return receipt, nil
 }
 
+// Owed is how long it takes until the tenant's rate allows for one record more than those
+// that wait for it already; 0 where it has no rate.
+func (h *Handle[R]) Owed() time.Duration {
+	if h.t.quota == nil {
+		return 0
+	}
+	return h.t.quota.owed(time.Now())
+}
+
+// Pay waits until the tenant's rate allows for n records that are written without the
+// coordinator. Its error is the context's, or [ErrStopped].
+func (h *Handle[R]) Pay(ctx context.Context, n int) error {
+	if h.t.quota == nil {
+		return nil
+	}
+	return h.pay(ctx, n, true)
+}
+
 // pay waits until the tenant's rate allows for so many records.
 func (h *Handle[R]) pay(ctx context.Context, n int, wait bool) error {
-	for {
+	for waits := false; ; {
 		left := h.t.quota.Take(n, time.Now())
 		switch {
 		case left == 0:
 			return nil
 		case !wait:
 			return ErrQuota
+		case !waits:
+			waits = true
+			h.t.quota.wait(n)
+			defer h.t.quota.wait(-n) // once, though within the loop
 		}
 		timer := time.NewTimer(left)
 		select {

@@ -127,7 +127,7 @@ func (k *service[R]) ingestOperation() operation {
 		},
 		body:      k.recordsBody(),
 		responses: k.ingestResponses(),
-		limit:     k.ingests,
+		enter:     k.enter,
 		serve:     k.ingest,
 	}
 	if k.schema.Timeframe != nil {
@@ -174,6 +174,7 @@ func (k *service[R]) takeIn(c *call) error {
 	if err != nil {
 		return err
 	}
+	defer noticing(c)()
 	if most := k.cfg.MaxBodyBytes; most > 0 && c.r.ContentLength > most {
 		return tooLarge(most)
 	}
@@ -188,13 +189,11 @@ func (k *service[R]) takeIn(c *call) error {
 		in.room = mds.MaxKeptBody / 8 // in JSON they may be six times as long
 	}
 	in.portion = min(handOverBatch, k.coordinator.Stats().Capacity)
-	if in.late, err = k.late(c); err != nil {
+	if in.late, err = k.late(c, in.handle, opt.Zone); err != nil {
 		return err
 	}
-	if k.cfg.Ingest.Rate != nil && in.late == nil { // a second's worth at a time: in between it is seen whether the client has gone
-		if rate := k.cfg.Ingest.Rate(c.tenant); rate > 0 {
-			in.portion = min(in.portion, max(1, int64(rate)))
-		}
+	if rate := k.rate(c.tenant); rate > 0 { // a second's worth at a time
+		in.portion = min(in.portion, max(1, int64(rate)))
 	}
 	return k.end(c, in, k.read(c, in, format, opt))
 }
@@ -225,12 +224,12 @@ func (k *service[R]) end(c *call, in *intake[R], err error) error {
 }
 
 // late writes the records of a request that come late; nil where they do not.
-func (k *service[R]) late(c *call) (func(context.Context, []R) (mds.Receipt, error), error) {
+func (k *service[R]) late(c *call, h *ingest.Handle[R], zone *time.Location) (func(context.Context, []R) (mds.Receipt, error), error) {
 	text := c.value("late")
 	if text == "" {
 		return nil, nil //nolint:nilnil // nil is what it is
 	}
-	as, err := codec.ParseTime(text, time.UTC)
+	as, err := codec.ParseTime(text, cmp.Or(zone, time.UTC))
 	switch {
 	case err != nil:
 		return nil, badRequest("bad_parameter", "late: "+err.Error())
@@ -238,15 +237,28 @@ func (k *service[R]) late(c *call) (func(context.Context, []R) (mds.Receipt, err
 		return nil, badRequest("bad_parameter", "what comes late is written at once: leave ack=accepted out")
 	}
 	return func(ctx context.Context, records []R) (mds.Receipt, error) {
+		if err := h.Pay(ctx, len(records)); err != nil {
+			return mds.Receipt{}, err
+		}
 		ctx, cancel := context.WithTimeout(ctx, k.cfg.CommitTimeout)
 		defer cancel()
-		return k.table.WriteLate(ctx, c.tenant, records, as)
+		receipt, err := k.table.WriteLate(ctx, c.tenant, records, as)
+		if err == nil {
+			k.metrics.late.WithLabelValues(k.schema.Kind).Add(float64(len(records)))
+		}
+		return receipt, err
 	}, nil
 }
 
 // read reads a body.
 func (k *service[R]) read(c *call, in *intake[R], format codec.Format, opt codec.Options) error {
 	need := c.memory(format)
+	if k.rate(c.tenant) > 0 {
+		if !k.bodyMemory.take(c.tenant.ID, need) {
+			return tooMany(c.tenant)
+		}
+		defer k.bodyMemory.give(c.tenant.ID, need)
+	}
 	patience, cancel := context.WithTimeout(in.reading, memoryPatience)
 	defer cancel()
 	if err := k.memory.Acquire(patience, need); err != nil {

@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	late     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -25,8 +26,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "http_request_duration_seconds", Help: "Duration of requests until their answer is sent, in seconds.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, labels),
+		late: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mds_late_records_total", Help: "Records that came late and were written, past the queue and its ledger, by kind.",
+		}, []string{"kind"}),
 	}
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration))
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration), reg.Register(m.late))
 }
 
 // served notes a request that was answered.

@@ -33,6 +33,8 @@ type operation struct {
 	responses    map[string]*huma.Response
 	// limit bounds how many are under way at once; nil does not.
 	limit *gate
+	// enter takes a place in the place of limit, where that depends on who asks.
+	enter func(*call) (leave func(), err error)
 	// stream says that the answer goes on for as long as the client listens.
 	stream bool
 	// audit says that it is a control action, which is noted with who did it.

@@ -118,7 +118,8 @@ func (s *Server) alive() {
 func (s *Server) httpServer(cfg RunConfig, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, 10*time.Second), IdleTimeout: keepAlive, MaxHeaderBytes: cmp.Or(cfg.MaxHeaderBytes, 64<<10),
-		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug), // what clients do to their connections
+		ConnContext: withConnection,
+		ErrorLog:    slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug), // what clients do to their connections
 	}
 }
 

@@ -144,6 +144,8 @@ type Server struct {
 	streams          *gate               // of events
 	follows          *gate               // of live records: who reads takes no place of who submits
 	memory           *semaphore.Weighted // of bodies
+	bodies           *shares             // places of those of tenants that have a rate
+	bodyMemory       *shares             // and their memory, in bytes
 
 	drain    chan struct{} // closed when nothing new is taken in
 	ended    chan struct{} // closed when what is under way is no longer read
@@ -167,6 +169,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.streams, s.follows = newGate("streams of events", s.cfg.MaxStreams), newGate("live streams", s.cfg.MaxStreams)
 	s.live = live.New(live.Config{})
 	s.memory = semaphore.NewWeighted(s.cfg.BodyMemory)
+	s.bodies, s.bodyMemory = newShares(int64(s.cfg.MaxIngests)), newShares(s.cfg.BodyMemory)
 	s.paces = paces{rate: s.cfg.RequestRate, of: make(map[string]*ingest.Quota)}
 	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
 	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
