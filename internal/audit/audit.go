@@ -2,12 +2,14 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -31,8 +33,30 @@ type Entry struct {
 	Key        string              `json:"key,omitempty"` // the id of the API key
 	Remote     string              `json:"remote"`        // the address of the client, or of a proxy
 	Parameters map[string][]string `json:"parameters,omitempty"`
+	Cut        bool                `json:"cut,omitempty"` // the parameters are too long; an attempt has them
 	Status     int                 `json:"status,omitempty"`
 	Code       string              `json:"code,omitempty"`
+	Removed    *int64              `json:"removed,omitempty"`  // records; nil where it removes none, or failed
+	LeftOut    int64               `json:"left_out,omitempty"` // refusals before it that have no entry: there were too many
+}
+
+// mostLine is how long a line may be, but of an attempt, which has all that is to be done.
+const mostLine = 8 << 10
+
+// line is the entry as it is written.
+func (e *Entry) line() ([]byte, error) {
+	var b bytes.Buffer
+	as := json.NewEncoder(&b)
+	as.SetEscapeHTML(false) // six times as long
+	if err := as.Encode(e); err != nil {
+		return nil, err
+	}
+	if b.Len() > mostLine && e.Event != Attempt && e.Parameters != nil {
+		short := *e
+		short.Parameters, short.Cut = nil, true
+		return short.line()
+	}
+	return b.Bytes(), nil
 }
 
 // Log appends entries to a file. It is safe for concurrent use, by several processes also.
@@ -66,9 +90,11 @@ func (l *Log) Close() error {
 
 func (l *Log) open() error {
 	// A pipe without a reader would have it wait.
-	if info, err := os.Stat(l.path); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(l.path)
+	if err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("the audit log %s is no file", l.path)
 	}
+	made := errors.Is(err, fs.ErrNotExist)
 	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("the audit log: %w", err)
@@ -77,8 +103,22 @@ func (l *Log) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("the audit log: %w", err), file.Close())
 	}
+	if made {
+		if err := syncFolder(filepath.Dir(l.path)); err != nil {
+			return errors.Join(fmt.Errorf("the audit log: %w", err), file.Close())
+		}
+	}
 	l.file, l.torn = file, torn
 	return nil
+}
+
+// syncFolder has the names in a folder be on the disk.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // endsWithin reports that a file ends within a line: whoever wrote it was killed, or the disk
@@ -96,7 +136,7 @@ func endsWithin(file *os.File) (bool, error) {
 // Write appends an entry. Where sync is set it is on the disk when that returns. A file that
 // was moved away is made anew, so that logs can be rotated without a signal.
 func (l *Log) Write(e *Entry, sync bool) error {
-	line, err := json.Marshal(e)
+	line, err := e.line()
 	if err != nil {
 		return fmt.Errorf("the audit log: %w", err)
 	}
@@ -105,7 +145,6 @@ func (l *Log) Write(e *Entry, sync bool) error {
 	if err := l.follow(); err != nil {
 		return err
 	}
-	line = append(line, '\n')
 	if l.torn {
 		line = append([]byte{'\n'}, line...) // what was begun is not taken for a part of it
 	}

@@ -101,6 +101,29 @@ func TestReopened(t *testing.T) {
 	}
 }
 
+// TestBounded leaves long parameters to the attempt, and writes text as it is.
+func TestBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit")
+	l := open(t, path)
+	long := map[string][]string{"symbol": {strings.Repeat("<&>", 4000)}}
+	for _, event := range []string{audit.Attempt, audit.Outcome} {
+		if err := l.Write(&audit.Entry{Event: event, Parameters: long}, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt, outcome, _ := strings.Cut(string(text), "\n")
+	if !strings.Contains(attempt, strings.Repeat("<&>", 4000)) || strings.Contains(attempt, "cut") {
+		t.Errorf("the attempt is %.300s", attempt)
+	}
+	if len(outcome) > 200 || !strings.Contains(outcome, `"cut":true`) {
+		t.Errorf("the outcome is %.300s", outcome)
+	}
+}
+
 // TestTogether has several write at once, each its own lines.
 func TestTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")

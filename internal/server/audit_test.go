@@ -3,8 +3,10 @@ package server_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,12 +159,12 @@ func TestAuditRefused(t *testing.T) {
 		status      int
 		want        map[string]any
 	}{
-		{"without a key", "?symbol=A", nil, 401, map[string]any{"code": "no_key", "parameters": map[string]any{"symbol": []string{"A"}}}},
+		{"without a key", "?symbol=A", nil, 401, map[string]any{"code": "no_key"}},
 		{"with none that is known", "", bearer("mds_x"), 401, map[string]any{"code": "malformed_key"}},
 		{"with another scope", "", bearer(reader), 403, map[string]any{"code": "forbidden", "tenant": "b4", "key": readerID}},
 		{"of another tenant", "", append(bearer(admin), "Mds-Tenant", "other"), 404, map[string]any{"code": "unknown_tenant", "tenant": "b4", "key": adminID}},
 		{"with another parameter", "?x=1", bearer(admin), 400, map[string]any{"code": "bad_parameter", "tenant": "b4", "key": adminID}},
-		{"with a long one", "?symbol=" + strings.Repeat("ü", 5000), nil, 401, map[string]any{"code": "no_key", "parameters": map[string]any{"symbol": []string{strings.Repeat("ü", 128) + "…"}}}},
+		{"with a long one", "?x=1&symbol=" + strings.Repeat("ü", 5000), bearer(admin), 400, map[string]any{"code": "bad_parameter", "tenant": "b4", "key": adminID, "parameters": map[string]any{"symbol": []string{strings.Repeat("ü", 128) + "…"}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := len(a.entries(t))
@@ -176,6 +178,56 @@ func TestAuditRefused(t *testing.T) {
 	}
 	if n := a.done.Load(); n != 0 {
 		t.Errorf("it was done %d times", n)
+	}
+}
+
+// TestAuditWhole notes all of what is to be removed, however long, and how much was.
+func TestAuditWhole(t *testing.T) {
+	a := newAudited(t)
+	token, _ := a.make(t, "b4", time.Time{}, mds.ScopeWrite)
+	var body, list strings.Builder
+	for n := range 3 {
+		body.WriteString(bar("LAST", n, 1))
+	}
+	a.post(t, "/v1/bars", body.String(), bearer(token)...).into(t, http.StatusOK, new(any))
+	for n := range 900 {
+		fmt.Fprintf(&list, "<PADDING%d>,", n)
+	}
+	list.WriteString("LAST")
+	a.ask(t, http.MethodDelete, "/v1/bars?symbol="+url.QueryEscape(list.String()), nil, bearer(token)...).into(t, http.StatusOK, new(any))
+	entries := a.entries(t)
+	if len(entries) != 2 {
+		t.Fatalf("there are %d entries", len(entries))
+	}
+	same(t, entries[0]["parameters"], map[string]any{"symbol": []string{list.String()}})
+	same(t, entries[1]["removed"], 3)
+	text, err := os.ReadFile(a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, outcome, _ := strings.Cut(string(text), "\n"); len(outcome) > 8<<10 || strings.Contains(string(text), `\u003c`) {
+		t.Errorf("the outcome takes %d bytes: %.200s", len(outcome), outcome)
+	}
+}
+
+// TestAuditBounded writes little down of who has no key.
+func TestAuditBounded(t *testing.T) {
+	a := newAudited(t)
+	begun := time.Now()
+	for range 60 {
+		a.remove(t, "?symbol="+strings.Repeat("<", 5000)).problem(t, http.StatusUnauthorized, "no_key", "")
+	}
+	var last []map[string]any
+	await(t, "the next second has an entry", func() bool {
+		a.remove(t, "")
+		last = a.entries(t)
+		return last[len(last)-1]["left_out"] != nil
+	})
+	if most := 10 * (int(time.Since(begun).Seconds()) + 2); len(last) > most {
+		t.Errorf("there are %d entries, more than %d", len(last), most)
+	}
+	if text, err := os.ReadFile(a.path); err != nil || len(text) > 500*len(last) {
+		t.Errorf("they take %d bytes; %v", len(text), err)
 	}
 }
 
@@ -210,7 +262,7 @@ func TestAuditLogged(t *testing.T) {
 	w.server.Control("POST", "/v1/things", func(answer func(int) error) error { return answer(http.StatusOK) })
 	w.ask(t, http.MethodPost, "/v1/things?symbol=A&password=hunter2", nil)
 	logs := w.logs.String()
-	for _, want := range []string{`level=INFO msg="control action" event=attempt`, `level=INFO msg="control action" event=outcome`, "operation=test-control", "symbol:[A]", "status=200"} {
+	for _, want := range []string{`level=WARN msg="control action" event=attempt`, `level=WARN msg="control action" event=outcome`, "operation=test-control", "symbol:[A]", "status=200"} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the log has no %s: %s", want, logs)
 		}

@@ -119,6 +119,7 @@ func (k *service[R]) deleteOperation() operation {
 			if err != nil {
 				return err
 			}
+			c.removed = &n
 			return c.json(http.StatusOK, client.Removed{Removed: n})
 		},
 	}

@@ -76,14 +76,15 @@ func (p param) several() param {
 
 // call is a request under way.
 type call struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	id     string // of the request
-	tenant mds.Tenant
-	key    string // that was presented; "" where none is asked for
-	scopes []mds.Scope
-	values url.Values
-	again  *keyed // what it is known by when it is sent again; nil where it is not
+	w       http.ResponseWriter
+	r       *http.Request
+	id      string // of the request
+	tenant  mds.Tenant
+	key     string // that was presented; "" where none is asked for
+	scopes  []mds.Scope // that it has
+	values  url.Values
+	removed *int64 // records, once they are; nil where it removes none
+	again   *keyed // what it is known by when it is sent again; nil where it is not
 }
 
 // Context is the request's.

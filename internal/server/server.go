@@ -137,6 +137,7 @@ type Server struct {
 	metrics       *metrics
 	tenants       tenants
 	paces         paces
+	refusals      refusals // of control actions
 	hooks         webhooks
 	live          *live.Hub
 
