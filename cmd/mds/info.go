@@ -68,7 +68,9 @@ func (i storeInfo) print(w io.Writer) {
 	fmt.Fprintf(w, "store        %s\n", i.Location)
 	fmt.Fprintf(w, "engine       %s, schema version %d\n", i.Engine, i.SchemaVersion)
 	fmt.Fprintf(w, "tenant       %s (%s)\n", i.Tenant, i.TenantID)
-	fmt.Fprintf(w, "size         %s\n", size(i.Bytes))
+	if i.Bytes > 0 { // a server does not tell what is of all tenants
+		fmt.Fprintf(w, "size         %s\n", size(i.Bytes))
+	}
 	for _, k := range i.Kinds {
 		line := fmt.Sprintf("%-12s %s rows in %s series", k.Kind, count(k.Rows), count(k.Series))
 		if k.First != nil && k.Last != nil {

@@ -104,7 +104,7 @@ func (l *Log) open() error {
 		return errors.Join(fmt.Errorf("the audit log: %w", err), file.Close())
 	}
 	if made {
-		if err := syncFolder(filepath.Dir(l.path)); err != nil {
+		if err := l.syncFolder(); err != nil {
 			return errors.Join(fmt.Errorf("the audit log: %w", err), file.Close())
 		}
 	}
@@ -112,9 +112,9 @@ func (l *Log) open() error {
 	return nil
 }
 
-// syncFolder has the names in a folder be on the disk.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
+// syncFolder has the name of the file be on the disk.
+func (l *Log) syncFolder() error {
+	folder, err := os.Open(filepath.Dir(l.path))
 	if err != nil {
 		return err
 	}

@@ -231,3 +231,22 @@ func TestOthersThings(t *testing.T) {
 		}
 	})
 }
+
+// TestInfoIsTheTenants tells who has a key nothing of the size of what others have.
+func TestInfoIsTheTenants(t *testing.T) {
+	keyedEngines(t, func(t *testing.T, k *keyed) {
+		a, _ := k.make(t, "a", time.Time{}, mds.ScopeRead)
+		b, _ := k.make(t, "b", time.Time{}, mds.ScopeWrite)
+		var before, after mds.StoreInfo
+		k.get(t, "/v1/info", bearer(a)...).into(t, http.StatusOK, &before)
+		var rows strings.Builder
+		for n := range 20_000 {
+			rows.WriteString(bar("A", n, 1))
+		}
+		k.post(t, "/v1/bars", rows.String(), bearer(b)...).into(t, http.StatusOK, new(any))
+		k.get(t, "/v1/info", bearer(a)...).into(t, http.StatusOK, &after)
+		if after.Bytes != before.Bytes || after.Engine == "" {
+			t.Errorf("it has become %+v, and was %+v", after, before)
+		}
+	})
+}

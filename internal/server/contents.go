@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
@@ -43,7 +44,7 @@ func (s *Server) contentsOperations() []operation {
 		},
 		{
 			method: http.MethodGet, path: "/v1/info", id: "info", tag: "state", scope: mds.ScopeRead,
-			summary: "Describe the store of a tenant", description: "The engine, its schema version, and what the tenant's data takes on its disk, in bytes.",
+			summary: "Describe the store of a tenant", description: "The engine, its schema version, and what the tenant's data takes on its disk, in bytes; 0 where only that of all tenants is known, and keys are asked for.",
 			responses: s.document200("The store; location is left empty", mds.StoreInfo{}),
 			limit:     s.queries,
 			serve: func(c *call) error {
@@ -52,6 +53,9 @@ func (s *Server) contentsOperations() []operation {
 					return err
 				}
 				info.Location = ""
+				if s.cfg.Keys != nil && strings.HasPrefix(info.Engine, "PostgreSQL") {
+					info.Bytes = 0 // what is known is of all tenants, and what others have is no matter of the key's
+				}
 				return c.json(http.StatusOK, info)
 			},
 		},

@@ -167,7 +167,16 @@ func (k *service[R]) keep(c *call, a *client.Answer) error {
 		a.Warnings["the answer could not be kept under its "+idempotencyKey+": the same request sent again is run again"]++
 		return c.json(http.StatusOK, a)
 	}
-	return c.answer(&kept, !kept.At.Equal(answer.At) || !bytes.Equal(kept.Body, answer.Body))
+	return c.answer(&kept, false) // also where it is another's: this one did write
+}
+
+// refuseKey refuses a key where it would be of no use: what was removed, and written again
+// since, would be removed again.
+func refuseKey(c *call) error {
+	if c.r.Method != http.MethodDelete || len(c.r.Header.Values(idempotencyKey)) == 0 {
+		return nil
+	}
+	return badRequest("bad_idempotency_key", idempotencyKey+": keys are of POST; leave it out")
 }
 
 // refuseAccepted refuses a key where the answer comes before it is known how it ends.

@@ -311,7 +311,10 @@ func TestIdempotencyInTheMiddle(t *testing.T) {
 				t.Fatal(err)
 			}
 			if mine {
-				(<-ended).repeats(t, first)
+				// It is the same answer, and not said to be a repeated one: this request did write.
+				if second := <-ended; second.status != http.StatusOK || second.body != first.body || second.header.Get("Idempotency-Replayed") != "" {
+					t.Errorf("%+v, want %s", second, first.body)
+				}
 				continue
 			}
 			p := (<-ended).problem(t, http.StatusUnprocessableEntity, reused, "with another body")
@@ -356,6 +359,16 @@ func TestIdempotencyKeysThatAreNone(t *testing.T) {
 		first := w.post(t, "/v1/bars", bar("A", 0, 1), "Idempotency-Key", key)
 		first.ran(t, 1)
 		w.post(t, "/v1/bars", bar("A", 0, 1), "Idempotency-Key", same).repeats(t, first)
+	}
+}
+
+// TestIdempotencyOfDelete refuses a key that would not be kept, and removes nothing.
+func TestIdempotencyOfDelete(t *testing.T) {
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
+	w.post(t, "/v1/bars", bar("A", 0, 1)).into(t, http.StatusOK, new(any))
+	w.ask(t, http.MethodDelete, "/v1/bars?symbol=A", nil, "Idempotency-Key", "k").problem(t, http.StatusBadRequest, "bad_idempotency_key", "keys are of POST")
+	if got := w.closes(t, "A"); got != "1" {
+		t.Errorf("there is %q", got)
 	}
 }
 

@@ -71,6 +71,9 @@ func (s *Server) admit(c *call, o *operation) (leave func(), err error) {
 	if c.values, err = o.parameters(c.r); err != nil {
 		return nil, err
 	}
+	if err := refuseKey(c); err != nil {
+		return nil, err
+	}
 	if o.enter != nil {
 		return o.enter(c)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec/arrow"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/server"
@@ -76,6 +77,21 @@ func TestLatePays(t *testing.T) {
 	}
 	if metrics := w.get(t, "/metrics").body; !strings.Contains(metrics, `mds_late_records_total{kind="bars"} 4`) {
 		t.Error("four records are not counted")
+	}
+}
+
+// TestLateInItsZone reads the time of late in the zone of tz.
+func TestLateInItsZone(t *testing.T) {
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
+	w.post(t, "/v1/bars", bar("A", 0, 1)).into(t, http.StatusOK, new(any))
+	now := time.Now().UTC() // by the clock: in New York it is four or five hours later
+	for zone, superseded := range map[string]int64{"UTC": 1, "America/New_York": 0} {
+		var a client.Answer
+		late := now.Add(-time.Hour).Format("2006-01-02T15:04:05")
+		w.post(t, "/v1/bars?late="+late+"&tz="+zone, bar("A", 0, 1.5)).into(t, http.StatusOK, &a)
+		if a.Superseded != superseded {
+			t.Errorf("%s: %+v", zone, a)
+		}
 	}
 }
 
