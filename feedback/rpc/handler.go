@@ -27,10 +27,12 @@ type HandlerConfig struct {
 	// Heartbeat is after how long without an event the newest is sent again, with a new
 	// time. Defaults to 5 s, which clients rely on.
 	Heartbeat time.Duration
+	// ReadTimeout is how long a client may take for its request. Defaults to 10 s.
+	ReadTimeout time.Duration
 	// WriteTimeout is how long a client may keep an event from being sent, by not reading,
 	// before its stream ends. Defaults to three heartbeats.
 	WriteTimeout time.Duration
-	// Done ends streams when it is closed, without an error. Nil does not: the bus does.
+	// Done ends streams when it is closed, and waiting for requests, without an error. Nil does not: the bus does.
 	Done <-chan struct{}
 	// Logger is told of panics. Defaults to discarding them.
 	Logger *slog.Logger
@@ -76,6 +78,9 @@ func newHandler(buses func(kind string) ([]*feedback.Bus, error), cfg HandlerCon
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = heartbeat
 	}
+	if cfg.ReadTimeout <= 0 {
+		cfg.ReadTimeout = 10 * time.Second
+	}
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = missed * cfg.Heartbeat
 	}
@@ -86,15 +91,46 @@ func newHandler(buses func(kind string) ([]*feedback.Bus, error), cfg HandlerCon
 	path, streams := feedbackv1connect.NewFeedbackServiceHandler(s,
 		connect.WithReadMaxBytes(requestMax), connect.WithCompressMinBytes(compressFrom), connect.WithRecover(s.recovered))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		connection := http.NewResponseController(w)
-		_ = connection.SetReadDeadline(time.Time{}) // one that has no deadlines needs none lifted
-		_ = connection.SetWriteDeadline(time.Time{})
-		streams.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connectionKey{}, connection)))
+		c := &connection{ResponseController: http.NewResponseController(w)}
+		_ = c.SetWriteDeadline(time.Time{}) // one that has no deadlines needs none lifted
+		c.await(cfg.ReadTimeout, cfg.Done)
+		defer c.read()
+		streams.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connectionKey{}, c)))
 	})
 }
 
-// connectionKey is the key of a request's [http.ResponseController] in its context.
+// connectionKey is the key of a request's [connection] in its context.
 type connectionKey struct{}
+
+// connection has the deadlines of a request.
+type connection struct {
+	*http.ResponseController
+	come func() // ends waiting for the message
+}
+
+// await bounds for how long the message of the request may take to come.
+func (c *connection) await(most time.Duration, done <-chan struct{}) {
+	_ = c.SetReadDeadline(time.Now().Add(most)) // where there are none, a request ends with its connection
+	come, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-done:
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+		case <-come:
+		}
+	}()
+	c.come = sync.OnceFunc(func() {
+		close(come)
+		<-over // which must not touch what is over
+	})
+}
+
+// read says that the message has come: nothing else will.
+func (c *connection) read() {
+	c.come()
+	_ = c.SetReadDeadline(time.Time{})
+}
 
 type service struct {
 	buses func(kind string) ([]*feedback.Bus, error)
@@ -103,6 +139,9 @@ type service struct {
 
 // Watch is the method of the service.
 func (s *service) Watch(ctx context.Context, req *connect.Request[feedbackv1.WatchRequest], stream *connect.ServerStream[feedbackv1.Event]) error {
+	if c, ok := ctx.Value(connectionKey{}).(*connection); ok {
+		c.read()
+	}
 	buses, err := s.buses(req.Msg.GetKind())
 	if err != nil {
 		return err
@@ -205,9 +244,9 @@ func (w *watched) due() (first *latest) {
 
 // send sends an event, or ends the stream of a client that does not read.
 func (s *service) send(ctx context.Context, stream *connect.ServerStream[feedbackv1.Event], e *feedback.Event) error {
-	if connection, ok := ctx.Value(connectionKey{}).(*http.ResponseController); ok {
-		_ = connection.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)) // where there are none, a stream ends with its connection
-		defer func() { _ = connection.SetWriteDeadline(time.Time{}) }()
+	if c, ok := ctx.Value(connectionKey{}).(*connection); ok {
+		_ = c.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)) // where there are none, a stream ends with its connection
+		defer func() { _ = c.SetWriteDeadline(time.Time{}) }()
 	}
 	return stream.Send(toProto(e))
 }

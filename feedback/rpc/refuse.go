@@ -3,14 +3,17 @@ package rpc
 import (
 	"errors"
 	"net/http"
+	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
 )
 
 // Refuse answers a request in the place of a handler, with an error in the protocol that the
 // request speaks: gRPC says in its trailers what HTTP says by a status. It reports false,
-// having written nothing, where the request speaks none that a handler does.
-func Refuse(w http.ResponseWriter, r *http.Request, status int, detail string) bool {
+// having written nothing, where the request speaks none that a handler does. retry is when to
+// come back, which the metadata has as retry-after, in seconds; 0 says nothing.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, detail string, retry time.Duration) bool {
 	answer := connect.NewErrorWriter()
 	if r.Method != http.MethodPost || !answer.IsSupported(r) {
 		return false
@@ -26,6 +29,10 @@ func Refuse(w http.ResponseWriter, r *http.Request, status int, detail string) b
 			code = connect.CodeInvalidArgument
 		}
 	}
-	_ = answer.Write(w, r, connect.NewError(code, errors.New(detail))) // who has gone does not read it
+	refusal := connect.NewError(code, errors.New(detail))
+	if retry > 0 {
+		refusal.Meta().Set("Retry-After", strconv.FormatInt(int64((retry+time.Second-1)/time.Second), 10))
+	}
+	_ = answer.Write(w, r, refusal) // who has gone does not read it
 	return true
 }

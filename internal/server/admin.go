@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -11,6 +12,10 @@ import (
 
 // Loopback are the names by which a server is asked for that serves its own machine only.
 func Loopback() []string { return []string{"localhost", "127.0.0.1", "::1"} }
+
+// administrationKey is the key in the context of requests that came by the listener of the
+// administration, which has names of its own.
+type administrationKey struct{}
 
 // adminHandler serves what is for who runs the server, without keys: it must be reached
 // from its own machine only, under the name that it is reached by there.
@@ -31,6 +36,7 @@ func (s *Server) adminHandler(host string) http.Handler {
 	mux.Handle("/", s.plain(public, "other", http.HandlerFunc(nothingHere)))
 	names := append(Loopback(), host)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(context.WithValue(r.Context(), administrationKey{}, true))
 		err := knownAs(names, r)
 		// A page of another site cannot read an answer, but have work be done for it.
 		if site := r.Header.Get("Sec-Fetch-Site"); err == nil && site != "" && site != "none" && site != "same-origin" {

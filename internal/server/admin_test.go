@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,22 @@ func TestAdminByAnotherName(t *testing.T) {
 			t.Errorf("as %s it is answered %d, %s", host, a.status, a.body)
 		}
 	}
+}
+
+// TestAdminOnAnotherAddress serves it by the name of its own address, which is none of those
+// of a server without keys.
+func TestAdminOnAnotherAddress(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is one address of loopback")
+	}
+	w := run(t, "duckdb://"+t.TempDir(), server.Config{Hosts: server.Loopback()}, server.RunConfig{Admin: listen(t, "127.0.0.2:0")})
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/healthz"} {
+		if a := w.askAt(t, w.admin, http.MethodGet, path, nil); a.status != http.StatusOK {
+			t.Errorf("%s is answered %d, %s", path, a.status, a.body)
+		}
+		w.askAt(t, w.admin, http.MethodGet, path, nil, "Host", "evil.example").problem(t, http.StatusMisdirectedRequest, "wrong_host", "")
+	}
+	w.get(t, "/healthz", "Host", "127.0.0.2").problem(t, http.StatusMisdirectedRequest, "wrong_host", "")
 }
 
 // TestNoProfilesInPublic has a server give no profile to whom it serves, whatever key there

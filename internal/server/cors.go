@@ -35,8 +35,10 @@ func (s *Server) pages(h http.Handler) (http.Handler, error) {
 	return cors.New(cors.Options{
 		AllowedOrigins: s.cfg.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Last-Event-Id", requestID, tenantHeader},
-		ExposedHeaders: []string{"Mds-Next-Cursor", requestID, "Retry-After", "Idempotency-Replayed"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Last-Event-Id", requestID, tenantHeader,
+			// of gRPC-Web and Connect
+			"X-Grpc-Web", "X-User-Agent", "Grpc-Timeout", "Connect-Protocol-Version", "Connect-Timeout-Ms"},
+		ExposedHeaders: []string{"Mds-Next-Cursor", requestID, "Retry-After", "Idempotency-Replayed", "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin"},
 		MaxAge:         600,
 		// A page of the network may use a server on its reader's machine, where it is named.
 		AllowPrivateNetwork: !every,

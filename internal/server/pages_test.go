@@ -44,7 +44,7 @@ func TestPagesOfBrowsers(t *testing.T) {
 	page := func(origin string) []string {
 		return []string{"Origin", origin, "Sec-Fetch-Site", "cross-site", "Content-Type", "application/x-ndjson"}
 	}
-	const exposed = "Expose-Headers: Mds-Next-Cursor, X-Request-Id, Retry-After, Idempotency-Replayed\n"
+	const exposed = "Expose-Headers: Mds-Next-Cursor, X-Request-Id, Retry-After, Idempotency-Replayed, Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin\n"
 	for _, tt := range []struct {
 		name           string
 		w              *world
@@ -57,6 +57,10 @@ func TestPagesOfBrowsers(t *testing.T) {
 	}{
 		{"preflight of one that may", open, "OPTIONS", "/v1/bars", preflight(notebook, "POST", "authorization,content-type,idempotency-key"), 204, "",
 			"Allow-Origin: " + notebook + "\nAllow-Methods: POST\nAllow-Headers: authorization,content-type,idempotency-key\nAllow-Private-Network: true\nMax-Age: 600\n", true, false},
+		{"preflight of gRPC-Web", open, "OPTIONS", "/mds.feedback.v1.FeedbackService/Watch", preflight(notebook, "POST", "content-type,grpc-timeout,x-grpc-web,x-user-agent"), 204, "",
+			"Allow-Origin: " + notebook + "\nAllow-Methods: POST\nAllow-Headers: content-type,grpc-timeout,x-grpc-web,x-user-agent\nAllow-Private-Network: true\nMax-Age: 600\n", true, false},
+		{"preflight of Connect", open, "OPTIONS", "/mds.feedback.v1.FeedbackService/Watch", preflight(notebook, "POST", "connect-protocol-version,connect-timeout-ms,content-type"), 204, "",
+			"Allow-Origin: " + notebook + "\nAllow-Methods: POST\nAllow-Headers: connect-protocol-version,connect-timeout-ms,content-type\nAllow-Private-Network: true\nMax-Age: 600\n", true, false},
 		{"preflight of another", open, "OPTIONS", "/v1/bars", preflight(stranger, "POST", "content-type"), 204, "", "", true, false},
 		{"preflight for a method that nothing has", open, "OPTIONS", "/v1/bars", preflight(notebook, "PATCH", ""), 204, "", "", true, false},
 		{"preflight for a header that nothing reads", open, "OPTIONS", "/v1/bars", preflight(notebook, "POST", "x-forwarded-for"), 204, "", "", true, false},

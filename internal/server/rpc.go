@@ -11,7 +11,7 @@ import (
 
 // mountRPC serves the events of all kinds over gRPC, to whom server-sent events are served.
 func (s *Server) mountRPC(buses map[string]*feedback.Bus) {
-	path, h := rpc.NewKindsHandler(buses, rpc.HandlerConfig{Done: s.drain, Logger: s.cfg.Logger})
+	path, h := rpc.NewKindsHandler(buses, rpc.HandlerConfig{ReadTimeout: s.cfg.IdleTimeout, Done: s.drain, Logger: s.cfg.Logger})
 	s.mux.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w, r: r} // a stream has its own patience
@@ -21,7 +21,7 @@ func (s *Server) mountRPC(buses map[string]*feedback.Bus) {
 		leave, err := s.admit(c, &operation{scope: mds.ScopeWrite, limit: s.streams})
 		if err != nil {
 			unread(rec, r)
-			if p := problemOf(err); !rpc.Refuse(rec, r, p.status, p.detail) {
+			if p := problemOf(err); !rpc.Refuse(rec, r, p.status, p.detail, p.retry) {
 				p.write(rec, c.id)
 			}
 			return

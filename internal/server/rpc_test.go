@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -168,4 +169,81 @@ func TestDrainEndsGRPC(t *testing.T) {
 	}
 	f.end()
 	<-f.ended
+}
+
+// silent asks for events, and sends no message, over either HTTP.
+func (w *world) silent(t *testing.T, c *http.Client) (ended chan answer) {
+	t.Helper()
+	body, never := io.Pipe()
+	t.Cleanup(func() { _ = never.Close() })
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/mds.feedback.v1.FeedbackService/Watch", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/grpc")
+	ended = make(chan answer, 1)
+	go func() {
+		resp, err := c.Do(r)
+		if err != nil {
+			ended <- answer{}
+			return
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		ended <- answer{resp.StatusCode, resp.Header, resp.Trailer, string(text)}
+	}()
+	return ended
+}
+
+// TestSilentGRPC gives the place of a stream free whose request does not come, and tells who
+// is refused meanwhile when to come back.
+func TestSilentGRPC(t *testing.T) {
+	for name, client := range map[string]func(*testing.T, *world) *http.Client{
+		"HTTP/1.1": func(_ *testing.T, w *world) *http.Client { return w.client },
+		"HTTP/2":   func(t *testing.T, _ *world) *http.Client { return h2(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxStreams: 1, IdleTimeout: 2 * time.Second})
+			ended := w.silent(t, client(t, w))
+			var refused answer
+			await(t, "it has the place", func() bool {
+				refused = w.ask(t, http.MethodPost, "/mds.feedback.v1.FeedbackService/Watch", strings.NewReader("\x00\x00\x00\x00\x02{}"), "Content-Type", "application/connect+json")
+				return strings.Contains(refused.body, "resource_exhausted")
+			})
+			if !strings.Contains(strings.ToLower(refused.body), `"metadata":{"retry-after":["1"]}`) {
+				t.Errorf("it is refused with %s", refused.body)
+			}
+			select {
+			case <-ended:
+			case <-time.After(10 * time.Second):
+				t.Fatal("it has the place for longer than it may")
+			}
+			f := follow(t, rpc.ClientConfig{URL: w.url, Kind: "bars"})
+			f.kinds(t, 1)
+			f.end()
+			<-f.ended
+		})
+	}
+}
+
+// TestDrainEndsSilentGRPC does not wait for requests that do not come.
+func TestDrainEndsSilentGRPC(t *testing.T) {
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxStreams: 1})
+	ended := w.silent(t, h2(t))
+	await(t, "it has the place", func() bool {
+		resp, err := w.client.Do(mustRequest(t, w.url+"/v1/bars/feedback", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusTooManyRequests
+	})
+	w.stop()
+	select {
+	case err := <-w.ended:
+		w.ended <- err
+	case <-time.After(10 * time.Second): // a third of what it may drain
+		t.Error("the server waits for the message")
+	}
+	<-ended
 }

@@ -87,16 +87,12 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 	if w.server, err = server.New(context.Background(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	listener := listen(t, "127.0.0.1:0")
+	if running.Admin == nil {
+		running.Admin = listen(t, "127.0.0.1:0")
 	}
-	admin, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	running.Drain, running.HeaderTimeout, running.Admin = 30*time.Second, 500*time.Millisecond, admin
-	w.admin = "http://" + admin.Addr().String()
+	running.Drain, running.HeaderTimeout = 30*time.Second, 500*time.Millisecond
+	w.admin = "http://" + running.Admin.Addr().String()
 	w.addr = listener.Addr().String()
 	w.url = "http://" + w.addr
 	ctx, stop := context.WithCancel(context.Background())
@@ -120,6 +116,15 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 		}
 	})
 	return w
+}
+
+func listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // answer is what a request was answered with.
