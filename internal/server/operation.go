@@ -80,7 +80,7 @@ type call struct {
 	r       *http.Request
 	id      string // of the request
 	tenant  mds.Tenant
-	key     string // that was presented; "" where none is asked for
+	key     string      // that was presented; "" where none is asked for
 	scopes  []mds.Scope // that it has
 	values  url.Values
 	removed *int64 // records, once they are; nil where it removes none
