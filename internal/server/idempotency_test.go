@@ -394,8 +394,8 @@ func TestIdempotencyBodies(t *testing.T) {
 	w.post(t, "/v1/bars?max_errors=10000", long, "Idempotency-Key", "long").repeats(t, first)
 }
 
-// TestIdempotencyUnderPressure answers a known key while the queue is full, and a new one not.
-func TestIdempotencyUnderPressure(t *testing.T) {
+// TestIdempotencyDraining answers a known key while nothing is taken in, and a new one not.
+func TestIdempotencyDraining(t *testing.T) {
 	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
 	first := w.post(t, "/v1/bars", bar("A", 0, 1), "Idempotency-Key", "k")
 	first.ran(t, 1)
