@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -152,24 +151,6 @@ func (f *ingestFlags) options() (codec.Options, error) {
 	return opt, nil
 }
 
-// decoderOf returns what reads a format.
-func decoderOf[R mds.Record[R]](format string) (func(io.Reader, codec.Options) (codec.Decoder[R], error), error) {
-	names := []string{string(codec.FormatCSV), string(codec.FormatNDJSON)}
-	for _, f := range vendor.Formats[R]() {
-		if f.Name == format {
-			return f.New, nil
-		}
-		names = append(names, f.Name)
-	}
-	switch codec.Format(format) {
-	case "", codec.FormatCSV, codec.FormatNDJSON:
-		return func(r io.Reader, opt codec.Options) (codec.Decoder[R], error) {
-			return codec.NewDecoder[R](r, codec.Format(format), opt)
-		}, nil
-	}
-	return nil, usagef("--format %q: use %s", format, strings.Replace(and(names), " and ", " or ", 1))
-}
-
 // The records written in one transaction: a row group of DuckDB, which such a transaction
 // writes straight into its file, past the log; and where several are written at once less.
 const (
@@ -236,9 +217,9 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 	if err != nil {
 		return err
 	}
-	decoder, err := decoderOf[R](f.format)
+	decoder, err := vendor.Decoder[R](f.format)
 	if err != nil {
-		return err
+		return usagef("--format %w", err)
 	}
 	cfg, err := ingestSettings[R](a, f)
 	if err != nil {

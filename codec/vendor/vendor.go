@@ -5,6 +5,7 @@ package vendor
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -33,6 +34,25 @@ func Formats[R mds.Record[R]]() []Format[R] {
 		}
 	}
 	return formats
+}
+
+// Decoder returns what reads a format by its name: csv, ndjson, json or one of [Formats]; ""
+// tells CSV and NDJSON apart.
+func Decoder[R mds.Record[R]](format string) (func(io.Reader, codec.Options) (codec.Decoder[R], error), error) {
+	names := []string{string(codec.FormatCSV), string(codec.FormatNDJSON), string(codec.FormatJSON)}
+	if format == "" || slices.Contains(names, format) {
+		return func(r io.Reader, opt codec.Options) (codec.Decoder[R], error) {
+			return codec.NewDecoder[R](r, codec.Format(format), opt)
+		}, nil
+	}
+	for _, f := range Formats[R]() {
+		if f.Name == format {
+			return f.New, nil
+		}
+		names = append(names, f.Name)
+	}
+	last := len(names) - 1
+	return nil, fmt.Errorf("%q: use %s or %s", format, strings.Join(names[:last], ", "), names[last])
 }
 
 // item is a part of a body that should become a record.

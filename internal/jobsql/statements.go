@@ -46,7 +46,8 @@ type Statements struct {
 	// and Progress.
 	Progress string
 	// Finish ends an attempt, and yields the job's number; with those of Attempt, the state,
-	// when it is begun again, its error and Progress.
+	// when it is begun again, its error, Progress, and how often it may be begun, where that is
+	// more often.
 	Finish string
 	// Cancel has a job end that has not ended, and yields it.
 	Cancel string
@@ -79,11 +80,11 @@ func (d Dialect) Statements() *Statements {
 			parts = $5, parts_done = $6, written = $7, failed = $8, note = $9 WHERE {attempt} RETURNING cancel_requested`),
 		Progress: say("UPDATE {jobs} SET heartbeat_at = {now}, parts = $4, parts_done = $5, written = $6, failed = $7, note = $8 WHERE {attempt} RETURNING id"),
 		Finish: say(`UPDATE {jobs} SET
-			state = CASE WHEN $4::text <> 'queued' THEN $4::text WHEN cancel_requested THEN 'cancelled' WHEN attempt >= max_attempts THEN 'failed' ELSE 'queued' END,
-			finished_at = CASE WHEN $4::text <> 'queued' OR cancel_requested OR attempt >= max_attempts THEN {now} END,
+			state = CASE WHEN $4::text <> 'queued' THEN $4::text WHEN cancel_requested THEN 'cancelled' WHEN attempt >= GREATEST(max_attempts, $12::bigint) THEN 'failed' ELSE 'queued' END,
+			finished_at = CASE WHEN $4::text <> 'queued' OR cancel_requested OR attempt >= GREATEST(max_attempts, $12::bigint) THEN {now} END,
 			not_before = CASE WHEN $4::text = 'queued' THEN $5 ELSE not_before END,
-			error = CASE WHEN $4::text = 'queued' AND NOT cancel_requested AND attempt >= max_attempts THEN CASE WHEN $6::text = '' THEN '' ELSE $6::text || '; ' END || {given up} ELSE $6::text END,
-			heartbeat_at = {now}, lease_until = NULL, parts = $7, parts_done = $8, written = $9, failed = $10, note = $11 WHERE {attempt} RETURNING id`),
+			error = CASE WHEN $4::text = 'queued' AND NOT cancel_requested AND attempt >= GREATEST(max_attempts, $12::bigint) THEN CASE WHEN $6::text = '' THEN '' ELSE $6::text || '; ' END || {given up} ELSE $6::text END,
+			heartbeat_at = {now}, lease_until = NULL, max_attempts = GREATEST(max_attempts, $12::bigint), parts = $7, parts_done = $8, written = $9, failed = $10, note = $11 WHERE {attempt} RETURNING id`),
 		Cancel: say(`UPDATE {jobs} SET cancel_requested = true,
 			state = CASE WHEN state = 'queued' OR {over} THEN 'cancelled' ELSE state END,
 			finished_at = CASE WHEN state = 'queued' OR {over} THEN {now} END,

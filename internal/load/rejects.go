@@ -125,12 +125,23 @@ func (r *Rejects) Check(inputs []string) error {
 	return nil
 }
 
-// Close flushes the rejects to the disk.
+// Flush brings the rejects to the disk.
+func (r *Rejects) Flush() error {
+	if r.file == nil {
+		return nil
+	}
+	if err := errors.Join(r.w.Flush(), r.file.Sync()); err != nil {
+		return r.fail(err)
+	}
+	return nil
+}
+
+// Close brings the rejects to the disk, and closes the file.
 func (r *Rejects) Close() error {
 	if r.file == nil {
 		return nil
 	}
-	if err := errors.Join(r.w.Flush(), r.file.Sync(), r.file.Close()); err != nil {
+	if err := errors.Join(r.Flush(), r.file.Close()); err != nil {
 		return r.fail(err)
 	}
 	return nil

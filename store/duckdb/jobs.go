@@ -178,7 +178,7 @@ func (j *Jobs) Finish(ctx context.Context, job mds.Job, state mds.JobState, agai
 	if err != nil {
 		return err
 	}
-	args := append(append(attempt, ending...), jobsql.Progress(&job)...)
+	args := append(append(append(attempt, ending...), jobsql.Progress(&job)...), job.MaxAttempts)
 	return j.attempt(ctx, "finish job", &job, func(f *jobFile) (bool, error) {
 		_, there, err := value[int64](ctx, f, jobs.Finish, args)
 		return there, err

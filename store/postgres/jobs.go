@@ -169,7 +169,7 @@ func (j *Jobs) Finish(ctx context.Context, job mds.Job, state mds.JobState, agai
 	if err != nil {
 		return err
 	}
-	args := append(append(attempt, ending...), jobsql.Progress(&job)...)
+	args := append(append(append(attempt, ending...), jobsql.Progress(&job)...), job.MaxAttempts)
 	return j.change(ctx, "finish job", mds.Tenant{}, func(w *work) error {
 		var id int64
 		return orLost(w.QueryRow(ctx, jobs.Finish, args...).Scan(&id), &job)

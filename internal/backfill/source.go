@@ -1,0 +1,217 @@
+package backfill
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Rules say what may be read.
+type Rules struct {
+	// Dir is the folder that files are below; "" allows none.
+	Dir string
+	// Hosts are the names, with ports where they are not the usual ones, that URLs may lead
+	// to, and the headers that each is asked with, such as a vendor's API key. Of hosts on
+	// this machine http:// will do, of others only https://.
+	Hosts map[string]http.Header
+	// Timeout is how long an answer may bring nothing. Defaults to one minute.
+	Timeout time.Duration
+	// MaxBytes bounds a body, packed as it comes. Defaults to 4 GiB.
+	MaxBytes int64
+	// Transport makes the requests. Defaults to one of its own.
+	Transport http.RoundTripper
+}
+
+// files are the parts of files.
+func (s *Spec) files(rules *Rules) ([]Part, error) {
+	if rules.Dir == "" {
+		return nil, errors.New("files: this server reads none: its setting jobs.dir names the folder that they may be in")
+	}
+	root, err := os.OpenRoot(rules.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("files: the folder of jobs.dir cannot be opened: %w", inner(err))
+	}
+	defer root.Close() //nolint:errcheck // it is only read
+	var names []string
+	for _, pattern := range s.Files {
+		clean := filepath.ToSlash(filepath.Clean(pattern))
+		if filepath.IsAbs(pattern) {
+			rel, err := filepath.Rel(rules.Dir, pattern)
+			if err != nil {
+				rel = ".."
+			}
+			clean = filepath.ToSlash(rel)
+		}
+		if !fs.ValidPath(clean) {
+			return nil, fmt.Errorf("files: %q is not below the folder that this server reads", pattern)
+		}
+		found, err := fs.Glob(root.FS(), clean)
+		if err != nil {
+			return nil, fmt.Errorf("files: %q is no pattern: %w", pattern, err)
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("files: there is no %s in the folder that this server reads", pattern)
+		}
+		names = append(names, found...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	parts := make([]Part, len(names))
+	for i, name := range names {
+		parts[i] = Part{Name: name, path: name}
+	}
+	return parts, nil
+}
+
+// inner is an error of a file without its path.
+func inner(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// allow refuses a URL that leads elsewhere.
+func (r *Rules) allow(u *url.URL) error {
+	host := strings.ToLower(u.Host)
+	if _, ok := r.Hosts[host]; !ok {
+		return fmt.Errorf("url: the host %s is none that this server asks: its setting jobs.hosts names them", host)
+	}
+	if u.Scheme != "https" && !slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname()) {
+		return fmt.Errorf("url: %s is asked over https only", host)
+	}
+	return nil
+}
+
+// Error is a part that could not be read.
+type Error struct {
+	// Reason is a sentence without what may be secret.
+	Reason string
+	// After is when to try again; 0 where that is not said.
+	After time.Duration
+
+	passes bool
+	err    error
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+func (e *Error) Unwrap() error { return e.err }
+
+// Retryable reports that it may be read later; see [mds.Retryable].
+func (e *Error) Retryable() bool { return e.passes }
+
+// ErrNothing is what a part without anything is.
+var ErrNothing = errors.New("there is nothing")
+
+// Open opens a part. Close what it returns. It fails with an [*Error], and with [ErrNothing]
+// where there is nothing and that is said to be so.
+func (s *Spec) Open(ctx context.Context, rules *Rules, part Part) (io.ReadCloser, error) {
+	if part.url != "" {
+		return s.fetch(ctx, rules, part)
+	}
+	root, err := os.OpenRoot(rules.Dir)
+	if err != nil {
+		return nil, &Error{Reason: "the folder of jobs.dir cannot be opened: " + inner(err).Error(), err: err}
+	}
+	defer root.Close() //nolint:errcheck // the file stays open
+	f, err := root.Open(filepath.FromSlash(part.path))
+	if err != nil {
+		return nil, &Error{Reason: part.path + ": " + inner(err).Error(), err: err}
+	}
+	if stat, err := f.Stat(); err != nil || !stat.Mode().IsRegular() {
+		return nil, errors.Join(&Error{Reason: part.path + " is no regular file", err: err}, f.Close())
+	}
+	return f, nil
+}
+
+// fetch asks for a URL.
+func (s *Spec) fetch(ctx context.Context, rules *Rules, part Part) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, part.url, nil)
+	if err != nil {
+		cancel()
+		return nil, &Error{Reason: "url: " + err.Error(), err: err}
+	}
+	for name, values := range rules.Hosts[strings.ToLower(req.URL.Host)] {
+		req.Header[name] = values
+	}
+	client := http.Client{Transport: cmp.Or(rules.Transport, http.DefaultTransport), CheckRedirect: func(to *http.Request, via []*http.Request) error {
+		if len(via) >= 5 {
+			return errors.New("it leads on and on")
+		}
+		if to.URL.Host != req.URL.Host {
+			for name := range rules.Hosts[strings.ToLower(req.URL.Host)] {
+				to.Header.Del(name) // another host's business
+			}
+		}
+		return rules.allow(to.URL)
+	}}
+	body := &patient{cancel: cancel, patience: cmp.Or(rules.Timeout, time.Minute), left: cmp.Or(rules.MaxBytes, 4<<30), host: req.URL.Host}
+	body.timer = time.AfterFunc(body.patience, cancel)
+	resp, err := client.Do(req) //nolint:bodyclose // patient closes it
+	if err != nil {
+		body.timer.Stop()
+		cancel()
+		var outer *url.Error
+		if errors.As(err, &outer) {
+			err = outer.Err // without the URL, which may have a key in it
+		}
+		return nil, &Error{Reason: req.URL.Host + " does not answer: " + err.Error(), passes: !strings.HasPrefix(err.Error(), "url: "), err: err}
+	}
+	body.body = resp.Body
+	if resp.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	_ = body.Close()
+	if (resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusNoContent) && s.Missing == "skip" {
+		return nil, ErrNothing
+	}
+	e := &Error{Reason: fmt.Sprintf("%s answers %s for %s", req.URL.Host, resp.Status, part.Name)}
+	e.passes = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode >= 500
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.After = time.Duration(seconds) * time.Second
+	}
+	return nil, e
+}
+
+// patient is an answer that has to go on coming, and is of bounded length.
+type patient struct {
+	body     io.ReadCloser
+	cancel   context.CancelFunc
+	timer    *time.Timer
+	patience time.Duration
+	left     int64
+	host     string
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	p.timer.Reset(p.patience)
+	n, err := p.body.Read(b)
+	p.timer.Stop() // what is done with it takes its own time
+	if p.left -= int64(n); p.left < 0 {
+		return n, &Error{Reason: "the answer of " + p.host + " is larger than a body may be"}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &Error{Reason: "the answer of " + p.host + " ends too early: " + err.Error(), passes: true, err: err}
+	}
+	return n, err
+}
+
+func (p *patient) Close() error {
+	p.timer.Stop()
+	p.cancel()
+	return p.body.Close()
+}
