@@ -52,6 +52,10 @@ func (e *Error) Is(target error) bool {
 	switch e.Code {
 	case "unknown_tenant":
 		return target == mds.ErrUnknownTenant
+	case "unknown_job":
+		return target == mds.ErrUnknownJob
+	case "job_key_reused":
+		return target == mds.ErrJobKey
 	case "sql_limit":
 		return target == mds.ErrSQLLimit
 	case "no_sql_login":

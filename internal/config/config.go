@@ -25,6 +25,7 @@ type Settings struct {
 	Rates       Rates
 	Feedback    Feedback
 	SQL         SQL
+	Jobs        Jobs
 
 	// Warnings are about the file, one sentence each.
 	Warnings []string
@@ -119,6 +120,23 @@ type SQL struct {
 	MaxRows int
 	// Logins are the DSNs of tenants' own logins, by slug; left.
 	Logins map[string]string
+}
+
+// Jobs is what jobs may do, and how many at once.
+type Jobs struct {
+	// Concurrency is how many are run at once, 0 for none.
+	Concurrency int
+	// Lease is after how long without a word of a server its jobs are taken over.
+	Lease time.Duration
+	// PoliciesEvery is how often policies are carried out; left.
+	PoliciesEvery time.Duration
+	// Dir is the folder whose files backfills may read, and Exports the one that exports are
+	// written below; "" is none. Rejects is left.
+	Dir, Exports, Rejects string
+	// Hosts may be asked by backfills. HeadersDir has a file for some, with what they are
+	// asked with; "" is none.
+	Hosts      []string
+	HeadersDir string
 }
 
 // Environment are the variables of the process that are settings, and not empty.

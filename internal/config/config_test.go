@@ -126,6 +126,16 @@ tenant_records = { acme = 50_000, "beta-2" = 0.5 }
 [rates.tenant_requests]
 acme = 0
 
+[jobs]
+concurrency = 0
+lease = "9s"
+policies_every = "1h"
+dir = "/srv/in"
+hosts = ["api.example.com", "127.0.0.1:8443"]
+headers_dir = "/etc/mds/headers"
+exports = "/srv/out"
+rejects = "/srv/rejects"
+
 [sql]
 timeout = "7s"
 max_rows = 4
@@ -158,6 +168,7 @@ func TestFile(t *testing.T) {
 			CORSOrigins: []string{"https://notebook.example.com", "http://localhost:3000"},
 		}},
 		{"rates", s.Rates, config.Rates{Records: 1e5, Requests: 50, RecordsOf: map[string]float64{"acme": 50000, "beta-2": 0.5}, RequestsOf: map[string]float64{"acme": 0}}},
+		{"jobs", s.Jobs, config.Jobs{Lease: 9 * time.Second, PoliciesEvery: time.Hour, Dir: "/srv/in", Hosts: []string{"api.example.com", "127.0.0.1:8443"}, HeadersDir: "/etc/mds/headers", Exports: "/srv/out", Rejects: "/srv/rejects"}},
 		{"sql", s.SQL, config.SQL{Timeout: 7 * time.Second, MaxRows: 4, Logins: map[string]string{"acme": "postgres://acme_bi:geheim@db/prices?sslmode=disable", "beta-2": "postgres://beta@db/prices?passfile=/run/x"}}},
 	} {
 		if !reflect.DeepEqual(tt.got, tt.want) {
@@ -226,6 +237,11 @@ func TestFaults(t *testing.T) {
 		{"rate of none", "[rates.tenant_records]\n\"Acme Inc\" = 1\n", `2: rates.tenant_records is "Acme Inc=1": write each tenant once, by its name, with a number a second`},
 		{"login for SQL", "[sql.logins]\nacme = \"duckdb://x\"\n", `2: sql.logins is "…": write each tenant once, by its name, with the DSN of its own login`},
 		{"login of spaces", "[sql]\nlogins = { acme = \"postgres://a b\" }\n", "2: sql.logins.acme is a text with spaces: write a DSN, postgres://LOGIN@HOST/DATABASE"},
+		{"host in upper case", "[jobs]\nhosts = [\"API.example.com\"]\n", `2: jobs.hosts is "API.example.com": write hosts in lower case`},
+		{"host with a path", "[jobs]\nhosts = [\"api.example.com/v1\"]\n", `2: jobs.hosts`},
+		{"host with a scheme", "[jobs]\nhosts = [\"https://api.example.com\"]\n", `2: jobs.hosts`},
+		{"host with the usual port", "[jobs]\nhosts = [\"api.example.com:443\"]\n", `2: jobs.hosts`},
+		{"any host", "[jobs]\nhosts = [\"*.example.com\"]\n", `2: jobs.hosts`},
 		{"login of none", "[sql.logins]\n\"Acme Inc\" = \"postgres://a@b/c\"\n", `2: sql.logins is "…": write each tenant once`},
 		{"no login", "[sql]\nlogins = { acme = 1 }\n", "2: sql.logins.acme is a number, without quotes: write a DSN"},
 		{"twice", "[serve]\nmax_queries = 1\nmax_queries = 2\n", "3: it is no TOML: key max_queries is already defined"},

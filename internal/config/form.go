@@ -207,6 +207,18 @@ func isOrigin(origin string) bool {
 	return ok && u.Port() != usual && origin == u.Scheme+"://"+strings.ToLower(u.Host)
 }
 
+// hosts are names or addresses, with ports where they are not the usual ones.
+func hosts(to *[]string) form {
+	const write = "write hosts in lower case, such as api.example.com, with a port that is not the usual one, such as files.example.com:8443"
+	return form{shapeList, write, func(text string) bool {
+		*to = splitList(text)
+		return !slices.ContainsFunc(*to, func(host string) bool {
+			u, err := url.Parse("https://" + host)
+			return err != nil || u.Hostname() == "" || u.Host != strings.ToLower(host) || host != u.Host || u.Port() == "443" || strings.HasSuffix(host, ":") || strings.ContainsAny(host, "*{}")
+		})
+	}}
+}
+
 // byTenant are numbers by slugs.
 func byTenant(to *map[string]float64) form {
 	const write = "write each tenant once, by its name, with a number a second, such as acme = 50000 (in the environment acme=50000,other=100), or 0 for no limit"

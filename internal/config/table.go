@@ -32,7 +32,7 @@ func table(s *Settings) []Setting {
 	for _, section := range [][]Setting{
 		storeTable(&s.Store), dlqTable(&s.DLQ), logTable(&s.Log),
 		coordinatorTable(&s.Coordinator), retryTable(&s.Retry), circuitTable(&s.Circuit),
-		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates), feedbackTable(&s.Feedback), sqlTable(&s.SQL),
+		serveTable(&s.Serve), limitsTable(&s.Serve), ratesTable(&s.Rates), feedbackTable(&s.Feedback), sqlTable(&s.SQL), jobsTable(&s.Jobs),
 	} {
 		rows = append(rows, section...)
 	}
@@ -50,7 +50,7 @@ func storeTable(s *Store) []Setting {
 		{Key: "store.dsn", Env: "MDS_DSN", Flag: "dsn", Example: "duckdb:///var/lib/mds", Secret: true, left: true, form: dsn(&s.DSN, anyDSN, "duckdb://", "postgres://", "postgresql://", "http://", "https://"),
 			Doc: "the store, " + anyDSN + "; where it is not set, a folder in the user's data directory"},
 		{Key: "store.admin_dsn", Env: "MDS_ADMIN_DSN", Flag: "admin-dsn", Example: ownerDSN, Secret: true, left: true, form: dsn(&s.AdminDSN, ownerDSN, "postgres://", "postgresql://"),
-			Doc: "that of the owner of a PostgreSQL database, who migrates it; no server needs it"},
+			Doc: "that of the owner of a PostgreSQL database, who migrates it; a server needs it for jobs that migrate or carry out policies only"},
 		{Key: "store.server", Env: "MDS_SERVER", Flag: "server", Example: "https://mds.example.com", Secret: true, left: true, form: dsn(&s.Server, "the URL of a server, such as http://127.0.0.1:8080 or https://mds.example.com", "http://", "https://"),
 			Doc: "the URL of a server (mds serve) in the place of the DSN; of the two the one holds that is set nearer to the command"},
 		{Key: "store.api_key", Env: "MDS_API_KEY", Example: "mds_…", Secret: true, hidden: true, left: true, form: text(&s.APIKey),
@@ -212,6 +212,27 @@ func sqlTable(q *SQL) []Setting {
 			Doc: "rows that the answer to a statement of /v1/sql has at most"},
 		{Key: "sql.logins", Env: "MDS_SQL_LOGINS", Example: "acme=postgres://acme_bi@HOST/DATABASE", Secret: true, hidden: true, left: true, form: logins(&q.Logins),
 			Doc: "on a PostgreSQL server, the DSN of the login as which SQL of a tenant is run, by the tenant's name; mds tenant grant-login makes one. A password may stand in it, in ~/.pgpass, or in the file of that form that passfile=FILE names in it"},
+	}
+}
+
+func jobsTable(j *Jobs) []Setting {
+	return []Setting{
+		{Key: "jobs.concurrency", Env: "MDS_JOBS_CONCURRENCY", Default: "2", form: count(&j.Concurrency, 0, 64, "a whole number"),
+			Doc: "how many jobs a server runs at once; 0 leaves them to other servers of the store"},
+		{Key: "jobs.lease", Env: "MDS_JOBS_LEASE", Default: "30s", form: duration(&j.Lease),
+			Doc: "after how long without a word of a server its jobs are taken over by another one"},
+		{Key: "jobs.policies_every", Env: "MDS_JOBS_POLICIES_EVERY", Example: "1h", left: true, form: duration(&j.PoliciesEvery),
+			Doc: "how often policies are carried out by themselves, by one server of those that say so; where it is not set, when a job asks for it. On a PostgreSQL server it needs the owner's DSN"},
+		{Key: "jobs.dir", Env: "MDS_JOBS_DIR", Example: "/srv/market-data", left: true, form: text(&j.Dir),
+			Doc: "the folder whose files backfills may read; where it is not set, they read none"},
+		{Key: "jobs.hosts", Env: "MDS_JOBS_HOSTS", Example: "api.example.com", left: true, form: hosts(&j.Hosts),
+			Doc: "the hosts that backfills may ask for records, over https; where it is not set, none"},
+		{Key: "jobs.headers_dir", Env: "MDS_JOBS_HEADERS_DIR", Example: "/etc/mds/headers", left: true, form: text(&j.HeadersDir),
+			Doc: "the folder with a file for each of these hosts that is asked with headers, named as the host (with a port as HOST_PORT), with a line for each, such as Authorization: Bearer …"},
+		{Key: "jobs.exports", Env: "MDS_JOBS_EXPORTS", Example: "/srv/exports", left: true, form: text(&j.Exports),
+			Doc: "the folder that export jobs write files below; where it is not set, they write none"},
+		{Key: "jobs.rejects", Env: "MDS_JOBS_REJECTS", Example: "/var/lib/mds/job-rejects", left: true, form: text(&j.Rejects),
+			Doc: "the folder for what of a backfill is no record; where it is not set, job-rejects beside the dead letters"},
 	}
 }
 

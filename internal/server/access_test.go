@@ -88,17 +88,21 @@ func TestScopes(t *testing.T) {
 		} {
 			tokens[name], _ = k.make(t, "a", never, scopes...)
 		}
-		operations := []struct{ method, path, scope string }{
+		type operation struct{ method, path, scope string }
+		operations := []operation{
 			{"GET", "/v1/bars", "read"}, {"GET", "/v1/bars/latest", "read"}, {"GET", "/v1/bars/series", "read"}, {"GET", "/v1/rollups", "read"},
 			{"GET", "/v1/tenant", "any"}, {"GET", "/v1/tenants", "read"}, {"GET", "/v1/info", "read"}, {"GET", "/v1/bars/info", "read"}, {"GET", "/v1/bars/count", "read"},
 			{"DELETE", "/v1/bars", "write"}, {"DELETE", "/v1/options", "write"}, {"DELETE", "/v1/fundamentals", "write"}, {"DELETE", "/v1/news", "write"},
 			{"GET", "/v1/news", "read"}, {"GET", "/v1/stats", "read"}, {"GET", "/schema/version", "any"},
 			{"POST", "/v1/bars", "write"}, {"POST", "/v1/options", "write"}, {"POST", "/v1/fundamentals", "write"}, {"POST", "/v1/news", "write"},
-			{"GET", "/metrics", "admin"},
+			{"GET", "/metrics", "admin"}, {"GET", "/v1/jobs", "admin"}, {"GET", "/v1/jobs/summary", "admin"}, {"GET", "/v1/jobs/{id}", "admin"},
+			{"POST", "/v1/jobs", "admin"}, {"POST", "/v1/jobs/{id}/cancel", "admin"}, {"POST", "/v1/jobs/cleanup", "admin"},
+			{"POST", "/migrate", "admin"}, {"POST", "/retention/apply", "admin"}, {"POST", "/refresh/aggregate", "admin"}, {"POST", "/backfill/{job}", "admin"},
 			{"GET", "/healthz", ""}, {"GET", "/health", ""}, {"GET", "/readyz", ""}, {"GET", "/openapi.json", ""}, {"GET", "/", ""},
 		}
+		const jobPaths = "/v1/jobs /v1/jobs/{id} /v1/jobs/{id}/cancel /v1/jobs/cleanup /migrate /retention/apply /refresh/aggregate /backfill/{job}"
 		if strings.HasSuffix(t.Name(), "DuckDB") { // elsewhere the tenant needs a login
-			operations = append(operations, struct{ method, path, scope string }{"POST", "/v1/sql", "read"})
+			operations = append(operations, operation{"POST", "/v1/sql", "read"})
 		}
 		described := describedBy(t, k.world)
 		for path, methods := range described.Paths {
@@ -135,6 +139,9 @@ func TestScopes(t *testing.T) {
 					want = http.StatusOK
 				}
 				a := ask(bearer(token)...)
+				if want == http.StatusOK && slices.Contains([]int{http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusConflict}, a.status) && strings.Contains(jobPaths, o.path) {
+					continue // it was let in, and asked for nothing that there is
+				}
 				if a.status != want {
 					t.Errorf("%s %s with %s is answered %d, want %d: %s", o.method, o.path, name, a.status, want, a.body)
 				}

@@ -37,6 +37,9 @@ func (o *operation) described() *huma.Operation {
 		if p.header {
 			d.In = "header"
 		}
+		if p.path {
+			d.In, d.Required = "path", true
+		}
 		if p.many {
 			explode := true
 			d.Style, d.Explode = "form", &explode

@@ -46,15 +46,24 @@ type keyed struct {
 	body hash.Hash // of what came of the body, as it came
 }
 
-// keyed reads the idempotency key of a request; nil where there is none.
-func (c *call) keyed() (*keyed, error) {
+// idempotencyKey reads the key of a request; "" where there is none.
+func (c *call) idempotencyKey() (string, error) {
 	given := c.r.Header.Values(idempotencyKey)
 	if len(given) == 0 {
-		return nil, nil //nolint:nilnil // most requests have none
+		return "", nil
 	}
 	key, ok := parseKey(given[0])
 	if !ok || len(given) > 1 {
-		return nil, badRequest("bad_idempotency_key", fmt.Sprintf("%s %q: write one key of 1 to %d visible ASCII characters, bare or in quotes, such as a UUID", idempotencyKey, strings.Join(given, ", "), mds.MaxIdempotencyKey))
+		return "", badRequest("bad_idempotency_key", fmt.Sprintf("%s %q: write one key of 1 to %d visible ASCII characters, bare or in quotes, such as a UUID", idempotencyKey, strings.Join(given, ", "), mds.MaxIdempotencyKey))
+	}
+	return key, nil
+}
+
+// keyed reads what a request with an idempotency key is known by; nil where it has none.
+func (c *call) keyed() (*keyed, error) {
+	key, err := c.idempotencyKey()
+	if key == "" || err != nil {
+		return nil, err
 	}
 	k := &keyed{key: key, body: sha256.New()}
 	k.head = sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", c.operation(), c.values.Encode(), c.r.Header.Get("Content-Type"), c.r.Header.Get("Content-Encoding")))

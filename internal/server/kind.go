@@ -16,6 +16,7 @@ import (
 	"github.com/marketdatastore/mds/dlq"
 	"github.com/marketdatastore/mds/feedback"
 	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/jobs"
 	"github.com/marketdatastore/mds/internal/live"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
@@ -46,6 +47,10 @@ type served struct {
 	health  func() []ingest.Component
 	bus     *feedback.Bus
 	live    *livePicks
+
+	compact  func(context.Context, mds.Tenant) (moved int64, err error)
+	check    func(*mds.Job) error // what a backfill is to do
+	backfill func(context.Context, *jobs.Run) error
 }
 
 // service serves a kind.
@@ -60,7 +65,7 @@ type service[R mds.Record[R]] struct {
 func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 	k := &service[R]{Server: s, schema: mds.SchemaOf[R](), table: store.TableOf[R](s.cfg.Store)}
 	k.size = k.schema.Sizer()
-	out := &served{name: k.schema.Kind}
+	out := &served{name: k.schema.Kind, compact: k.compact}
 	if intake {
 		cfg := configOf[R](&s.cfg.Ingest)
 		if s.cfg.Letters != nil {
@@ -76,6 +81,11 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		}
 		k.coordinator = c
 		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
+		out.backfill = k.fill
+		out.check = func(job *mds.Job) error {
+			_, _, _, err := k.prepare(job)
+			return err
+		}
 		s.handle(k.ingestOperation())
 		s.handle(k.deleteOperation())
 	}

@@ -43,12 +43,13 @@ type operation struct {
 	serve func(*call) error
 }
 
-// param is a parameter in the query of the URL, or a header.
+// param is a parameter in the query of the URL or in its path, or a header.
 type param struct {
 	name, doc string
 	schema    *huma.Schema
 	many      bool // it may be there several times, or with commas
-	header    bool
+	header    bool // and not in the query
+	path      bool
 	secret    bool // it is written into no log
 }
 
@@ -71,6 +72,12 @@ func number(name, doc string, least, most float64) param {
 func (p param) several() param {
 	p.many = true
 	p.schema = &huma.Schema{Type: huma.TypeArray, Items: p.schema}
+	return p
+}
+
+// inPath has a parameter be a part of the path.
+func (p param) inPath() param {
+	p.path = true
 	return p
 }
 
@@ -122,7 +129,7 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 		return nil, badRequest("bad_parameter", "the query of the URL is no query: "+err.Error())
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		i := slices.IndexFunc(o.params, func(p param) bool { return p.name == name && !p.header })
+		i := slices.IndexFunc(o.params, func(p param) bool { return p.name == name && !p.header && !p.path })
 		if i < 0 {
 			return nil, badRequest("bad_parameter", fmt.Sprintf("there is no parameter %q here; %s", name, o.names()))
 		}
@@ -145,7 +152,7 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 func (o *operation) names() string {
 	var names []string
 	for _, p := range o.params {
-		if !p.header {
+		if !p.header && !p.path {
 			names = append(names, p.name)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/apikey"
 	"github.com/marketdatastore/mds/internal/audit"
+	"github.com/marketdatastore/mds/internal/jobs"
 	"github.com/marketdatastore/mds/internal/live"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
@@ -80,6 +81,8 @@ type Config struct {
 	SQLTimeout time.Duration
 	// SQLMaxRows is how many rows the answer to a statement has at most. Defaults to a million.
 	SQLMaxRows int
+	// Jobs has the server keep and run jobs; nil has it do neither.
+	Jobs *JobsConfig
 
 	// IdleTimeout is how long a body may bring nothing. Defaults to one minute.
 	IdleTimeout time.Duration
@@ -135,12 +138,15 @@ type Server struct {
 	kinds         []*served
 	sinks         *sink.Metrics
 	metrics       *metrics
+	jobMetrics    *jobs.Metrics
 	tenants       tenants
 	paces         paces
 	refusals      refusals // of control actions
 	hooks         webhooks
 	live          *live.Hub
 
+	jobs             *jobs.Runner
+	timers           sync.WaitGroup // of jobs that are made by themselves
 	ingests, queries *gate
 	streams          *gate               // of events
 	follows          *gate               // of live records: who reads takes no place of who submits
@@ -193,6 +199,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := errors.Join(s.mount(), s.startWebhooks()); err != nil {
 		return nil, errors.Join(err, s.stopKinds(ctx))
 	}
+	s.startJobs()
 	return s, nil
 }
 
@@ -206,6 +213,9 @@ func (s *Server) measure() (err error) {
 		return err
 	}
 	if s.sinks, err = sink.NewMetrics(reg); err != nil {
+		return err
+	}
+	if s.jobMetrics, err = jobs.NewMetrics(reg); err != nil {
 		return err
 	}
 	if s.cfg.Ingest.Metrics, err = ingest.NewMetrics(reg); err != nil {
@@ -228,7 +238,7 @@ func (s *Server) measure() (err error) {
 
 // mount adds what is of no kind.
 func (s *Server) mount() error {
-	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), []operation{s.followOperation()}) {
+	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), s.jobOperations(), []operation{s.followOperation()}) {
 		s.handle(o)
 	}
 	if s.cfg.SQL != nil {
@@ -276,8 +286,15 @@ func until(ctx context.Context, closed <-chan struct{}) (context.Context, contex
 }
 
 // Drain has nothing new be taken in: the server is not ready any more, and streams of
-// events end. What is under way goes on.
-func (s *Server) Drain() { s.drainOne.Do(func() { close(s.drain) }) }
+// events and jobs end, which others go on with. What else is under way goes on.
+func (s *Server) Drain() {
+	s.drainOne.Do(func() {
+		close(s.drain)
+		if s.jobs != nil {
+			s.jobs.End()
+		}
+	})
+}
 
 // EndIntake has bodies under way not be read any further: their requests are answered with
 // what became of the records until then.
@@ -291,6 +308,12 @@ func (s *Server) EndIntake() {
 func (s *Server) Stop(ctx context.Context) error {
 	s.EndIntake()
 	defer s.stopWebhooks()
+	s.timers.Wait()
+	if s.jobs != nil { // what they have handed over is written below
+		if err := s.jobs.Stop(ctx); err != nil {
+			s.cfg.Logger.Warn("the server is stopped without them", "error", err)
+		}
+	}
 	return s.stopKinds(ctx)
 }
 

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,7 @@ type world struct {
 	admin  string // the URL of the administration
 	addr   string
 	store  *store.Store
+	jobs   store.Jobs
 	server *server.Server
 	logs   *bytes.Buffer
 	stop   context.CancelFunc // has it drain
@@ -82,6 +84,10 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 			t.Fatal(err)
 		}
 	}
+	if cfg.Jobs == nil {
+		cfg.Jobs = &server.JobsConfig{}
+	}
+	w.jobs = jobsOf(t, st, cfg.Jobs)
 	cfg.Version = "test"
 	cfg.Logger = slog.New(slog.NewTextHandler(w.logs, nil))
 	if w.server, err = server.New(context.Background(), cfg); err != nil {
@@ -108,7 +114,7 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 			t.Error(err)
 		}
 		give()
-		if err := st.Close(); err != nil {
+		if err := errors.Join(w.jobs.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -116,6 +122,18 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 		}
 	})
 	return w
+}
+
+// jobsOf fills in what a server needs to run the jobs of a store.
+func jobsOf(t testing.TB, st *store.Store, cfg *server.JobsConfig) store.Jobs {
+	t.Helper()
+	var err error
+	if cfg.Jobs, err = store.OpenJobs(context.Background(), st); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Worker = cmp.Or(cfg.Worker, "test")
+	cfg.Rejects = cmp.Or(cfg.Rejects, t.TempDir())
+	return cfg.Jobs
 }
 
 func listen(t testing.TB, address string) net.Listener {

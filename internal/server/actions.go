@@ -1,0 +1,261 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/codec/vendor"
+	"github.com/marketdatastore/mds/ingest"
+	"github.com/marketdatastore/mds/internal/backfill"
+	"github.com/marketdatastore/mds/internal/jobs"
+	"github.com/marketdatastore/mds/internal/load"
+	"github.com/marketdatastore/mds/internal/selection"
+	"github.com/marketdatastore/mds/store"
+)
+
+// JobsConfig says what jobs a server runs.
+type JobsConfig struct {
+	// Jobs keeps them. It is closed by whoever opened it, after Stop. Required.
+	Jobs store.Jobs
+	// Worker names this server, as none of the others that have the store. Required.
+	Worker string
+	// Sources say what backfills may read.
+	Sources backfill.Rules
+	// Rejects is the folder for rows that are no records. Required.
+	Rejects string
+	// Keeper opens what carries out policies; nil where the server may not.
+	Keeper func(ctx context.Context) (store.Keeper, error)
+	// Migrate brings the database to the schema of this program; nil where the server may not,
+	// or the store does so by itself.
+	Migrate func(ctx context.Context) error
+
+	// PoliciesEvery has policies be carried out so often, by one of the servers that say so;
+	// 0 leaves it to whoever asks.
+	PoliciesEvery time.Duration
+
+	// Lease, Poll, Backoff and Concurrency are those of [jobs.Config].
+	Lease, Poll, Backoff time.Duration
+	Concurrency          int
+}
+
+// actions are what jobs do here.
+func (s *Server) actions() map[mds.JobAction]jobs.Action {
+	all := map[mds.JobAction]jobs.Action{
+		mds.JobBackfill: s.backfill, mds.JobRefresh: s.refresh, mds.JobCompact: s.compact,
+	}
+	if s.cfg.Jobs.Keeper != nil {
+		all[mds.JobPolicies] = s.carryOut
+	}
+	if s.cfg.Jobs.Migrate != nil {
+		all[mds.JobMigrate] = func(ctx context.Context, _ *jobs.Run) error { return s.cfg.Jobs.Migrate(ctx) }
+	}
+	return all
+}
+
+// refresh makes the rollups anew of what changed in a tenant's bars, or in all tenants'.
+func (s *Server) refresh(ctx context.Context, run *jobs.Run) error {
+	tenants, err := s.tenantsOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	run.Parts(len(tenants))
+	for _, tenant := range tenants {
+		if run.Done(tenant.Slug) {
+			continue
+		}
+		done, err := s.cfg.Store.Refresh(ctx, tenant, 0)
+		if err != nil && !errors.Is(err, mds.ErrNoStore) {
+			return err
+		}
+		if err := run.PartDone(ctx, mds.JobPart{Name: tenant.Slug, Written: done.Written}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tenantsOf are those that a job is about.
+func (s *Server) tenantsOf(ctx context.Context, run *jobs.Run) ([]mds.Tenant, error) {
+	if t := run.Job().Tenant; t.ID != "" {
+		return []mds.Tenant{t}, nil
+	}
+	return s.cfg.Store.Tenants(ctx)
+}
+
+// carryOut does what the policies in force ask for.
+func (s *Server) carryOut(ctx context.Context, run *jobs.Run) error {
+	keeper, err := s.cfg.Jobs.Keeper(ctx)
+	if err != nil {
+		return err
+	}
+	defer keeper.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what it did is committed
+	inForce, err := keeper.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	policies := make([]mds.Policy, len(inForce))
+	for i := range inForce {
+		policies[i] = inForce[i].Policy
+	}
+	var rows int64
+	return store.Apply(ctx, s.cfg.Store, keeper, policies, time.Now(), func(step mds.Step, done bool) {
+		if done {
+			rows += step.Rows
+		}
+		run.Progress(rows, 0, fmt.Sprintf("%s of tenant %s", step.Action, cmp.Or(step.Tenant, "any")))
+	})
+}
+
+// compact puts a tenant's rows in order, or all tenants'.
+func (s *Server) compact(ctx context.Context, run *jobs.Run) error {
+	tenants, err := s.tenantsOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	run.Parts(len(tenants) * len(s.kinds))
+	for _, tenant := range tenants {
+		for _, k := range s.kinds {
+			part := mds.JobPart{Name: tenant.Slug + " " + k.name}
+			if run.Done(part.Name) {
+				continue
+			}
+			moved, err := k.compact(ctx, tenant)
+			if err != nil && !errors.Is(err, mds.ErrNoStore) {
+				return err
+			}
+			part.Written = moved
+			if err := run.PartDone(ctx, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compact puts the rows of a kind in order, where the store does that.
+func (k *service[R]) compact(ctx context.Context, tenant mds.Tenant) (moved int64, err error) {
+	table, ok := k.table.(store.Compacter)
+	if !ok {
+		return 0, nil
+	}
+	done, err := table.Compact(ctx, tenant)
+	return done.Moved, err
+}
+
+// backfill loads files, or what URLs answer.
+func (s *Server) backfill(ctx context.Context, run *jobs.Run) error {
+	job := run.Job()
+	for _, k := range s.kinds {
+		if k.name == job.Dataset && k.backfill != nil {
+			return k.backfill(ctx, run)
+		}
+	}
+	return fmt.Errorf("there is no dataset %q that takes records", job.Dataset)
+}
+
+// prepare reads what a backfill is to do, and refuses what it cannot.
+func (k *service[R]) prepare(job *mds.Job) (spec backfill.Spec, parts []backfill.Part, opt codec.Options, err error) {
+	if spec, err = backfill.Parse(job.Params); err != nil {
+		return spec, nil, opt, err
+	}
+	if opt.Label, err = codec.ParseLabel(cmp.Or(spec.Label, "start")); err != nil {
+		return spec, nil, opt, fmt.Errorf("params: label: %w", err)
+	}
+	if spec.TZ != "" {
+		if opt.Zone, err = selection.Zone("tz", spec.TZ); err != nil {
+			return spec, nil, opt, fmt.Errorf("params: %w", err)
+		}
+	}
+	if _, err := vendor.Decoder[R](spec.Format); err != nil {
+		return spec, nil, opt, fmt.Errorf("params: format %w", err)
+	}
+	opt.Columns, opt.NoHeader, opt.Fixed = spec.Columns, spec.NoHeader, make(map[string]string)
+	for name, value := range spec.Fixed {
+		if k.schema.Lookup(name) == nil {
+			return spec, nil, opt, fmt.Errorf("params: fixed: %s have no column %s", k.schema.Kind, name)
+		}
+		opt.Fixed[name] = value
+	}
+	if job.Vendor != "" {
+		opt.Fixed["vendor"] = job.Vendor
+	}
+	parts, err = spec.Parts(&k.cfg.Jobs.Sources, backfill.Range{Symbols: job.Symbols, Start: job.Start, End: job.End})
+	return spec, parts, opt, err
+}
+
+// fill loads the parts of a backfill that are not done.
+func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
+	job := run.Job()
+	spec, parts, opt, err := k.prepare(&job)
+	if err != nil {
+		return err
+	}
+	rejects := load.NewRejects(filepath.Join(k.cfg.Jobs.Rejects, "job-"+job.ID+".ndjson"))
+	defer rejects.Close() //nolint:errcheck // the last part has told
+	run.Parts(len(parts))
+	for _, part := range parts {
+		if run.Done(part.Name) {
+			continue
+		}
+		done, err := k.fillPart(ctx, run, &spec, opt, part, rejects)
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.Name, err)
+		}
+		if err := run.PartDone(ctx, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillPart loads one part: when it returns, all of it is on the store's disk.
+func (k *service[R]) fillPart(ctx context.Context, run *jobs.Run, spec *backfill.Spec, opt codec.Options, part backfill.Part, rejects *load.Rejects) (mds.JobPart, error) {
+	done := mds.JobPart{Name: part.Name}
+	body, err := spec.Open(ctx, &k.cfg.Jobs.Sources, part)
+	if errors.Is(err, backfill.ErrNothing) {
+		return done, nil
+	}
+	if err != nil {
+		return done, err
+	}
+	defer body.Close() //nolint:errcheck // it was read, or has failed
+	if c := k.schema.SymbolColumn(); c != nil {
+		symbol := part.Symbol
+		if spec.SymbolFrom == "filename" {
+			symbol = load.SymbolOf(part.Name)
+		}
+		if symbol != "" {
+			opt.Fixed[c.Name] = symbol
+		}
+	}
+	// It leaves three quarters of the queue to those who cannot wait.
+	tally := &load.Tally[R]{Into: k.coordinator.For(run.Job().Tenant), Open: max(1, k.coordinator.Stats().Capacity/4)}
+	decoder, err := vendor.Decoder[R](spec.Format)
+	if err != nil {
+		return done, err
+	}
+	result, err := load.Run(ctx, load.Config[R]{
+		Files: []string{"-"}, Stdin: body, Options: opt, Decoder: decoder, Rejects: rejects, Intake: tally,
+		HandOver: int(min(handOver, tally.Open)),
+		Progress: func(p load.Progress) { run.Progress(p.Ledger.Accepted(), p.Ledger.Rejected, part.Name) },
+	})
+	if settleErr := tally.Settle(ctx); err == nil {
+		err = settleErr
+	}
+	var file *load.FileError
+	if errors.As(err, &file) {
+		err = file.Err
+	}
+	became, _ := tally.Outcome()
+	done.Written, done.Failed = became.Committed, result.Ledger.Rejected+became.DeadLettered+became.Dropped
+	if err == nil && became.Unwritten > 0 {
+		err = ingest.ErrUnwritten
+	}
+	return done, errors.Join(err, rejects.Flush())
+}

@@ -1,0 +1,392 @@
+package server
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
+	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/jobs"
+)
+
+// startJobs runs what is to be done.
+func (s *Server) startJobs() {
+	if s.cfg.Jobs == nil {
+		return
+	}
+	s.jobs = jobs.Start(s.background, jobs.Config{
+		Jobs: s.cfg.Jobs.Jobs, Actions: s.actions(), Worker: s.cfg.Jobs.Worker, Version: s.cfg.Version,
+		Lease: s.cfg.Jobs.Lease, Poll: s.cfg.Jobs.Poll, Backoff: s.cfg.Jobs.Backoff, Concurrency: s.cfg.Jobs.Concurrency, Metrics: s.jobMetrics, Logger: s.cfg.Logger,
+	})
+	if every := s.cfg.Jobs.PoliciesEvery; every > 0 {
+		s.timers.Go(func() { s.everySoOften(every) })
+	}
+}
+
+// everySoOften makes jobs that carry out policies, until the server is to end. Of servers
+// that do so at the same time one makes it.
+func (s *Server) everySoOften(every time.Duration) {
+	ctx, stop := until(s.background, s.drain)
+	defer stop()
+	for ctx.Err() == nil {
+		due := time.Now().Truncate(every)
+		job := mds.Job{Action: mds.JobPolicies, Name: "every " + every.String(), Key: fmt.Sprintf("every-%s-%d", every, due.Unix())}
+		if _, _, err := s.cfg.Jobs.Jobs.Enqueue(ctx, job); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("policies are not carried out this time", "error", err)
+		}
+		s.jobs.Wake()
+		select {
+		case <-time.After(time.Until(due.Add(every))):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// jobOperations are those of jobs, where the server has any.
+func (s *Server) jobOperations() []operation {
+	if s.cfg.Jobs == nil {
+		return nil
+	}
+	one := s.document200("The job", client.Job{})
+	accepted := map[string]*huma.Response{
+		"202":     {Description: "The job is queued, or was before under the same key; Location leads to it", Content: map[string]*huma.MediaType{typeJSON: {Schema: s.schemaOf(client.Job{})}}},
+		"409":     s.problemResponse("This server does not do such jobs"),
+		"422":     s.problemResponse("The Idempotency-Key is that of another job"),
+		"default": s.problemResponse("It could not be done"),
+	}
+	id := text("id", "The job's id").inPath()
+	filter := []param{
+		several("state", "Only in these states", mds.JobStates()), several("action", "Only of these actions", mds.JobActions()),
+		text("since", "Only those made at this time or later"), text("before", "Only those made before this time"),
+	}
+	return []operation{
+		{
+			method: http.MethodPost, path: "/v1/jobs", id: "enqueue-job", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+			summary:     "Have something done",
+			description: "The job is kept, and done by a server of the store, whoever waits for it. Of jobs with one key one is made.",
+			params:      []param{jobKeyParam()},
+			body:        s.documentBody(client.JobRequest{}),
+			responses:   accepted,
+			serve:       s.enqueue,
+		},
+		{
+			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
+			summary: "List jobs", description: "The newest first: those of the tenant, and those that are of all.",
+			params:    append(slices.Clone(filter), number("limit", "At most so many", 1, mostJobs), text("after", "Go on after the job with this id"), number("silent", "Only those that run and were not heard of for so many seconds", 1, 1<<31)),
+			responses: s.document200("The jobs", client.Jobs{}),
+			limit:     s.queries,
+			serve:     s.listJobs,
+		},
+		{
+			method: http.MethodGet, path: "/v1/jobs/summary", id: "job-summary", tag: "jobs", scope: mds.ScopeAdmin,
+			summary: "Count jobs", description: "By what they do and where they stand.",
+			params:    filter,
+			responses: s.document200("The counts", client.JobSummary{}),
+			limit:     s.queries,
+			serve:     s.summarizeJobs,
+		},
+		{
+			method: http.MethodGet, path: "/v1/jobs/{id}", id: "job", tag: "jobs", scope: mds.ScopeAdmin,
+			summary: "Tell where a job stands", description: "What it was told, how far it is, and what became of it.",
+			params: []param{id}, responses: one,
+			serve: func(c *call) error {
+				job, err := s.jobOf(c)
+				if err != nil {
+					return err
+				}
+				return c.json(http.StatusOK, client.JobOf(&job))
+			},
+		},
+		{
+			method: http.MethodPost, path: "/v1/jobs/{id}/cancel", id: "cancel-job", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+			summary: "Have a job end", description: "One that waits ends at once; one that runs ends within a heartbeat. What it has done stays.",
+			params: []param{id}, responses: one,
+			serve: func(c *call) error {
+				job, err := s.jobOf(c)
+				if err == nil {
+					job, err = s.cfg.Jobs.Jobs.Cancel(c.Context(), job.ID)
+				}
+				if err != nil {
+					return err
+				}
+				return c.json(http.StatusOK, client.JobOf(&job))
+			},
+		},
+		{
+			method: http.MethodPost, path: "/v1/jobs/cleanup", id: "clean-jobs-up", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+			summary: "Remove what is known of jobs that have ended", description: "Those that ended before a time, of all tenants.",
+			params:    []param{text("before", "Those that ended before this time")},
+			responses: s.document200("How many were removed", client.Removed{}),
+			serve: func(c *call) error {
+				before, err := instant(c, "before")
+				if err != nil {
+					return err
+				}
+				if before.IsZero() {
+					return badRequest("bad_parameter", "before: say before which time they ended")
+				}
+				n, err := s.cfg.Jobs.Jobs.Cleanup(c.Context(), before)
+				if err != nil {
+					return err
+				}
+				return c.json(http.StatusOK, client.Removed{Removed: n})
+			},
+		},
+		s.shortcut("/migrate", "migrate", "Bring the database to the program's schema", mds.JobMigrate, false),
+		s.shortcut("/retention/apply", "apply-retention", "Do what the policies in force ask for", mds.JobPolicies, false),
+		s.shortcut("/refresh/aggregate", "refresh-aggregates", "Make the rollups anew of what changed in a tenant's bars", mds.JobRefresh, true),
+		{
+			method: http.MethodPost, path: "/backfill/{job}", id: "backfill", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+			summary:     "Fill in history",
+			description: "The same as a job with the action backfill, under the name of the path.",
+			params:      []param{text("job", "The job's name").inPath(), jobKeyParam()},
+			body:        s.documentBody(client.JobRequest{}),
+			responses:   accepted,
+			serve: func(c *call) error {
+				request, err := c.jobRequest()
+				if err != nil {
+					return err
+				}
+				request.Action, request.Name = string(mds.JobBackfill), c.r.PathValue("job")
+				return s.make(c, &request)
+			},
+		},
+	}
+}
+
+// jobKeyParam is the header in the place of a key in the body.
+func jobKeyParam() param {
+	p := idempotencyParam()
+	p.doc = "A name of this request, new for each: of requests of the tenant with one key one job is made, for as long as it is kept. It may be the key in the body, too"
+	return p
+}
+
+// mostJobs is how many jobs are listed at once.
+const mostJobs = 10_000
+
+// several is a parameter of words.
+func several[T ~string](name, doc string, words []T) param {
+	p := text(name, doc)
+	for _, w := range words {
+		p.schema.Enum = append(p.schema.Enum, string(w))
+	}
+	return p.several()
+}
+
+// shortcut is an operation that makes a job of an action, of the tenant or of all.
+func (s *Server) shortcut(path, id, summary string, action mds.JobAction, tenant bool) operation {
+	return operation{
+		method: http.MethodPost, path: path, id: id, tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+		summary: summary, description: "It is done by a job of the action " + string(action) + ", which the answer names.",
+		params: []param{jobKeyParam()},
+		responses: map[string]*huma.Response{
+			"202":     {Description: "The job is queued; Location leads to it", Content: map[string]*huma.MediaType{typeJSON: {Schema: s.schemaOf(client.Job{})}}},
+			"409":     s.problemResponse("This server does not do it"),
+			"422":     s.problemResponse("The Idempotency-Key is that of another job"),
+			"default": s.problemResponse("It could not be done"),
+		},
+		serve: func(c *call) error {
+			return s.make(c, &client.JobRequest{Action: string(action), AllTenants: !tenant})
+		},
+	}
+}
+
+// documentBody describes a body of one JSON document.
+func (s *Server) documentBody(v any) *huma.RequestBody {
+	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeJSON: {Schema: s.schemaOf(v)}}}
+}
+
+// mostDocument bounds a body that is one document.
+const mostDocument = 2 << 20
+
+// jobRequest reads what is asked for.
+func (c *call) jobRequest() (request client.JobRequest, err error) {
+	body := http.MaxBytesReader(c.w, c.r.Body, mostDocument)
+	decoder := json.NewDecoder(body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&request); err != nil {
+		return request, badRequest("unreadable_body", "the body is no job, as JSON: "+strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return request, badRequest("unreadable_body", "there is more than one job in the body")
+	}
+	return request, nil
+}
+
+// enqueue makes a job.
+func (s *Server) enqueue(c *call) error {
+	request, err := c.jobRequest()
+	if err != nil {
+		return err
+	}
+	return s.make(c, &request)
+}
+
+// make keeps a job that is to be done.
+func (s *Server) make(c *call, request *client.JobRequest) error {
+	job, err := request.Job()
+	if err != nil {
+		return badRequest("bad_job", err.Error())
+	}
+	key, err := c.idempotencyKey()
+	if err != nil {
+		return err
+	}
+	if job.Key != "" && key != "" && job.Key != key {
+		return badRequest("bad_job", "key: it is not that of the header "+idempotencyKey+": leave one of them out")
+	}
+	job.Key, job.By = cmp.Or(job.Key, key), c.key
+	if !request.AllTenants {
+		job.Tenant = c.tenant
+	}
+	if err := s.doable(&job); err != nil {
+		return err
+	}
+	kept, _, err := s.cfg.Jobs.Jobs.Enqueue(c.Context(), job)
+	var invalid *mds.InvalidError
+	switch {
+	case errors.Is(err, mds.ErrJobKey):
+		return &problem{status: http.StatusUnprocessableEntity, code: "job_key_reused", detail: err.Error() + ": take another one"}
+	case errors.As(err, &invalid):
+		return badRequest("bad_job", err.Error())
+	case err != nil:
+		return err
+	}
+	s.jobs.Wake()
+	c.w.Header().Set("Location", "/v1/jobs/"+kept.ID)
+	return c.json(http.StatusAccepted, client.JobOf(&kept))
+}
+
+// doable refuses a job that no attempt would do.
+func (s *Server) doable(job *mds.Job) error {
+	if _, ok := s.actions()[job.Action]; !ok && slices.Contains(mds.JobActions(), job.Action) {
+		detail := map[mds.JobAction]string{
+			mds.JobPolicies: "it needs the owner of the database: set MDS_ADMIN_DSN",
+			mds.JobMigrate:  "it needs the owner of the database: set MDS_ADMIN_DSN; a DuckDB store migrates itself when it is opened",
+		}[job.Action]
+		return &problem{status: http.StatusConflict, code: "not_done_here", detail: strings.TrimSuffix(fmt.Sprintf("this server does not do jobs of the action %s: %s", job.Action, detail), ": ")}
+	}
+	if err := job.Validate(); err != nil {
+		return badRequest("bad_job", err.Error())
+	}
+	if job.Action != mds.JobBackfill {
+		if len(job.Params) > 0 || job.Dataset != "" {
+			return badRequest("bad_job", fmt.Sprintf("params and dataset belong to other actions than %s", job.Action))
+		}
+		return nil
+	}
+	var names []string
+	for _, k := range s.kinds {
+		if k.check == nil {
+			continue
+		}
+		if names = append(names, k.name); k.name == job.Dataset {
+			if job.Tenant.ID == "" {
+				return badRequest("bad_job", "a backfill is of one tenant")
+			}
+			if err := k.check(job); err != nil {
+				return badRequest("bad_job", err.Error())
+			}
+			return nil
+		}
+	}
+	return badRequest("bad_job", fmt.Sprintf("dataset %q: use %s", job.Dataset, strings.Join(names, ", ")))
+}
+
+// jobOf is the job that a request names, if it is the tenant's, or of all.
+func (s *Server) jobOf(c *call) (mds.Job, error) {
+	job, err := s.cfg.Jobs.Jobs.Job(c.Context(), c.r.PathValue("id"))
+	if errors.Is(err, mds.ErrUnknownJob) || err == nil && job.Tenant.ID != "" && job.Tenant.ID != c.tenant.ID {
+		return job, &problem{status: http.StatusNotFound, code: "unknown_job", detail: fmt.Sprintf("there is no such job: %q", c.r.PathValue("id"))}
+	}
+	return job, err
+}
+
+// instant reads a parameter that is a time.
+func instant(c *call, name string) (time.Time, error) {
+	text := c.value(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := codec.ParseTime(text, time.UTC)
+	if err != nil {
+		return at, badRequest("bad_parameter", name+": "+err.Error())
+	}
+	return at.UTC(), nil
+}
+
+// jobFilter reads the parameters that pick jobs.
+func (c *call) jobFilter() (f mds.JobFilter, err error) {
+	f.TenantID, f.Common = c.tenant.ID, true
+	for _, state := range c.list("state") {
+		f.States = append(f.States, mds.JobState(state))
+	}
+	for _, action := range c.list("action") {
+		f.Actions = append(f.Actions, mds.JobAction(action))
+	}
+	if f.Since, err = instant(c, "since"); err == nil {
+		f.Before, err = instant(c, "before")
+	}
+	return f, err
+}
+
+func (s *Server) listJobs(c *call) error {
+	filter, err := c.jobFilter()
+	if err != nil {
+		return err
+	}
+	limit, err := c.integer("limit", 100, 1, mostJobs)
+	if err != nil {
+		return err
+	}
+	silent, err := c.integer("silent", 0, 1, 1<<31)
+	if err != nil {
+		return err
+	}
+	if silent > 0 {
+		filter.SilentSince = time.Now().Add(-time.Duration(silent) * time.Second)
+	}
+	filter.Limit, filter.After = limit+1, c.value("after")
+	list, err := s.cfg.Jobs.Jobs.List(c.Context(), filter)
+	if errors.Is(err, mds.ErrUnknownJob) {
+		return badRequest("bad_parameter", "after: "+err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	out := client.Jobs{Jobs: make([]client.Job, 0, len(list))}
+	if len(list) > limit {
+		list = list[:limit]
+		out.Next = list[limit-1].ID
+	}
+	for i := range list {
+		out.Jobs = append(out.Jobs, client.JobOf(&list[i]))
+	}
+	return c.json(http.StatusOK, out)
+}
+
+func (s *Server) summarizeJobs(c *call) error {
+	filter, err := c.jobFilter()
+	if err != nil {
+		return err
+	}
+	counts, err := s.cfg.Jobs.Jobs.Summary(c.Context(), filter)
+	if err != nil {
+		return err
+	}
+	out := client.JobSummary{Counts: make([]client.JobCount, len(counts))}
+	for i, n := range counts {
+		out.Counts[i] = client.JobCount{Action: string(n.Action), State: string(n.State), Jobs: n.Jobs, Written: n.Written, Failed: n.Failed, Seconds: n.Seconds}
+	}
+	return c.json(http.StatusOK, out)
+}
