@@ -35,6 +35,9 @@ func (c *cli) program(args ...string) *exec.Cmd {
 	cmd := exec.Command(self, args...)
 	home := c.t.TempDir()
 	cmd.Env = append(os.Environ(), asProgram+"=1", "MDS_DSN="+c.dsn, "MDS_TENANT_ID=", "HOME="+home, "XDG_DATA_HOME="+home)
+	for name, value := range c.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	return cmd
 }
 

@@ -108,6 +108,13 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.SQL.Close()) }()
+		if cfg.Jobs, err = a.jobsConfig(s, dir); err != nil {
+			return err
+		}
+		if cfg.Jobs.Jobs, err = store.OpenJobs(ctx, s.Store); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.Jobs.Jobs.Close()) }()
 		srv, err := server.New(ctx, cfg)
 		if err != nil {
 			return err
