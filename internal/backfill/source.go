@@ -113,6 +113,9 @@ func (e *Error) Unwrap() error { return e.err }
 // Retryable reports that it may be read later; see [mds.Retryable].
 func (e *Error) Retryable() bool { return e.passes }
 
+// RetryAfter is After.
+func (e *Error) RetryAfter() time.Duration { return e.After }
+
 // ErrNothing is what a part without anything is.
 var ErrNothing = errors.New("there is nothing")
 

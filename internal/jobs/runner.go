@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ import (
 
 // Action does what a job asks for, until ctx ends. Where it is begun again it goes on after
 // the parts that are done. An error that passes ([mds.Retryable], [mds.Unavailable]) has the
-// job be begun again later.
+// job be begun again later, not before the time that its method RetryAfter says, if it has
+// one.
 type Action func(ctx context.Context, run *Run) error
 
 // Config configures a [Runner]. All but Jobs and Actions may be left out.
@@ -31,12 +33,13 @@ type Config struct {
 	// Lease is for how long a job is this server's without a word of it. Defaults to 30
 	// seconds; a third of it passes between two words.
 	Lease time.Duration
-	// Poll is how often it is looked for jobs that others have made. Defaults to 500 ms.
+	// Poll is how often it is looked for jobs that others have made, at least; half of it
+	// passes in between at random. Defaults to 500 ms.
 	Poll time.Duration
 	// Concurrency is how many jobs are run at once; less than 0 is none. Defaults to 2.
 	Concurrency int
 	// Backoff is how long a job waits that is begun again, doubled each time up to 5
-	// minutes. Defaults to 5 seconds.
+	// minutes; half of it is drawn at random. Defaults to 5 seconds.
 	Backoff time.Duration
 	// Metrics count what is run; nil does not.
 	Metrics *Metrics
@@ -51,6 +54,7 @@ type Runner struct {
 	wake    chan struct{}
 	stop    context.CancelCauseFunc
 	done    sync.WaitGroup
+	away    bool // the store was, when it was looked for jobs last
 }
 
 // errStopping is the cause of the end of a job whose server is being stopped.
@@ -58,6 +62,10 @@ var errStopping = errors.New("the server is being stopped")
 
 // errCancelled is the cause of the end of a job that is cancelled.
 var errCancelled = errors.New("it was cancelled")
+
+// errSilent is the cause of the end of a job of which the store was told nothing for a lease:
+// another server may have it by now.
+var errSilent = errors.New("the store could not be told that it is run")
 
 // Start runs jobs until Stop. They see the values of ctx, not its end.
 func Start(ctx context.Context, cfg Config) *Runner {
@@ -68,22 +76,19 @@ func Start(ctx context.Context, cfg Config) *Runner {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, max(0, cfg.Concurrency))}
+	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1)}
 	ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	for range cfg.Concurrency {
-		r.done.Go(func() { r.work(ctx) })
+	if cfg.Concurrency > 0 {
+		r.done.Go(func() { r.look(ctx) })
 	}
 	return r
 }
 
 // Wake has it look for jobs at once.
 func (r *Runner) Wake() {
-	for range r.cfg.Concurrency {
-		select {
-		case r.wake <- struct{}{}:
-		default:
-			return
-		}
+	select {
+	case r.wake <- struct{}{}:
+	default: // it will
 	}
 }
 
@@ -107,150 +112,94 @@ func (r *Runner) Stop(ctx context.Context) error {
 	}
 }
 
-// work runs one job after the other.
-func (r *Runner) work(ctx context.Context) {
-	poll := time.NewTicker(r.cfg.Poll)
+// look begins the jobs that wait, while there is room for another.
+func (r *Runner) look(ctx context.Context) {
+	room := make(chan struct{}, r.cfg.Concurrency)
+	poll := time.NewTimer(0)
 	defer poll.Stop()
-	for ctx.Err() == nil {
-		job, ok, err := r.cfg.Jobs.Claim(ctx, r.cfg.Worker, r.cfg.Version, r.actions, r.cfg.Lease)
-		if err != nil && ctx.Err() == nil {
-			r.cfg.Logger.Warn("jobs cannot be looked for", "error", err)
+	for {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return
 		}
-		if ok {
-			r.run(ctx, job)
+		if ctx.Err() != nil {
+			return
+		}
+		if job, leased, ok := r.claim(ctx); ok {
+			r.done.Go(func() {
+				r.run(ctx, job, leased)
+				<-room
+			})
 			continue
 		}
+		<-room
+		poll.Reset(spread(r.cfg.Poll))
 		select {
 		case <-poll.C:
 		case <-r.wake:
 		case <-ctx.Done():
+			return
 		}
 	}
 }
 
+// spread is a time of half of d to d: what many servers do at once they do not do the next
+// time.
+func spread(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1) //nolint:gosec // any will do
+}
+
+// claim begins the next job, which is this server's for a lease from then on. It is not
+// interrupted: a job that the store has begun is not left to nobody.
+func (r *Runner) claim(ctx context.Context) (job mds.Job, leased time.Time, ok bool) {
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Lease/3)
+	defer cancel()
+	leased = time.Now()
+	job, ok, err := r.cfg.Jobs.Claim(claiming, r.cfg.Worker, r.cfg.Version, r.actions, r.cfg.Lease)
+	switch away := err != nil; {
+	case away && !r.away && ctx.Err() == nil:
+		r.cfg.Logger.Warn("jobs cannot be looked for", "error", err)
+	case !away && r.away:
+		r.cfg.Logger.Info("jobs can be looked for again")
+	}
+	r.away = err != nil
+	return job, leased, ok && err == nil
+}
+
 // run runs one job, and keeps what became of it.
-func (r *Runner) run(ctx context.Context, job mds.Job) {
+func (r *Runner) run(ctx context.Context, job mds.Job, leased time.Time) {
 	logger := r.cfg.Logger.With("job", job.ID, "action", string(job.Action), "tenant", job.Tenant.Slug, "attempt", job.Attempt)
 	logger.Info("a job begins")
 	begun := time.Now()
-	ctx, cancel := context.WithCancelCause(ctx)
+	acting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	run := &Run{jobs: r.cfg.Jobs, job: job, done: make(map[string]bool)}
+	run := &Run{jobs: r.cfg.Jobs, job: job, done: make(map[string]bool), every: r.cfg.Lease / 30, lose: cancel}
 	beating := make(chan struct{})
 	go func() {
 		defer close(beating)
-		r.beat(ctx, run, cancel)
+		r.beat(acting, run, leased, cancel)
 	}()
-	err := r.act(ctx, run)
-	cause := context.Cause(ctx)
+	err := r.act(acting, run, logger)
+	cause := context.Cause(acting)
 	cancel(nil)
 	<-beating
-	if errors.Is(cause, mds.ErrJobLost) {
-		logger.Warn("a job is another server's now", "error", err)
+	lost := errors.Is(cause, mds.ErrJobLost) || errors.Is(err, mds.ErrJobLost)
+	var state mds.JobState
+	if !lost {
+		var again time.Time
+		state, again = r.outcome(run, err, cause)
+		lost = !r.finish(ctx, run.snapshot(), state, again, logger)
+	}
+	if lost {
+		logger.Warn("a job is another server's now", "error", cmp.Or(err, cause))
 		return
 	}
-	state, again := r.outcome(run, err, cause)
-	r.finish(ctx, run, state, again)
 	r.cfg.Metrics.ended(job.Action, state, time.Since(begun))
 	level := slog.LevelInfo
 	if state == mds.JobFailed {
 		level = slog.LevelError
 	}
-	logger.Log(ctx, level, "a job ends", "state", string(state), "written", run.job.Written, "failed", run.job.Failed, "error", run.job.Error, "seconds", time.Since(begun).Seconds())
-}
-
-// act does what the job asks for. A panic is its failure.
-func (r *Runner) act(ctx context.Context, run *Run) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("it panicked: %v", p)
-		}
-	}()
-	parts, err := r.cfg.Jobs.Parts(ctx, run.job.ID)
-	if err != nil {
-		return err
-	}
-	run.resume(parts)
-	return r.cfg.Actions[run.job.Action](ctx, run)
-}
-
-// outcome is the state that an attempt leaves, and when the next one may begin.
-func (r *Runner) outcome(run *Run, err, cause error) (state mds.JobState, again time.Time) {
-	run.mu.Lock()
-	defer run.mu.Unlock()
-	job := &run.job
-	switch {
-	case err == nil:
-		job.Error = ""
-		return mds.JobDone, again
-	case errors.Is(cause, errCancelled):
-		job.Error = errCancelled.Error()
-		return mds.JobCancelled, again
-	case errors.Is(cause, errStopping):
-		job.Error, job.MaxAttempts = "", job.MaxAttempts+1 // which was no fault of the job
-		return mds.JobQueued, time.Now()
-	}
-	job.Error = err.Error()
-	if (mds.Retryable(err) || mds.Unavailable(err)) && job.Attempt < job.MaxAttempts {
-		return mds.JobQueued, time.Now().Add(min(r.cfg.Backoff<<min(job.Attempt-1, 16), 5*time.Minute))
-	}
-	return mds.JobFailed, again
-}
-
-// finish keeps what became of an attempt, for as long as the lease lasts.
-func (r *Runner) finish(ctx context.Context, run *Run, state mds.JobState, again time.Time) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Lease)
-	defer cancel()
-	job := run.snapshot()
-	retry := time.NewTicker(max(r.cfg.Lease/30, time.Millisecond))
-	defer retry.Stop()
-	for {
-		err := r.cfg.Jobs.Finish(ctx, job, state, again)
-		if err == nil {
-			return
-		}
-		if errors.Is(err, mds.ErrJobLost) || ctx.Err() != nil {
-			r.cfg.Logger.Error("what became of a job cannot be kept; it is begun again when its lease has ended", "job", job.ID, "state", string(state), "error", err)
-			return
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// beat says that a job is run, until ctx ends; it ends the job where it is to end, or was
-// taken over.
-func (r *Runner) beat(ctx context.Context, run *Run, cancel context.CancelCauseFunc) {
-	ticker := time.NewTicker(r.cfg.Lease / 3)
-	defer ticker.Stop()
-	heard := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		begun := time.Now()
-		stop, err := r.cfg.Jobs.Beat(ctx, run.snapshot(), r.cfg.Lease)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, mds.ErrJobLost):
-			cancel(err)
-			return
-		case err != nil && time.Since(heard) > r.cfg.Lease:
-			// Another server may have it by now.
-			cancel(fmt.Errorf("%w: nothing was kept of it for %s: %w", mds.ErrJobLost, r.cfg.Lease, err))
-			return
-		case err != nil:
-			r.cfg.Logger.Warn("that a job is run cannot be kept", "job", run.job.ID, "error", err)
-		case stop:
-			cancel(errCancelled)
-			return
-		default:
-			heard = begun
-		}
-	}
+	job = run.snapshot()
+	logger.Log(ctx, level, "a job ends", "state", string(state), "written", job.Written, "failed", job.Failed, "error", job.Error, "seconds", time.Since(begun).Seconds())
 }
