@@ -34,7 +34,8 @@ type Jobs interface {
 	// Parts are the parts that are done, in order of their names.
 	Parts(ctx context.Context, id string) ([]mds.JobPart, error)
 	// Finish ends an attempt: the job is in a state with Ended, or queued to be begun again at
-	// a time. It fails with [mds.ErrJobLost].
+	// a time, as often as its MaxAttempts says where that is more than was said before. It
+	// fails with [mds.ErrJobLost].
 	Finish(ctx context.Context, job mds.Job, state mds.JobState, again time.Time) error
 	// Cancel has a job end: at once where it waits, and otherwise its worker is told. One
 	// that has ended stays as it is. It fails with [mds.ErrUnknownJob].

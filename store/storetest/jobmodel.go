@@ -205,6 +205,7 @@ func (m *jobModel) finish() {
 	if later {
 		again = soon()
 	}
+	attempt.MaxAttempts = rapid.IntRange(0, 4).Draw(m.rt, "most attempts then")
 	err := m.jobbing.jobs.Finish(m.ctx, attempt, state, again)
 	if k == nil {
 		if !errors.Is(err, mds.ErrJobLost) {
@@ -216,6 +217,7 @@ func (m *jobModel) finish() {
 		m.rt.Fatal(err)
 	}
 	k.State, k.Error = state, attempt.Error
+	k.MaxAttempts = max(k.MaxAttempts, attempt.MaxAttempts)
 	switch {
 	case state == mds.JobDone:
 		k.Error = ""

@@ -417,6 +417,36 @@ func testAgainLater(t *testing.T, j *jobbing) {
 	}
 }
 
+// testMoreAttempts has a worker that gives a job back say that the attempt is not to count;
+// none says that there are to be fewer.
+func testMoreAttempts(t *testing.T, j *jobbing) {
+	j.enqueue(mds.Job{Action: mds.JobBackfill, MaxAttempts: 1})
+	for attempt := range 3 { // stopped each time
+		job := j.claim("w", longLease)
+		if job.Attempt != attempt+1 || job.MaxAttempts != attempt+1 {
+			t.Fatalf("attempt %d of %d", job.Attempt, job.MaxAttempts)
+		}
+		job.MaxAttempts++
+		j.finish(job, mds.JobQueued)
+		if got := j.job(job.ID); got.State != mds.JobQueued || got.MaxAttempts != attempt+2 || got.Error != "" || !got.Finished.IsZero() {
+			t.Fatalf("given back is %+v", got)
+		}
+	}
+	job := j.claim("w", longLease)
+	job.MaxAttempts, job.Error = 0, "no file"
+	j.finish(job, mds.JobQueued)
+	if got := j.job(job.ID); got.State != mds.JobFailed || got.MaxAttempts != 4 || got.Error != "no file; given up after attempt 4 of 4" {
+		t.Errorf("in the end it is %+v", got)
+	}
+	j.enqueue(backfill("done"))
+	job = j.claim("w", longLease)
+	job.MaxAttempts = 2
+	j.finish(job, mds.JobDone)
+	if got := j.job(job.ID); got.State != mds.JobDone || got.MaxAttempts != mds.DefaultJobAttempts {
+		t.Errorf("done it is %+v", got)
+	}
+}
+
 // testAnyTextOfJobs has texts that no database takes: the job ends all the same.
 func testAnyTextOfJobs(t *testing.T, j *jobbing) {
 	j.enqueue(backfill("x"))

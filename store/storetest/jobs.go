@@ -38,6 +38,7 @@ func RunJobs(t *testing.T, fresh func(t testing.TB) (dsn string)) {
 		{"Parts", testJobParts},
 		{"Cancel", testCancelJobs},
 		{"AgainLater", testAgainLater},
+		{"MoreAttempts", testMoreAttempts},
 		{"AnyText", testAnyTextOfJobs},
 		{"List", testListJobs},
 		{"Summary", testJobSummary},
