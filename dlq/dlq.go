@@ -44,6 +44,9 @@ func Open(cfg Config) (*Folder, error) {
 // written, or not to be made. It leaves nothing behind.
 func (f *Folder) Check() error { return f.log.Check() }
 
+// Path is where the folder is.
+func (f *Folder) Path() string { return f.log.Path() }
+
 // Close ends writing to the folder.
 func (f *Folder) Close() error { return f.log.Close() }
 

@@ -100,7 +100,13 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 	if f.code != "" && !slices.Contains(codes, f.code) {
 		return filter, usagef("--code %q: use %s", f.code, strings.Replace(and(codes), " and ", " or ", 1))
 	}
-	filter = deadletter.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids))), Kind: f.kind, Code: f.code}
+	filter = deadletter.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids)))}
+	if f.kind != "" {
+		filter.Kinds = []string{f.kind}
+	}
+	if f.code != "" {
+		filter.Codes = []string{f.code}
+	}
 	if !f.allTenants {
 		if filter.Tenant, err = a.letterTenant(cmd.Context()); err != nil {
 			return filter, err

@@ -1,22 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/marketdatastore/mds"
-	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/deadletter"
-	"github.com/marketdatastore/mds/sink"
-	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/internal/replay"
 )
 
 func (a *app) dlqReplayCommand(f *dlqFlags) *cobra.Command {
@@ -42,11 +34,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but letters are still refus
 			if err != nil {
 				return err
 			}
-			r := &replay{app: a, dir: dir, filter: filter, overwrite: overwrite, kindNamed: kindNamed}
 			if dry {
-				return r.dryRun(cmd.Context())
+				return a.dryReplay(cmd.Context(), dir, filter)
 			}
-			return r.run(cmd.Context())
+			return a.replay(cmd.Context(), dir, filter, overwrite)
 		},
 	}
 	f.register(cmd)
@@ -55,64 +46,55 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but letters are still refus
 	return cmd
 }
 
-// replay is one run of the command.
-type replay struct {
-	app       *app
-	dir       deadletter.Dir
-	filter    deadletter.Filter
-	overwrite bool
-	kindNamed func(string) (kind, bool)
-	store     *store.Store
+// shownRefusals is how many letters are told that are still refused.
+const shownRefusals = 3
 
-	read, refused int64
-	receipt       mds.Receipt
-	stored        []string // ids, of letters that the store has and that are to be removed
-}
-
-// letterRef is a letter that is to be replayed: there may be millions.
-type letterRef struct {
-	submitted       int64 // microseconds
-	segment, number int32
-	size            int32
-}
-
-// The bounds of what is held of letters at a time, and written in one transaction.
-const (
-	replayedAtOnce = 5000
-	replayedBytes  = 32 << 20
-)
-
-func (r *replay) run(ctx context.Context) error {
-	if err := r.dir.Repair(ctx); err != nil {
-		return err
-	}
-	segments, refs, err := r.pick(ctx)
+func (a *app) replay(ctx context.Context, dir deadletter.Dir, filter deadletter.Filter, overwrite bool) error {
+	told := 0
+	r := replay.New(replay.Config{
+		Dir: dir, Filter: filter, Overwrite: overwrite,
+		Damaged: func(err error) { fmt.Fprintf(a.stderr, "warning: %v\n", err) },
+		Refused: func(letter *deadletter.Letter, err error) {
+			if told++; told <= shownRefusals {
+				fmt.Fprintf(a.stderr, "still refused: %s: %v\n", letter.ID, err)
+			}
+		},
+	})
+	n, err := r.Pick(ctx)
 	if err != nil {
 		return err
 	}
-	if len(refs) == 0 {
-		return r.app.sumUp(r.dir, r.filter, nil)
+	if n == 0 {
+		return a.sumUp(dir, filter, nil)
 	}
+	begun := false
 	work := func(s *session) error {
-		r.store = s.Store
-		return r.windows(ctx, segments, refs)
+		begun = true
+		return r.Run(ctx, func(name string) (replay.Kind, bool) {
+			k, known := kindNamed(name)
+			if !known {
+				return replay.Kind{}, false
+			}
+			return k.replay(s.Store, a.sinkConfig()), true
+		})
 	}
-	if r.filter.Tenant == "" {
-		err = r.app.withoutTenant(ctx, writing, work)
-	} else if err = r.app.mustExist(ctx); err == nil {
-		err = r.app.withStore(ctx, writing, work)
+	if filter.Tenant == "" {
+		err = a.withoutTenant(ctx, writing, work)
+	} else if err = a.mustExist(ctx); err == nil {
+		err = a.withStore(ctx, writing, work)
 	}
-	if r.store == nil {
+	if !begun {
 		return err
 	}
-	r.printLedger()
-	err = errors.Join(err, r.app.warnOfQuarantine(r.dir))
+	l := r.Ledger()
+	a.printReplay(l)
+	err = errors.Join(err, a.warnOfQuarantine(dir))
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted: what is listed above is done; run the same command again for the rest")
 	case err != nil:
 		return fmt.Errorf("%w; the letters that are left can be replayed again", err)
-	case r.refused > 0:
+	case l.Refused > 0:
 		return errRejected
 	}
 	return nil
@@ -127,253 +109,41 @@ func (a *app) withoutTenant(ctx context.Context, access access, fn func(*session
 	return errors.Join(fn(s), s.Close())
 }
 
-// pick finds the letters to replay and puts them in order.
-//
-// What is written late leaves its time of writing in the row, so that of letters with the
-// same key the newest has to come first: an older one is superseded by it. What is
-// overwritten comes in the order in which it was submitted.
-func (r *replay) pick(ctx context.Context) (segments []string, refs []letterRef, err error) {
-	for letter, err := range r.app.readLetters(ctx, r.dir, r.filter) {
-		if err != nil {
-			return nil, nil, err
-		}
-		dot := strings.LastIndexByte(letter.ID, '.')
-		number, err := strconv.ParseInt(letter.ID[dot+1:], 10, 32)
-		if err != nil {
-			return nil, nil, err
-		}
-		if n := len(segments); n == 0 || segments[n-1] != letter.ID[:dot] {
-			segments = append(segments, letter.ID[:dot])
-		}
-		refs = append(refs, letterRef{letter.Submitted.UnixMicro(), int32(len(segments) - 1), int32(number), int32(len(letter.Record))})
+func (a *app) printReplay(l replay.Ledger) {
+	fmt.Fprintf(a.stdout, "%s read = %s written + %s unchanged + %s superseded + %s still refused",
+		plural(l.Read, "letter"), count(l.Written), count(l.Unchanged), count(l.Superseded), count(l.Refused))
+	if unwritten := l.Unwritten(); unwritten > 0 {
+		fmt.Fprintf(a.stdout, " + %s unwritten", count(unwritten))
 	}
-	slices.SortStableFunc(refs, func(a, b letterRef) int { return cmp.Compare(a.submitted, b.submitted) })
-	if !r.overwrite {
-		slices.Reverse(refs)
-	}
-	return segments, refs, nil
-}
-
-// windows replays as many letters at a time as may be held.
-func (r *replay) windows(ctx context.Context, segments []string, refs []letterRef) error {
-	r.read = int64(len(refs))
-	for len(refs) > 0 {
-		n, bytes := 0, 0
-		for n < len(refs) && n < replayedAtOnce && (n == 0 || bytes+int(refs[n].size) <= replayedBytes) {
-			bytes += int(refs[n].size)
-			n++
-		}
-		var filter deadletter.Filter
-		for _, ref := range refs[:n] {
-			filter.IDs = append(filter.IDs, segments[ref.segment]+"."+strconv.Itoa(int(ref.number)))
-		}
-		err := r.window(ctx, filter)
-		// What the store has is removed also where the rest failed, or was interrupted.
-		_, removeErr := r.dir.Remove(context.WithoutCancel(ctx), r.stored)
-		r.stored = r.stored[:0]
-		if err = errors.Join(err, removeErr); err != nil {
-			return err
-		}
-		refs = refs[n:]
-	}
-	return nil
-}
-
-// window replays some letters, in batches of one kind, tenant and time of submit.
-func (r *replay) window(ctx context.Context, filter deadletter.Filter) error {
-	letters := make([]deadletter.Letter, 0, len(filter.IDs))
-	for letter, err := range r.app.readLetters(ctx, r.dir, filter) {
-		if err != nil {
-			return err
-		}
-		letters = append(letters, letter)
-	}
-	r.read -= int64(len(filter.IDs) - len(letters)) // another removed them
-	// Within a batch the last of a key wins: order of arrival, which they are in, stays.
-	slices.SortStableFunc(letters, func(a, b deadletter.Letter) int {
-		order := a.Submitted.Compare(b.Submitted)
-		if !r.overwrite {
-			order = -order
-		}
-		return cmp.Or(order, cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Tenant.ID, b.Tenant.ID))
-	})
-	for len(letters) > 0 {
-		n := 1
-		for n < len(letters) && letters[n].Kind == letters[0].Kind && letters[n].Tenant == letters[0].Tenant && letters[n].Submitted.Equal(letters[0].Submitted) {
-			n++
-		}
-		if err := r.batch(ctx, letters[:n]); err != nil {
-			return err
-		}
-		letters = letters[n:]
-	}
-	return nil
-}
-
-func (r *replay) batch(ctx context.Context, letters []deadletter.Letter) error {
-	k, known := r.kindNamed(letters[0].Kind)
-	if !known {
-		for i := range letters {
-			r.refuse(&letters[i], errUnknownKind(letters[i].Kind))
-		}
-		return nil
-	}
-	return k.replay(ctx, r, letters)
-}
-
-func errUnknownKind(name string) error {
-	return fmt.Errorf("this program knows no kind %q", name)
-}
-
-// shownRefusals is how many letters are told that are still refused.
-const shownRefusals = 3
-
-func (r *replay) refuse(letter *deadletter.Letter, err error) {
-	if r.refused++; r.refused <= shownRefusals {
-		var batch *sink.BatchError
-		if errors.As(err, &batch) {
-			err = batch.Err
-		}
-		fmt.Fprintf(r.app.stderr, "still refused: %s: %v\n", letter.ID, err)
+	fmt.Fprintln(a.stdout)
+	if l.Refused > shownRefusals {
+		fmt.Fprintf(a.stderr, "%s still refused; mds dlq list shows them\n", verb(int(l.Refused), "letter is", "letters are"))
 	}
 }
 
-// replayTable is what letters are written into: the table of a store.
-type replayTable[R any] interface {
-	WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error)
-	WriteLate(ctx context.Context, tenant mds.Tenant, records []R, as time.Time) (mds.Receipt, error)
-}
-
-// lateTable writes records as they were submitted.
-type lateTable[R any] struct {
-	replayTable[R]
-	as time.Time
-}
-
-func (t lateTable[R]) WriteBatch(ctx context.Context, tenant mds.Tenant, records []R) (mds.Receipt, error) {
-	return t.WriteLate(ctx, tenant, records, t.as)
-}
-
-// replayKind writes letters of one kind, tenant and time of submit.
-func replayKind[R mds.Record[R]](ctx context.Context, r *replay, letters []deadletter.Letter) error {
-	return replayInto(ctx, r, letters, store.TableOf[R](r.store))
-}
-
-func replayInto[R mds.Record[R]](ctx context.Context, r *replay, letters []deadletter.Letter, table replayTable[R]) error {
-	var records []R
-	var of []*deadletter.Letter
-	for i := range letters {
-		record, err := deadletter.Decode[R](letters[i].Record)
-		if err != nil {
-			r.refuse(&letters[i], err)
-			continue
-		}
-		records, of = append(records, record), append(of, &letters[i])
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	var writer sink.Writer[R] = table
-	if !r.overwrite {
-		writer = lateTable[R]{table, letters[0].Submitted}
-	}
-	write := surviving(sink.New(writer, r.app.sinkConfig()).For(letters[0].Tenant).Write)
-	if !r.overwrite {
-		slices.Reverse(records)
-		slices.Reverse(of)
-		write = backwards(write)
-	}
-	done, err := ingest.Isolate(ctx, records, write)
-	r.receipt = r.receipt.Add(done.Receipt)
-	refused := make(map[int]bool)
-	for _, refusal := range done.Refused {
-		refused[refusal.Index] = true
-		r.refuse(of[refusal.Index], refusal.Err)
-	}
-	for i := range done.Done {
-		if !refused[i] {
-			r.stored = append(r.stored, of[i].ID)
-		}
-	}
-	return err
-}
-
-type writeFunc[R any] func(context.Context, []R) (mds.Receipt, error)
-
-// surviving makes a refusal of a panic: there are letters because of one.
-func surviving[R any](write writeFunc[R]) writeFunc[R] {
-	return func(ctx context.Context, batch []R) (receipt mds.Receipt, err error) {
-		defer func() {
-			if value := recover(); value != nil {
-				err = &ingest.PanicError{Value: value}
-			}
-		}()
-		return write(ctx, batch)
-	}
-}
-
-// backwards writes records that come in reverse order, so that where a batch is written
-// in parts the newest part is written first (see [replay.pick]) and still the last of a
-// key wins in each.
-func backwards[R any](write writeFunc[R]) writeFunc[R] {
-	return func(ctx context.Context, batch []R) (mds.Receipt, error) {
-		batch = slices.Clone(batch)
-		slices.Reverse(batch)
-		receipt, err := write(ctx, batch)
-		var record *mds.RecordError
-		if errors.As(err, &record) {
-			err = &mds.RecordError{Index: len(batch) - 1 - record.Index, Err: record.Err}
-		}
-		return receipt, err
-	}
-}
-
-func (r *replay) printLedger() {
-	l := r.receipt
-	fmt.Fprintf(r.app.stdout, "%s read = %s written + %s unchanged + %s superseded + %s still refused",
-		plural(r.read, "letter"), count(l.Written), count(l.Unchanged), count(l.Superseded), count(r.refused))
-	if unwritten := r.read - l.Written - l.Unchanged - l.Superseded - r.refused; unwritten > 0 {
-		fmt.Fprintf(r.app.stdout, " + %s unwritten", count(unwritten))
-	}
-	fmt.Fprintln(r.app.stdout)
-	if r.refused > shownRefusals {
-		fmt.Fprintf(r.app.stderr, "%s still refused; mds dlq list shows them\n", verb(int(r.refused), "letter is", "letters are"))
-	}
-}
-
-// checkLetter looks whether a letter can be read and validates.
-func checkLetter[R mds.Record[R]](letter *deadletter.Letter) error {
-	record, err := deadletter.Decode[R](letter.Record)
-	if err != nil {
-		return err
-	}
-	schema := mds.SchemaOf[R]()
-	return schema.Validate(&record)
-}
-
-// dryRun counts what would be written.
-func (r *replay) dryRun(ctx context.Context) error {
+// dryReplay counts what would be written.
+func (a *app) dryReplay(ctx context.Context, dir deadletter.Dir, filter deadletter.Filter) error {
 	var total, bad int64
-	for letter, err := range r.app.readLetters(ctx, r.dir, r.filter) {
+	for letter, err := range a.readLetters(ctx, dir, filter) {
 		if err != nil {
 			return err
 		}
 		total++
-		err := errUnknownKind(letter.Kind)
-		if k, known := r.kindNamed(letter.Kind); known {
+		err := replay.UnknownKind(letter.Kind)
+		if k, known := kindNamed(letter.Kind); known {
 			err = k.check(&letter)
 		}
 		if err == nil {
 			continue
 		}
 		if bad++; bad <= shownRefusals {
-			fmt.Fprintf(r.app.stderr, "would be refused: %s: %v\n", letter.ID, err)
+			fmt.Fprintf(a.stderr, "would be refused: %s: %v\n", letter.ID, err)
 		}
 	}
 	if total == 0 {
-		return r.app.sumUp(r.dir, r.filter, nil)
+		return a.sumUp(dir, filter, nil)
 	}
-	fmt.Fprintf(r.app.stdout, "%s read; %s would be written as far as can be told without the store, %s refused again\n",
+	fmt.Fprintf(a.stdout, "%s read; %s would be written as far as can be told without the store, %s refused again\n",
 		plural(total, "letter"), count(total-bad), count(bad))
-	return r.app.warnOfQuarantine(r.dir)
+	return a.warnOfQuarantine(dir)
 }

@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/marketdatastore/mds"
-	"github.com/marketdatastore/mds/ingest"
-	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/internal/replay"
 )
 
 func TestDLQReplay(t *testing.T) {
@@ -87,7 +84,7 @@ func TestDLQReplayOrder(t *testing.T) {
 	for _, flags := range [][]string{nil, {"--overwrite"}} {
 		c := loaded(t)
 		letters := []deadletter.Letter{deadBar("TWICE", 5, -100), deadBar("TWICE", 4, -300)}
-		for n := range replayedAtOnce {
+		for n := range replay.AtOnce {
 			letters = append(letters, deadBar(fmt.Sprint("S", n), 1, -200))
 		}
 		c.bury(letters...)
@@ -154,126 +151,6 @@ func TestDLQReplayFails(t *testing.T) {
 	cancel()
 	if out := full.runContext(ctx, "dlq", "replay"); out.exit != exitFailed || full.buried() != ids {
 		t.Errorf("interrupted: exit %d, %q, left are %s", out.exit, out.stderr, full.buried())
-	}
-}
-
-// TestDLQReplayEndsInTheMiddle: what the store took before it failed is removed, the
-// rest stays, and the ledger says so.
-func TestDLQReplayEndsInTheMiddle(t *testing.T) {
-	c := loaded(t)
-	var letters []deadletter.Letter
-	for n := range 5 {
-		letters = append(letters, deadBar(fmt.Sprint("S", n), 1, n))
-	}
-	ids := c.bury(letters...)
-	failing := errors.New("the disk is full")
-	writes := 0
-	table := lateFunc(func(batch []mds.Bar, as time.Time) (mds.Receipt, error) {
-		if writes++; writes > 2 {
-			return mds.Receipt{}, retryableError{failing}
-		}
-		if want := diedAt.Add(time.Duration(5-writes) * time.Second); !as.Equal(want) {
-			t.Errorf("write %d is of %v, want %v", writes, as, want)
-		}
-		return mds.Receipt{Written: int64(len(batch))}, nil
-	})
-	var out strings.Builder
-	r := &replay{app: &app{stdout: &out, stderr: &out, settings: &config.Settings{}}, dir: deadletter.Dir{Path: c.dlqDir()}}
-	r.kindNamed = func(string) (kind, bool) {
-		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
-			return replayInto(ctx, r, letters, table)
-		}}, true
-	}
-	segments, refs, err := r.pick(t.Context())
-	if err == nil {
-		err = r.windows(t.Context(), segments, refs)
-	}
-	r.printLedger()
-	if !errors.Is(err, failing) || out.String() != "5 letters read = 2 written + 0 unchanged + 0 superseded + 0 still refused + 3 unwritten\n" || c.buried() != strings.Join(ids[:3], " ") {
-		t.Errorf("%v, %q, left are %s", err, out.String(), c.buried())
-	}
-}
-
-// TestDLQReplayInParts: of two letters of one submit with the same key the last stays,
-// also where the batch is refused for a third one and written in parts.
-func TestDLQReplayInParts(t *testing.T) {
-	c := newCLI(t)
-	ids := c.bury(deadBar("K", 4, 0), deadBar("K", 5, 0), deadBar("POISON", 1, 0))
-	stored := 0.0
-	table := lateFunc(func(batch []mds.Bar, _ time.Time) (mds.Receipt, error) {
-		if slices.ContainsFunc(batch, func(b mds.Bar) bool { return b.Symbol == "POISON" }) {
-			return mds.Receipt{}, errors.New("no")
-		}
-		if stored != 0 { // what was written late by then stays
-			return mds.Receipt{Superseded: int64(len(batch))}, nil
-		}
-		stored = batch[len(batch)-1].Close
-		return mds.Receipt{Written: 1, Superseded: int64(len(batch) - 1)}, nil
-	})
-	var out strings.Builder
-	r := &replay{app: &app{stdout: &out, stderr: &out, settings: &config.Settings{}}, dir: deadletter.Dir{Path: c.dlqDir()}}
-	r.kindNamed = func(string) (kind, bool) {
-		return kind{replay: func(ctx context.Context, r *replay, letters []deadletter.Letter) error {
-			return replayInto(ctx, r, letters, table)
-		}}, true
-	}
-	segments, refs, err := r.pick(t.Context())
-	if err == nil {
-		err = r.windows(t.Context(), segments, refs)
-	}
-	r.printLedger()
-	want := "still refused: " + ids[2] + ": no\n3 letters read = 1 written + 0 unchanged + 1 superseded + 1 still refused\n"
-	if err != nil || stored != 5 || out.String() != want || c.buried() != ids[2] {
-		t.Errorf("%v, stored is %v, left are %s, %s", err, stored, c.buried(), out.String())
-	}
-}
-
-// lateFunc is a table that late records are written into.
-type lateFunc func([]mds.Bar, time.Time) (mds.Receipt, error)
-
-type retryableError struct{ error }
-
-func (f lateFunc) WriteLate(_ context.Context, _ mds.Tenant, batch []mds.Bar, as time.Time) (mds.Receipt, error) {
-	return f(batch, as)
-}
-
-func (f lateFunc) WriteBatch(context.Context, mds.Tenant, []mds.Bar) (mds.Receipt, error) {
-	return mds.Receipt{}, errors.New("the letters are not written late")
-}
-
-func (retryableError) Retryable() bool { return true }
-
-func (e retryableError) Unwrap() error { return e.error }
-
-// TestBackwards: where a batch is written in parts, the newest of a key is written
-// first, the records of a part are in order, and the guilty one is found.
-func TestBackwards(t *testing.T) {
-	var parts []string
-	write := backwards(surviving(func(_ context.Context, batch []int) (mds.Receipt, error) {
-		for i, n := range batch {
-			switch n {
-			case 3:
-				panic("poison")
-			case 5:
-				return mds.Receipt{}, &mds.RecordError{Index: i, Err: errors.New("five")}
-			}
-		}
-		parts = append(parts, fmt.Sprint(batch))
-		return mds.Receipt{Written: int64(len(batch))}, nil
-	}))
-	_, err := write(t.Context(), []int{7, 6, 5, 4})
-	var record *mds.RecordError
-	if !errors.As(err, &record) || record.Index != 2 {
-		t.Errorf("%v", err)
-	}
-	_, err = write(t.Context(), []int{4, 3})
-	var panicked *ingest.PanicError
-	if !errors.As(err, &panicked) || panicked.Value != "poison" {
-		t.Errorf("%v", err)
-	}
-	batch := []int{9, 8}
-	if receipt, err := write(t.Context(), batch); err != nil || receipt.Written != 2 || batch[0] != 9 || fmt.Sprint(parts) != "[[8 9]]" {
-		t.Errorf("%+v, %v, %v, %v", receipt, err, batch, parts)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/internal/replay"
 	"github.com/marketdatastore/mds/internal/server"
+	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -42,7 +44,7 @@ type kind struct {
 	// letter tells of a dead letter's record what it is.
 	letter func(*deadletter.Letter) string
 	check  func(*deadletter.Letter) error // whether it could be replayed
-	replay func(context.Context, *replay, []deadletter.Letter) error
+	replay func(*store.Store, sink.Config) replay.Kind
 
 	serve     server.Kind
 	timeframe bool // it has timeframes
@@ -61,17 +63,19 @@ func kindOf[R mds.Record[R]]() kind {
 		},
 		compact: compactKind[R],
 		letter:  describeLetter[R],
-		check:   checkLetter[R],
-		replay:  replayKind[R],
-		copy:    copyKind[R],
-		ingest:  ingestKind[R],
-		query:   queryKind[R],
-		latest:  latestKind[R],
-		series:  seriesKind[R],
-		export:  exportKind[R],
-		write:   writeKind[R],
-		remove:  deleteKind[R],
-		tail:    tailKind[R],
+		check:   replay.Check[R],
+		replay: func(st *store.Store, cfg sink.Config) replay.Kind {
+			return replay.KindOf(store.TableOf[R](st), cfg)
+		},
+		copy:   copyKind[R],
+		ingest: ingestKind[R],
+		query:  queryKind[R],
+		latest: latestKind[R],
+		series: seriesKind[R],
+		export: exportKind[R],
+		write:  writeKind[R],
+		remove: deleteKind[R],
+		tail:   tailKind[R],
 	}
 	k.timeframe = schema.Timeframe != nil
 	if schema.TimeIsValue {

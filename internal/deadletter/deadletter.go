@@ -55,8 +55,9 @@ type Letter struct {
 
 // Filter picks letters. What is empty picks all.
 type Filter struct {
-	IDs                []string
-	Kind, Tenant, Code string // Tenant is a slug or an id
+	IDs          []string
+	Kinds, Codes []string
+	Tenant       string // a slug or an id
 	// Vendors and Symbols pick by the record, whatever the case of the letters in it. A
 	// list of symbols is picked by any of them.
 	Vendors, Symbols []string
@@ -67,7 +68,7 @@ type Filter struct {
 
 // All reports whether the filter leaves nothing out.
 func (f *Filter) All() bool {
-	return len(f.IDs)+len(f.Vendors)+len(f.Symbols) == 0 && f.Kind == "" && f.Tenant == "" && f.Code == "" &&
+	return len(f.IDs)+len(f.Kinds)+len(f.Codes)+len(f.Vendors)+len(f.Symbols) == 0 && f.Tenant == "" &&
 		f.SubmittedFrom.IsZero() && f.SubmittedBefore.IsZero() && f.DiedFrom.IsZero() && f.DiedBefore.IsZero()
 }
 
@@ -90,9 +91,9 @@ func (f *Filter) segments() map[string]*numbers {
 
 // picks goes by all but the ids.
 func (f *Filter) picks(l *Letter) bool {
-	return (f.Kind == "" || f.Kind == l.Kind) &&
+	return (len(f.Kinds) == 0 || slices.Contains(f.Kinds, l.Kind)) &&
 		(f.Tenant == "" || f.Tenant == l.Tenant.Slug || strings.EqualFold(f.Tenant, l.Tenant.ID)) &&
-		(f.Code == "" || f.Code == l.Code) &&
+		(len(f.Codes) == 0 || slices.Contains(f.Codes, l.Code)) &&
 		within(l.Submitted, f.SubmittedFrom, f.SubmittedBefore) &&
 		within(l.Died, f.DiedFrom, f.DiedBefore) &&
 		(len(f.Vendors) == 0 || anyFold(f.Vendors, l.Texts("vendor"))) &&

@@ -113,6 +113,9 @@ func Open(cfg Config) (*Log, error) {
 	return l, nil
 }
 
+// Path is where the folder is.
+func (l *Log) Path() string { return l.cfg.Dir }
+
 // Check reports that letters cannot be kept: the folder is not to be written, or not to be
 // made. A disk that is full may have room by then.
 func (l *Log) Check() error {

@@ -65,10 +65,10 @@ func TestFilters(t *testing.T) {
 		filter Filter
 		want   []string
 	}{
-		"kind":      {Filter{Kind: "news"}, ids(list[1:2])},
+		"kind":      {Filter{Kinds: []string{"news"}}, ids(list[1:2])},
 		"tenant":    {Filter{Tenant: "other"}, ids(list[2:3])},
-		"tenant id": {Filter{Tenant: "170955CD-45b1-5e79-a214-43560e6e8b6c", Kind: "news"}, ids(list[1:2])},
-		"code":      {Filter{Code: "refused"}, ids(list[2:3])},
+		"tenant id": {Filter{Tenant: "170955CD-45b1-5e79-a214-43560e6e8b6c", Kinds: []string{"news"}}, ids(list[1:2])},
+		"code":      {Filter{Codes: []string{"refused"}}, ids(list[2:3])},
 		"submitted": {Filter{SubmittedFrom: born.Add(time.Second), SubmittedBefore: born.Add(3 * time.Second)}, ids(list[1:3])},
 		"died":      {Filter{DiedFrom: born.Add(2 * time.Hour)}, ids(list[3:])},
 		"died till": {Filter{DiedBefore: born.Add(2 * time.Hour)}, ids(list[:3])},
@@ -76,7 +76,7 @@ func TestFilters(t *testing.T) {
 		"symbol":    {Filter{Symbols: []string{"s2"}}, ids(list[2:3])},
 		"symbols":   {Filter{Symbols: []string{"msft"}}, ids(list[1:2])},
 		"ids":       {Filter{IDs: []string{list[3].ID, list[0].ID, "nonsense"}}, []string{list[0].ID, list[3].ID}},
-		"none":      {Filter{Kind: "news", Code: "refused"}, nil},
+		"none":      {Filter{Kinds: []string{"news"}, Codes: []string{"refused"}}, nil},
 		"all":       {Filter{}, ids(list)},
 	} {
 		got, _ := read(t, dir, c.filter)
