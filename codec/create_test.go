@@ -73,3 +73,70 @@ func TestCreate(t *testing.T) {
 		t.Error("a file was made in a folder that is not there")
 	}
 }
+
+// TestCreateIn: within a folder it is the same, and nothing is written outside of it.
+func TestCreateIn(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o750), os.WriteFile(filepath.Join(dir, "there.csv"), []byte("before"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"sub/a.csv.gz", "there.csv"} {
+		before, _ := os.ReadFile(filepath.Join(dir, name))
+		for _, complete := range []bool{false, true} {
+			f, err := codec.CreateIn(root, name, "job-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := codec.CreateIn(root, name, "job-1"); !errors.Is(err, os.ErrExist) {
+				t.Errorf("%s is written twice at once: %v", name, err)
+			}
+			if _, err := io.WriteString(f, "after"); err != nil {
+				t.Fatal(err)
+			}
+			if now, _ := os.ReadFile(filepath.Join(dir, name)); string(now) != string(before) {
+				t.Errorf("%s is %q before it is complete", name, now)
+			}
+			if err := f.Close(complete); err != nil {
+				t.Fatal(err)
+			}
+			if now, _ := os.ReadFile(filepath.Join(dir, name)); !complete && string(now) != string(before) {
+				t.Errorf("%s is %q though it was cut short", name, now)
+			}
+		}
+		f, err := codec.Open(filepath.Join(dir, name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(f); err != nil || string(text) != "after" {
+			t.Errorf("%s is %q, %v", name, text, err)
+		}
+		_ = f.Close()
+	}
+	if _, err := codec.CreateIn(root, "left.csv", "job-1"); err != nil { // and its process dies
+		t.Fatal(err)
+	}
+	if err := errors.Join(codec.Discard(root, "left.csv", "job-1"), codec.Discard(root, "left.csv", "job-1")); err != nil {
+		t.Error(err)
+	}
+	for link, to := range map[string]string{"link.csv": filepath.Join(outside, "a.csv"), "linked": outside, "inner.csv": "there.csv"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"../a.csv", "/tmp/a.csv", "link.csv", "inner.csv", "linked/a.csv", "sub", "sub/../../a.csv", "none/a.csv"} {
+		if f, err := codec.CreateIn(root, name, "job-1"); err == nil {
+			t.Errorf("%s is written to %s", name, f.Close(false))
+		}
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
+		t.Errorf("outside are %v, %v", entries, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 5 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	files "github.com/marketdatastore/mds/internal/export"
 )
 
 func (a *app) dlqExportCommand(f *dlqFlags) *cobra.Command {
@@ -71,7 +72,7 @@ func (a *app) exportLetters(ctx context.Context, dir deadletter.Dir, filter dead
 	}
 	out, err := codec.Create(name)
 	if err != nil {
-		return fileError(name, err)
+		return files.FileError(name, err)
 	}
 	err = write(out)
 	complete := err == nil
@@ -79,7 +80,7 @@ func (a *app) exportLetters(ctx context.Context, dir deadletter.Dir, filter dead
 		err = closeErr
 	}
 	if err != nil {
-		return fileError(name, err)
+		return files.FileError(name, err)
 	}
 	fmt.Fprintf(a.stdout, "%s to %s\n", plural(n, "letter"), name)
 	return a.warnOfQuarantine(dir)

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	files "github.com/marketdatastore/mds/internal/export"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -87,50 +84,23 @@ type export[R mds.Record[R]] struct {
 	format, template string
 }
 
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+// of is what it writes, of a store's table.
+func (e *export[R]) of(s *session, records store.Table[R]) *files.Export[R] {
+	return &files.Export[R]{Source: records, Tenant: s.tenant, Selection: e.sel, Name: e.out, Template: e.template, Format: e.format, Label: flagLabel}
+}
 
 // check refuses a command line that cannot be carried out.
 func (e *export[R]) check() error {
-	name := e.out
-	if e.template != "" {
-		name = e.template
-		if e.out == "-" {
-			return usagef("--template names files in a folder: give the folder, not -")
-		}
-		known := []string{"{table}", "{start}", "{end}"}
-		for _, c := range e.schema.ByRole(mds.Identity) {
-			known = append(known, "{"+c.Name+"}")
-		}
-		for _, p := range placeholder.FindAllString(e.template, -1) {
-			if !slices.Contains(known, p) {
-				return usagef("--template: there is no %s for %s; use %s", p, e.schema.Kind, and(known))
-			}
-		}
+	switch {
+	case e.template != "" && e.out == "-":
+		return usagef("--template names files in a folder: give the folder, not -")
+	case e.template == "" && e.out == "-" && e.format == "":
+		return usagef("say how to write to standard output: --format csv or ndjson")
 	}
-	_, err := e.formatOf(name)
-	return err
-}
-
-// formatOf is the format of a file's name, unless a flag says it.
-func (e *export[R]) formatOf(name string) (codec.Format, error) {
-	switch codec.Format(e.format) {
-	case codec.FormatCSV, codec.FormatNDJSON:
-		return codec.Format(e.format), nil
-	case "":
-	default:
-		return "", usagef("--format %q: use csv or ndjson", e.format)
+	if err := e.of(&session{}, nil).Check(); err != nil {
+		return usageError{err}
 	}
-	base := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(name), ".gz"), ".zst")
-	switch filepath.Ext(base) {
-	case ".csv":
-		return codec.FormatCSV, nil
-	case ".ndjson", ".jsonl":
-		return codec.FormatNDJSON, nil
-	}
-	if name == "-" {
-		return "", usagef("say how to write to standard output: --format csv or ndjson")
-	}
-	return "", usagef("%s does not say its format: name it .csv or .ndjson (and .gz or .zst after that), or give --format", name)
+	return nil
 }
 
 func (e *export[R]) run(ctx context.Context, s *session) error {
@@ -145,20 +115,20 @@ func (e *export[R]) run(ctx context.Context, s *session) error {
 		}
 		return err
 	}
-	parts, err := e.parts(ctx, s, records)
+	parts, err := e.of(s, records).Files(ctx)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(e.out, 0o750); err != nil {
-		return fileError(e.out, err)
+		return files.FileError(e.out, err)
 	}
 	var total int64
-	for _, p := range parts {
-		name := filepath.Join(e.out, p.name)
+	for i := range parts {
+		name := filepath.Join(e.out, parts[i].Name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
-			return fileError(name, err)
+			return files.FileError(name, err)
 		}
-		n, err := e.file(ctx, s, records, p.sel, name)
+		n, err := e.file(ctx, s, records, parts[i].Selection, name)
 		if err != nil {
 			return err
 		}
@@ -178,102 +148,13 @@ func (e *export[R]) noMatch() {
 // file writes one file and returns the number of its records. A file that is
 // cut short by an error is not left behind.
 func (e *export[R]) file(ctx context.Context, s *session, records store.Table[R], sel mds.Selection, name string) (n int64, err error) {
-	format, err := e.formatOf(name)
-	if err != nil {
-		return 0, err
-	}
-	found := records.Query(ctx, s.tenant, mds.Query{Selection: sel, ByIdentity: true})
+	x, f := e.of(s, records), files.File{Name: name, Selection: sel}
 	if name == "-" {
-		return writeRecords(e.app.stdout, string(format), found)
+		return x.WriteTo(ctx, e.app.stdout, &f, nil)
 	}
 	out, err := codec.Create(name)
 	if err != nil {
-		return 0, fileError(name, err)
+		return 0, files.FileError(name, err)
 	}
-	n, err = writeRecords(out, string(format), found)
-	complete := err == nil
-	if closeErr := out.Close(complete); complete && closeErr != nil {
-		err = fileError(name, closeErr)
-	}
-	return n, err
-}
-
-func fileError(name string, err error) error {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}
-
-// part is one file of a template.
-type part struct {
-	name        string
-	sel         mds.Selection
-	first, last time.Time
-}
-
-// parts finds the files that a template names: series with the same values in
-// its placeholders share one.
-func (e *export[R]) parts(ctx context.Context, s *session, records store.Table[R]) ([]part, error) {
-	list, err := records.Series(ctx, s.tenant, e.sel)
-	if err != nil {
-		return nil, err
-	}
-	var parts []part
-	at := make(map[string]int)
-	for i := range list {
-		series := &list[i]
-		name := strings.ReplaceAll(e.template, "{table}", e.schema.Kind)
-		sel := e.sel
-		sel.Symbols, sel.Where = nil, make(map[string][]string)
-		for column, values := range e.sel.Where {
-			sel.Where[column] = values
-		}
-		for _, c := range e.schema.ByRole(mds.Identity) {
-			value := string(c.AppendText(nil, &series.Identity))
-			if strings.Contains(e.template, "{"+c.Name+"}") {
-				name = strings.ReplaceAll(name, "{"+c.Name+"}", fileSafe(value))
-				sel.Where[c.Name] = []string{value}
-			} else if c == e.schema.SymbolColumn() {
-				sel.Symbols = e.sel.Symbols
-			}
-		}
-		if c := e.schema.SymbolColumn(); c != nil && c.List != nil {
-			sel.Symbols = e.sel.Symbols
-		}
-		if known, ok := at[name]; ok {
-			if fmt.Sprint(parts[known].sel.Where) != fmt.Sprint(sel.Where) {
-				return nil, fmt.Errorf("--template: two series would go into one file %s, since their names differ in characters that file names cannot have; export them apart", name)
-			}
-			if series.First.Before(parts[known].first) {
-				parts[known].first = series.First
-			}
-			if series.Last.After(parts[known].last) {
-				parts[known].last = series.Last
-			}
-			continue
-		}
-		at[name] = len(parts)
-		parts = append(parts, part{name: name, sel: sel, first: series.First, last: series.Last})
-	}
-	for i := range parts {
-		const date = "20060102"
-		parts[i].name = strings.NewReplacer("{start}", parts[i].first.Format(date), "{end}", parts[i].last.Format(date)).Replace(parts[i].name)
-	}
-	return parts, nil
-}
-
-// fileSafe puts '_' for what file names cannot have everywhere.
-func fileSafe(value string) string {
-	value = strings.Map(func(r rune) rune {
-		if strings.ContainsRune(`/\:*?"<>|`, r) || r < ' ' {
-			return '_'
-		}
-		return r
-	}, value)
-	if strings.HasPrefix(value, ".") {
-		return "_" + value[1:]
-	}
-	return value
+	return x.Write(ctx, out, &f, nil)
 }

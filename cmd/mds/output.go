@@ -15,6 +15,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
+	files "github.com/marketdatastore/mds/internal/export"
 )
 
 // formatTable is the format for people; the others are the codec's.
@@ -34,20 +35,7 @@ func writeRecords[R mds.Record[R]](w io.Writer, format string, records iter.Seq2
 	if format == formatTable {
 		return writeRecordTable(w, records)
 	}
-	encoder, err := codec.NewEncoder[R](w, codec.Format(format))
-	if err != nil {
-		return 0, err
-	}
-	for record, err := range records {
-		if err != nil {
-			return n, err
-		}
-		if err := encoder.Encode(&record); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, encoder.Close()
+	return files.Encode(w, codec.Format(format), records, nil)
 }
 
 // tableRows is how many rows of a table are aligned with each other: a longer

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	files "github.com/marketdatastore/mds/internal/export"
 	"github.com/marketdatastore/mds/internal/policyfile"
 	"github.com/marketdatastore/mds/store"
 )
@@ -201,7 +202,7 @@ func policyFile(ctx context.Context, k store.Keeper, args []string) ([]mds.Polic
 	}
 	text, err := os.ReadFile(args[0])
 	if err != nil {
-		return nil, usageError{fileError(args[0], err)}
+		return nil, usageError{files.FileError(args[0], err)}
 	}
 	policies, err := policyfile.Read(text)
 	if err != nil {
