@@ -17,7 +17,7 @@ import (
 
 // JobRequest asks for a job.
 type JobRequest struct {
-	Action     string          `json:"action" doc:"What is to be done: backfill, refresh, policies, compact, migrate"`
+	Action     string          `json:"action" doc:"What is to be done: backfill, refresh, policies, replay, compact, export, migrate"`
 	Name       string          `json:"name,omitempty" doc:"What it is for, to tell people"`
 	Params     json.RawMessage `json:"params,omitempty" doc:"What the action takes beside, as an object"`
 	Key        string          `json:"key,omitempty" doc:"An idempotency key: of jobs with the same one is made"`

@@ -29,6 +29,9 @@ type JobsConfig struct {
 	Sources backfill.Rules
 	// Rejects is the folder for rows that are no records. Required.
 	Rejects string
+	// Exports is the folder that exports are written to, in a folder of each tenant, which is
+	// made; "" where the server writes none.
+	Exports string
 	// Keeper opens what carries out policies; nil where the server may not.
 	Keeper func(ctx context.Context) (store.Keeper, error)
 	// Migrate brings the database to the schema of this program; nil where the server may not,
@@ -48,6 +51,12 @@ type JobsConfig struct {
 func (s *Server) actions() map[mds.JobAction]jobs.Action {
 	all := map[mds.JobAction]jobs.Action{
 		mds.JobBackfill: s.backfill, mds.JobRefresh: s.refresh, mds.JobCompact: s.compact,
+	}
+	if s.cfg.Letters != nil {
+		all[mds.JobReplay] = s.replay
+	}
+	if s.cfg.Jobs.Exports != "" {
+		all[mds.JobExport] = s.export
 	}
 	if s.cfg.Jobs.Keeper != nil {
 		all[mds.JobPolicies] = s.carryOut
@@ -157,6 +166,17 @@ func (s *Server) backfill(ctx context.Context, run *jobs.Run) error {
 		}
 	}
 	return fmt.Errorf("there is no dataset %q that takes records", job.Dataset)
+}
+
+// export writes files.
+func (s *Server) export(ctx context.Context, run *jobs.Run) error {
+	job := run.Job()
+	for _, k := range s.kinds {
+		if k.name == job.Dataset {
+			return k.export(ctx, run)
+		}
+	}
+	return fmt.Errorf("there is no dataset %q", job.Dataset)
 }
 
 // prepare reads what a backfill is to do, and refuses what it cannot.

@@ -272,6 +272,8 @@ func (s *Server) doable(job *mds.Job) error {
 	if _, ok := s.actions()[job.Action]; !ok && slices.Contains(mds.JobActions(), job.Action) {
 		detail := map[mds.JobAction]string{
 			mds.JobPolicies: "it needs the owner of the database: set MDS_ADMIN_DSN",
+			mds.JobReplay:   "it keeps no dead letters",
+			mds.JobExport:   "its setting jobs.exports names the folder that it may write to",
 			mds.JobMigrate:  "it needs the owner of the database: set MDS_ADMIN_DSN; a DuckDB store migrates itself when it is opened",
 		}[job.Action]
 		return &problem{status: http.StatusConflict, code: "not_done_here", detail: strings.TrimSuffix(fmt.Sprintf("this server does not do jobs of the action %s: %s", job.Action, detail), ": ")}
@@ -279,28 +281,45 @@ func (s *Server) doable(job *mds.Job) error {
 	if err := job.Validate(); err != nil {
 		return badRequest("bad_job", err.Error())
 	}
-	if job.Action != mds.JobBackfill {
-		if len(job.Params) > 0 || job.Dataset != "" {
-			return badRequest("bad_job", fmt.Sprintf("params and dataset belong to other actions than %s", job.Action))
-		}
-		return nil
+	if err := s.told(job); err != nil {
+		return badRequest("bad_job", err.Error())
 	}
+	return nil
+}
+
+// told looks at what the action of a job is told.
+func (s *Server) told(job *mds.Job) error {
+	switch job.Action {
+	case mds.JobReplay:
+		_, err := s.replaying(job)
+		return err
+	case mds.JobBackfill:
+		if job.Tenant.ID == "" {
+			return errors.New("a backfill is of one tenant")
+		}
+		return s.ofDataset(job, func(k *served) func(*mds.Job) error { return k.check })
+	case mds.JobExport:
+		return s.ofDataset(job, func(k *served) func(*mds.Job) error { return k.checkExport })
+	}
+	if len(job.Params) > 0 || job.Dataset != "" {
+		return fmt.Errorf("params and dataset belong to other actions than %s", job.Action)
+	}
+	return nil
+}
+
+// ofDataset has a job be looked at by the kind of its records, of those that can.
+func (s *Server) ofDataset(job *mds.Job, check func(*served) func(*mds.Job) error) error {
 	var names []string
 	for _, k := range s.kinds {
-		if k.check == nil {
+		do := check(k)
+		if do == nil {
 			continue
 		}
 		if names = append(names, k.name); k.name == job.Dataset {
-			if job.Tenant.ID == "" {
-				return badRequest("bad_job", "a backfill is of one tenant")
-			}
-			if err := k.check(job); err != nil {
-				return badRequest("bad_job", err.Error())
-			}
-			return nil
+			return do(job)
 		}
 	}
-	return badRequest("bad_job", fmt.Sprintf("dataset %q: use %s", job.Dataset, strings.Join(names, ", ")))
+	return fmt.Errorf("dataset %q: use %s", job.Dataset, strings.Join(names, ", "))
 }
 
 // jobOf is the job that a request names, if it is the tenant's, or of all.

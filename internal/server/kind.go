@@ -18,6 +18,7 @@ import (
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/jobs"
 	"github.com/marketdatastore/mds/internal/live"
+	"github.com/marketdatastore/mds/internal/replay"
 	"github.com/marketdatastore/mds/sink"
 	"github.com/marketdatastore/mds/store"
 )
@@ -51,6 +52,10 @@ type served struct {
 	compact  func(context.Context, mds.Tenant) (moved int64, err error)
 	check    func(*mds.Job) error // what a backfill is to do
 	backfill func(context.Context, *jobs.Run) error
+	letters  *replay.Kind // writes those of the kind
+
+	checkExport func(*mds.Job) error // what one is to do
+	export      func(context.Context, *jobs.Run) error
 }
 
 // service serves a kind.
@@ -65,7 +70,11 @@ type service[R mds.Record[R]] struct {
 func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 	k := &service[R]{Server: s, schema: mds.SchemaOf[R](), table: store.TableOf[R](s.cfg.Store)}
 	k.size = k.schema.Sizer()
-	out := &served{name: k.schema.Kind, compact: k.compact}
+	out := &served{name: k.schema.Kind, compact: k.compact, export: k.export}
+	out.checkExport = func(job *mds.Job) error {
+		_, _, err := k.exporting(job)
+		return err
+	}
 	if intake {
 		cfg := configOf[R](&s.cfg.Ingest)
 		if s.cfg.Letters != nil {
@@ -74,7 +83,10 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		feed := live.NewFeed[R](s.live)
 		cfg.Committed, out.live = feed.Publish, k.livePicks(feed)
 		// The work of a sink is its coordinator's: what is left of it are its metrics.
-		writer := sink.New(k.table, sink.Config{WriteTimeout: cmp.Or(cfg.WriteTimeout, 35*time.Second), Metrics: s.sinks})
+		into := sink.Config{WriteTimeout: cmp.Or(cfg.WriteTimeout, 35*time.Second), Metrics: s.sinks}
+		letters := replay.KindOf(k.table, into)
+		out.letters = &letters
+		writer := sink.New(k.table, into)
 		c, err := ingest.New(s.background, writer, cfg)
 		if err != nil {
 			return nil, err
