@@ -33,7 +33,7 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 	}
 	cfg := &server.JobsConfig{
 		Worker: workerName(), Concurrency: set.Concurrency, Lease: set.Lease, PoliciesEvery: set.PoliciesEvery,
-		Sources: backfill.Rules{Dir: set.Dir, Hosts: headers},
+		Sources: backfill.Rules{Dir: set.Dir, Hosts: headers}, Exports: set.Exports,
 		Rejects: cmp.Or(set.Rejects, filepath.Join(filepath.Dir(letters.Path), "job-rejects")),
 	}
 	if set.Concurrency == 0 {

@@ -200,15 +200,18 @@ func (e *Export[R]) Write(ctx context.Context, out *codec.Created, f *File, each
 
 // FileError is an error of a file under the name that it was given.
 func FileError(name string, err error) error {
-	var path *os.PathError
-	var link *os.LinkError
-	switch {
-	case errors.As(err, &path):
-		err = path.Err
-	case errors.As(err, &link):
-		err = link.Err
+	for {
+		var path *os.PathError
+		var link *os.LinkError
+		switch {
+		case errors.As(err, &path):
+			err = path.Err
+		case errors.As(err, &link):
+			err = link.Err
+		default:
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	return fmt.Errorf("%s: %w", name, err)
 }
 
 // Encode writes records in a format, and returns how many they are. Each is called with their

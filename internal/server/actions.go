@@ -23,7 +23,8 @@ import (
 type JobsConfig struct {
 	// Jobs keeps them. It is closed by whoever opened it, after Stop. Required.
 	Jobs store.Jobs
-	// Worker names this server, as none of the others that have the store. Required.
+	// Worker names this server, as none of the others that have the store. What is before its
+	// first '/' is the machine: a server there goes on with the files of one before. Required.
 	Worker string
 	// Sources say what backfills may read.
 	Sources backfill.Rules

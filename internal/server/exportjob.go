@@ -86,7 +86,7 @@ func (k *service[R]) picked(job *mds.Job, where map[string][]string) (sel mds.Se
 type exported[R mds.Record[R]] struct {
 	*export.Export[R] // of its tenant
 	file              export.File
-	// part is done when the file is there, on this server: another one writes its own.
+	// part is done when the file is there, on this machine: the others write their own.
 	part string
 }
 
@@ -101,7 +101,7 @@ func (k *service[R]) export(ctx context.Context, run *jobs.Run) error {
 		return export.FileError("the folder for exports", err)
 	}
 	defer root.Close() //nolint:errcheck // what is in it is closed
-	todo, err := k.exports(ctx, run)
+	todo, err := k.exports(ctx, run, root)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (k *service[R]) export(ctx context.Context, run *jobs.Run) error {
 }
 
 // exports are the files that are not written.
-func (k *service[R]) exports(ctx context.Context, run *jobs.Run) (todo []exported[R], err error) {
+func (k *service[R]) exports(ctx context.Context, run *jobs.Run, root *os.Root) (todo []exported[R], err error) {
 	job := run.Job()
 	e, out, err := k.exporting(&job)
 	if err != nil {
@@ -129,6 +129,7 @@ func (k *service[R]) exports(ctx context.Context, run *jobs.Run) (todo []exporte
 	if err != nil {
 		return nil, err
 	}
+	machine, _, _ := strings.Cut(job.Worker, "/")
 	for _, tenant := range tenants {
 		of := *e
 		of.Tenant = tenant
@@ -141,8 +142,8 @@ func (k *service[R]) exports(ctx context.Context, run *jobs.Run) (todo []exporte
 				f.Name = path.Join(out, f.Name)
 			}
 			f.Name = path.Join(tenant.Slug, f.Name)
-			x := exported[R]{Export: &of, file: f, part: f.Name + " on " + job.Worker}
-			if !run.Done(x.part) {
+			x := exported[R]{Export: &of, file: f, part: f.Name + " on " + machine}
+			if _, err := root.Lstat(f.Name); err != nil || !run.Done(x.part) {
 				todo = append(todo, x)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,11 +54,29 @@ type world struct {
 	store  *store.Store
 	jobs   store.Jobs
 	server *server.Server
-	logs   *bytes.Buffer
+	logs   *journal
 	stop   context.CancelFunc // has it drain
 	over   context.CancelFunc // and give up
 	ended  chan error
 	client *http.Client
+}
+
+// journal is what a server says, which goes on saying things.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // serve runs a server over a store, or one that is open, until the test ends.
@@ -76,7 +95,7 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 	} else if st, err = store.Open(context.Background(), dsn, store.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{store: st, logs: &bytes.Buffer{}, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
+	w := &world{store: st, logs: &journal{}, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
 	cfg.Store = st
 	cfg.Kinds = []server.Kind{server.KindOf[mds.Bar](), server.KindOf[mds.OptionSnap](), server.KindOf[mds.Fundamentals](), server.KindOf[mds.News](), server.ReadOnlyKindOf[mds.Rollup]()}
 	if cfg.SQL == nil {
