@@ -278,9 +278,19 @@ it within a second, or when there is one.
 backfill loads what --params name: {"files": ["…"]} below the folder that the server may
 read, or {"url": "https://…/{symbol}?from={start}&to={end}", "step": "1mo"} of a host that
 it may ask, for each of --symbols and each step from --start to --end. Parts that are
-done are not done again.`,
+done are not done again.
+
+replay writes the dead letters again of the server that runs it: all of the tenant, or those
+that --vendor, --symbols and --params pick: {"kinds": ["…"], "codes": ["…"], "ids": ["…"],
+"since": "…", "before": "…", "overwrite": true}.
+
+export writes --dataset to files of the server that runs it: --params names {"out": "…"}
+below the folder that it may write to, and as mds export {"template": "…", "format": "…",
+"where": {"timeframe": ["1d"]}}; --vendor, --symbols, --start and --end pick records, too.`,
 		Example: `  mds jobs enqueue refresh
   mds jobs enqueue backfill --dataset bars --vendor yahoo --params '{"files": ["yahoo/*.csv"], "symbol_from": "filename", "fixed": {"timeframe": "1d"}}'
+  mds jobs enqueue replay --params '{"codes": ["exhausted"]}'
+  mds jobs enqueue export --dataset bars --params '{"out": "nightly", "template": "{table}-{vendor}-{timeframe}.csv.zst"}'
   mds jobs enqueue policies --all-tenants --key nightly-2026-11-26`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(mds.JobActions(), mds.JobAction(args[0])) {

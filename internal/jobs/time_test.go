@@ -86,7 +86,7 @@ func TestBackoff(t *testing.T) {
 }
 
 // TestBeats has a job that runs for a day be this server's all the time, and its progress be
-// kept, though the store is away now and then for less than a lease.
+// kept, though the store is away, or does not answer, now and then for less than a lease.
 func TestBeats(t *testing.T) {
 	bubble(t, func(t *testing.T, m *memory, start func(jobs.Action, ...func(*jobs.Config)) *jobs.Runner) {
 		m.add(mds.Job{Action: mds.JobRefresh})
@@ -105,14 +105,22 @@ func TestBeats(t *testing.T) {
 		}
 		start(action)
 		start(action, func(cfg *jobs.Config) { cfg.Worker = "w2" })
-		outage := func(length time.Duration) {
+		for n := range 20 {
+			pass(time.Hour)
 			m.breaks(func(context.Context, string) error { return away{} })
+			length := 18 * time.Second
+			if n%2 == 1 { // a connection that is dead costs one beat
+				length = 8 * time.Second
+				m.breaks(func(ctx context.Context, op string) error {
+					if op != "beat" {
+						return away{}
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				})
+			}
 			pass(length)
 			m.breaks(nil)
-		}
-		for range 20 {
-			pass(time.Hour)
-			outage(18 * time.Second)
 		}
 		if got := m.first(); got.Written < 20*60-1 || got.Note != "at work" || got.State != mds.JobRunning {
 			t.Errorf("%+v", got)
