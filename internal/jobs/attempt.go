@@ -109,7 +109,8 @@ func (r *Runner) finish(ctx context.Context, job mds.Job, state mds.JobState, ag
 // beat says that a job is run, until ctx ends; it ends the job where it is to end, was taken
 // over, or may have been.
 func (r *Runner) beat(ctx context.Context, run *Run, leased time.Time, cancel context.CancelCauseFunc) {
-	lease := time.AfterFunc(time.Until(leased.Add(r.cfg.Lease)), func() { cancel(errSilent) })
+	held := r.cfg.Lease - r.cfg.Lease/10 // an action takes a while to end
+	lease := time.AfterFunc(time.Until(leased.Add(held)), func() { cancel(errSilent) })
 	defer lease.Stop()
 	next := time.NewTimer(r.cfg.Lease / 3)
 	defer next.Stop()
@@ -137,7 +138,7 @@ func (r *Runner) beat(ctx context.Context, run *Run, leased time.Time, cancel co
 			cancel(errCancelled)
 			return
 		}
-		lease.Reset(time.Until(begun.Add(r.cfg.Lease)))
+		lease.Reset(time.Until(begun.Add(held)))
 		next.Reset(r.cfg.Lease / 3)
 	}
 }
