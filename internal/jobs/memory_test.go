@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type memory struct {
 	jobs   []*mds.Job
 	parts  []mds.JobPart
 	claims []time.Time
+	lose   bool                                       // the answer to the next claim
 	fault  func(ctx context.Context, op string) error // before a call, or nil
 }
 
@@ -70,10 +72,28 @@ func (m *memory) Claim(ctx context.Context, worker, version string, _ []mds.JobA
 		if j.State == mds.JobQueued && !j.NotBefore.After(now) || j.State == mds.JobRunning && !j.LeaseUntil.After(now) {
 			j.State, j.Worker, j.Version, j.LeaseUntil, j.Heartbeat = mds.JobRunning, worker, version, now.Add(lease), now
 			j.Attempt++
+			if m.lose {
+				m.lose = false
+				return mds.Job{}, false, away{}
+			}
 			return *j, true, nil
 		}
 	}
 	return mds.Job{}, false, nil
+}
+
+func (m *memory) List(ctx context.Context, f mds.JobFilter) (list []mds.Job, err error) {
+	if err := m.call(ctx, "list"); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, j := range m.jobs {
+		if slices.Contains(f.States, j.State) {
+			list = append(list, *j)
+		}
+	}
+	return list, nil
 }
 
 // attempt is the job of an attempt that is not lost.

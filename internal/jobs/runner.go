@@ -24,7 +24,7 @@ import (
 // one.
 type Action func(ctx context.Context, run *Run) error
 
-// Config configures a [Runner]. All but Jobs and Actions may be left out.
+// Config configures a [Runner]. All but Jobs, Actions and Worker may be left out.
 type Config struct {
 	Jobs    store.Jobs
 	Actions map[mds.JobAction]Action
@@ -54,7 +54,12 @@ type Runner struct {
 	wake    chan struct{}
 	stop    context.CancelCauseFunc
 	done    sync.WaitGroup
-	away    bool // the store was, when it was looked for jobs last
+	// unsure is that the store may have begun a job for this server, of which it could not
+	// tell.
+	unsure bool
+
+	mu   sync.Mutex
+	mine map[string]bool // the ids of jobs that are run here
 }
 
 // errStopping is the cause of the end of a job whose server is being stopped.
@@ -76,7 +81,7 @@ func Start(ctx context.Context, cfg Config) *Runner {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1)}
+	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1), mine: make(map[string]bool)}
 	ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if cfg.Concurrency > 0 {
 		r.done.Go(func() { r.look(ctx) })
@@ -127,8 +132,10 @@ func (r *Runner) look(ctx context.Context) {
 			return
 		}
 		if job, leased, ok := r.claim(ctx); ok {
+			r.note(job.ID, true)
 			r.done.Go(func() {
 				r.run(ctx, job, leased)
+				r.note(job.ID, false)
 				<-room
 			})
 			continue
@@ -155,16 +162,47 @@ func spread(d time.Duration) time.Duration {
 func (r *Runner) claim(ctx context.Context) (job mds.Job, leased time.Time, ok bool) {
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Lease/3)
 	defer cancel()
+	if r.unsure {
+		r.giveBack(claiming)
+	}
 	leased = time.Now()
 	job, ok, err := r.cfg.Jobs.Claim(claiming, r.cfg.Worker, r.cfg.Version, r.actions, r.cfg.Lease)
-	switch away := err != nil; {
-	case away && !r.away && ctx.Err() == nil:
-		r.cfg.Logger.Warn("jobs cannot be looked for", "error", err)
-	case !away && r.away:
-		r.cfg.Logger.Info("jobs can be looked for again")
+	if err != nil {
+		if !r.unsure && ctx.Err() == nil {
+			r.cfg.Logger.Warn("jobs cannot be looked for", "error", err)
+		}
+		r.unsure = true
 	}
-	r.away = err != nil
 	return job, leased, ok && err == nil
+}
+
+// note notes which jobs are run here.
+func (r *Runner) note(id string, runs bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mine[id] = runs; !runs {
+		delete(r.mine, id)
+	}
+}
+
+// giveBack has jobs be begun again that the store has begun for this server and that it does
+// not run: the answer of a claim was lost. The attempt does not count.
+func (r *Runner) giveBack(ctx context.Context) {
+	running, err := r.cfg.Jobs.List(ctx, mds.JobFilter{States: []mds.JobState{mds.JobRunning}})
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	running = slices.DeleteFunc(running, func(job mds.Job) bool { return job.Worker != r.cfg.Worker || r.mine[job.ID] })
+	r.mu.Unlock()
+	for _, job := range running {
+		job.MaxAttempts++
+		if err := r.cfg.Jobs.Finish(ctx, job, mds.JobQueued, time.Time{}); err != nil && !errors.Is(err, mds.ErrJobLost) {
+			return
+		}
+	}
+	r.unsure = false
+	r.cfg.Logger.Info("jobs can be looked for again", "given_back", len(running))
 }
 
 // run runs one job, and keeps what became of it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,6 +306,41 @@ func TestStopWhileClaiming(t *testing.T) {
 		}
 		if got := m.first(); got.State != mds.JobQueued || got.Attempt != 1 || got.MaxAttempts != 2 || got.Error != "" {
 			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestClaimLost has the answer to a claim be lost on its way: the job is given back at once and
+// spends no attempt, while another that this server runs goes on.
+func TestClaimLost(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memory, start func(jobs.Action, ...func(*jobs.Config)) *jobs.Runner) {
+		m.add(mds.Job{Action: mds.JobRefresh})
+		var mu sync.Mutex
+		begun := map[string]int{}
+		r := start(func(ctx context.Context, run *jobs.Run) error {
+			mu.Lock()
+			begun[run.Job().ID]++
+			mu.Unlock()
+			if run.Job().ID == "1" {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		})
+		pass(time.Second)
+		m.mu.Lock()
+		m.lose = true
+		m.mu.Unlock()
+		m.add(mds.Job{Action: mds.JobRefresh, MaxAttempts: 1})
+		r.Wake()
+		pass(2 * time.Second)
+		synctest.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if got := m.jobs[1]; got.State != mds.JobDone || got.Attempt != 2 || got.MaxAttempts != 2 || begun["2"] != 1 {
+			t.Errorf("it was begun %d times here, %+v", begun["2"], got)
+		}
+		if got := m.jobs[0]; got.State != mds.JobRunning || got.Attempt != 1 || begun["1"] != 1 {
+			t.Errorf("the other was begun %d times, %+v", begun["1"], got)
 		}
 	})
 }
