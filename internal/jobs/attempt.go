@@ -77,6 +77,9 @@ func (r *Runner) backoff(attempt int, err error) time.Duration {
 // While the store is away it tries on: until the job is another's, whenever that is, or for a
 // third of a lease once the server is being stopped.
 func (r *Runner) finish(ctx context.Context, job mds.Job, state mds.JobState, again time.Time, logger *slog.Logger) bool {
+	if ctx.Err() != nil && state == mds.JobQueued {
+		<-r.looked // or this server would begin it again
+	}
 	trying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.Lease/3, cancel) })()
@@ -97,6 +100,8 @@ func (r *Runner) finish(ctx context.Context, job mds.Job, state mds.JobState, ag
 			logger.Error("what became of a job cannot be kept; it is begun again when its lease has ended", "state", string(state), "error", err)
 			return true
 		case !said:
+			r.keeping.Add(1)
+			defer r.keeping.Add(-1)
 			logger.Warn("what became of a job cannot be kept yet", "state", string(state), "error", err)
 		}
 		select {

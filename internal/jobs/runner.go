@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -54,9 +55,13 @@ type Runner struct {
 	wake    chan struct{}
 	stop    context.CancelCauseFunc
 	done    sync.WaitGroup
+	looked  chan struct{} // closed when it begins no other job
 	// unsure is that the store may have begun a job for this server, of which it could not
 	// tell.
 	unsure bool
+	// keeping is of how many jobs it is tried to keep what became of them, in vain until now:
+	// none begins meanwhile, which might be one of them.
+	keeping atomic.Int32
 
 	mu   sync.Mutex
 	mine map[string]bool // the ids of jobs that are run here
@@ -81,10 +86,13 @@ func Start(ctx context.Context, cfg Config) *Runner {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1), mine: make(map[string]bool)}
+	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1), mine: make(map[string]bool), looked: make(chan struct{})}
 	ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if cfg.Concurrency > 0 {
-		r.done.Go(func() { r.look(ctx) })
+		r.done.Go(func() {
+			defer close(r.looked)
+			r.look(ctx)
+		})
 	}
 	return r
 }
@@ -131,7 +139,13 @@ func (r *Runner) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if job, leased, ok := r.claim(ctx); ok {
+		var job mds.Job
+		var leased time.Time
+		begun := false
+		if r.keeping.Load() == 0 {
+			job, leased, begun = r.claim(ctx)
+		}
+		if begun {
 			r.note(job.ID, true)
 			r.done.Go(func() {
 				r.run(ctx, job, leased)
