@@ -174,6 +174,34 @@ func TestSilent(t *testing.T) {
 	}
 }
 
+// TestBeatLost has a server learn with its next word that a job is another's: its action ends
+// then, and it keeps nothing of it.
+func TestBeatLost(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memory, start func(jobs.Action, ...func(*jobs.Config)) *jobs.Runner) {
+		m.add(mds.Job{Action: mds.JobRefresh})
+		var why error
+		var ended time.Duration
+		begun := time.Now()
+		start(func(ctx context.Context, _ *jobs.Run) error {
+			<-ctx.Done()
+			why, ended = context.Cause(ctx), time.Since(begun)
+			return ctx.Err()
+		})
+		pass(time.Second)
+		m.mu.Lock()
+		m.jobs[0].Worker, m.jobs[0].Attempt, m.jobs[0].LeaseUntil = "w2", 2, time.Now().Add(time.Hour)
+		m.mu.Unlock()
+		pass(time.Minute)
+		synctest.Wait()
+		if !errors.Is(why, mds.ErrJobLost) || ended > 11*time.Second {
+			t.Errorf("it ended after %v: %v", ended, why)
+		}
+		if got := m.first(); got.State != mds.JobRunning || got.Worker != "w2" || got.Attempt != 2 || got.Error != "" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // TestOutageAtTheEnd has what became of a job be kept when the store is back, however long
 // that takes: the job is not begun again.
 func TestOutageAtTheEnd(t *testing.T) {
