@@ -19,6 +19,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -207,6 +208,7 @@ func lineOf(text []byte, table, setting string) int {
 // once. Kinds that have no policy are left out.
 func Text(policies []mds.Policy) string {
 	var b strings.Builder
+	policies = withOthers(policies)
 	common := shared(policies)
 	for _, p := range policies {
 		if p.Zone != "" {
@@ -244,6 +246,18 @@ func Text(policies []mds.Policy) string {
 		return "[bars]\n" // nothing is asked for
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// withOthers adds the timeframes of bars that are not among policies, of which nothing is asked
+// for: what others have in common must not be theirs.
+func withOthers(policies []mds.Policy) []mds.Policy {
+	all := slices.Clone(policies)
+	for _, tf := range mds.Timeframes() {
+		if !slices.ContainsFunc(policies, func(p mds.Policy) bool { return p.Kind == "bars" && p.Timeframe == tf }) {
+			all = append(all, mds.Policy{Kind: "bars", Timeframe: tf})
+		}
+	}
+	return all
 }
 
 // shared is what most timeframes of bars have in common.

@@ -135,3 +135,18 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestTextOfSome: what a store has of one timeframe is not written for all.
+func TestTextOfSome(t *testing.T) {
+	some := []mds.Policy{{Kind: "bars", Timeframe: mds.Minute, DropAfter: mds.Age{N: 30, Unit: 'd'}, Rollups: []mds.Timeframe{mds.Hour}}}
+	text := policyfile.Text(some)
+	again, err := policyfile.Read([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range again {
+		if p.Name() == "bars 1m" && !p.Equal(&some[0]) || p.Name() != "bars 1m" && !p.Keeps() {
+			t.Errorf("%s is %+v after\n%s", p.Name(), p, text)
+		}
+	}
+}
