@@ -78,18 +78,30 @@ type Authenticator struct {
 	held    keys
 	looked  time.Time     // when the last read began that succeeded, or ended that failed
 	reading chan struct{} // closed when the read under way ends; nil where there is none
+	changes int           // that are known of
+	read    int           // how many of them were known when the last read began
 }
 
 // keys are those of a store at a time.
 type keys struct {
 	byID    map[string]*mds.APIKey
 	at      time.Time // when they were asked for
+	changes int       // that were known then
 	failure error     // of the last read, after these
 }
 
 // NewAuthenticator returns one that reads a source.
 func NewAuthenticator(source Source, cfg Config) *Authenticator {
 	return &Authenticator{source: source, cfg: cfg.withDefaults()}
+}
+
+// Changed says that keys of the store were made or ended: a token that is presented from now
+// on is checked against keys that are read from now on. Where they cannot be, it is not checked
+// against older ones, either: one that was just revoked may be among them.
+func (a *Authenticator) Changed() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changes++
 }
 
 // Identity is who has presented a token.
@@ -140,10 +152,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string, now time
 // current are the keys to go by now. Those who come while they are read wait for that read.
 func (a *Authenticator) current(ctx context.Context) (keys, error) {
 	a.mu.Lock()
-	if a.looked.IsZero() || time.Since(a.looked) >= a.cfg.Refresh {
+	old := a.looked.IsZero() || time.Since(a.looked) >= a.cfg.Refresh
+	for ; old || a.read < a.changes; old = false { // what is being read may be from before a change
 		if a.reading == nil {
 			a.reading = make(chan struct{})
-			go a.read(context.WithoutCancel(ctx), a.reading) // it is everybody's
+			go a.reread(context.WithoutCancel(ctx), a.changes, a.reading) // it is everybody's
 		}
 		reading := a.reading
 		a.mu.Unlock()
@@ -154,16 +167,16 @@ func (a *Authenticator) current(ctx context.Context) (keys, error) {
 		}
 		a.mu.Lock()
 	}
-	held := a.held
+	held, changes := a.held, a.changes
 	a.mu.Unlock()
-	if held.failure != nil && (held.byID == nil || time.Since(held.at) > a.cfg.Outage) {
+	if held.failure != nil && (held.byID == nil || time.Since(held.at) > a.cfg.Outage || held.changes < changes) {
 		return keys{}, &UnavailableError{held.failure}
 	}
 	return held, nil
 }
 
-// read reads the source once.
-func (a *Authenticator) read(ctx context.Context, done chan struct{}) {
+// reread reads the source once, after so many changes.
+func (a *Authenticator) reread(ctx context.Context, changes int, done chan struct{}) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
@@ -177,8 +190,8 @@ func (a *Authenticator) read(ctx context.Context, done chan struct{}) {
 	if err != nil {
 		a.held.failure, a.looked = err, time.Now()
 	} else {
-		a.held, a.looked = keys{byID: byID, at: began}, began
+		a.held, a.looked = keys{byID: byID, at: began, changes: changes}, began
 	}
-	a.reading = nil
+	a.read, a.reading = changes, nil
 	close(done)
 }

@@ -266,3 +266,40 @@ func TestCancelled(t *testing.T) {
 		}
 	})
 }
+
+// TestChanged has what was made and revoked count for the next token, also where a read is under
+// way that began before, and not older keys where they cannot be read.
+func TestChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		token := s.add(nil)
+		a := NewAuthenticator(s, Config{Refresh: time.Hour})
+		check(t, a, token, nil)
+		fresh := s.add(nil)
+		check(t, a, fresh, ErrUnknown)
+		a.Changed()
+		check(t, a, fresh, nil)
+
+		s.change(func(s *shelf) { s.takes = time.Second })
+		a.Changed()
+		var wg sync.WaitGroup
+		wg.Go(func() { check(t, a, token, ErrRevoked) }) // it still waits
+		synctest.Wait()
+		s.change(func(s *shelf) { s.keys[0].Revoked = time.Now() })
+		a.Changed()
+		check(t, a, token, ErrRevoked)
+		wg.Wait()
+
+		s.change(func(s *shelf) { s.keys[1].Revoked, s.err, s.takes = time.Now(), errDown, 0 })
+		a.Changed()
+		unavailable(t, a, fresh)
+		reads := s.reads.Load()
+		unavailable(t, a, fresh)
+		if n := s.reads.Load(); n != reads {
+			t.Errorf("a store that is away is asked by each request")
+		}
+		s.change(func(s *shelf) { s.err = nil })
+		<-time.After(time.Hour)
+		check(t, a, fresh, ErrRevoked)
+	})
+}
