@@ -26,7 +26,10 @@ type Config struct {
 
 // Folder is an open folder of dead letters, of all kinds and tenants of a store. Several
 // processes may have the same one open. Close it after the coordinators are stopped.
-type Folder struct{ log *deadletter.Log }
+type Folder struct {
+	log *deadletter.Log
+	dir string
+}
 
 // Open opens a folder, and repairs what a crash left in it.
 func Open(cfg Config) (*Folder, error) {
@@ -37,8 +40,11 @@ func Open(cfg Config) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{log: log}, nil
+	return &Folder{log: log, dir: cfg.Dir}, nil
 }
+
+// Dir is the folder's path, for those who read and remove letters beside whoever keeps them.
+func (f *Folder) Dir() string { return f.dir }
 
 // Check reports that letters cannot be kept, before there is one: the folder is not to be
 // written, or not to be made. It leaves nothing behind.

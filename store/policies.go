@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -89,6 +90,32 @@ func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now t
 		}
 	}
 	return nil
+}
+
+// Plan are the steps that [Apply] would take at a time, with the rows that they are about.
+func Plan(ctx context.Context, k Keeper, policies []mds.Policy, now time.Time) ([]mds.Step, error) {
+	steps, err := k.Changes(ctx, policies)
+	if err != nil {
+		return nil, err
+	}
+	list, err := k.Policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if p := &list[i]; p.Stale > 0 {
+			steps = append(steps, mds.Step{Action: mds.StepRefresh, Policy: p.Policy, Rows: p.Stale, Note: "changes since " + p.StaleSince.UTC().Format(time.DateTime)})
+		}
+	}
+	due, err := k.Due(ctx, policies, now)
+	for i := range due {
+		s := &due[i]
+		converts := slices.ContainsFunc(due, func(o mds.Step) bool { return o.Action == mds.StepPartition && o.Policy.Name() == s.Policy.Name() })
+		if s.Action == mds.StepDrop && converts {
+			s.Note = strings.TrimPrefix(s.Note+"; whole parts only, when the table is one of parts", "; ")
+		}
+	}
+	return append(steps, due...), err
 }
 
 // do does a step. What is to be dropped may go on changing: rollups are made of it first.

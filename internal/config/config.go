@@ -87,6 +87,7 @@ type Serve struct {
 	Listen          string
 	AdminListen     string // on loopback; "" is none
 	AuditLog        string // a file; "" is the log
+	OperatorTenant  string
 	TLSCert, TLSKey string // files; "" serves without TLS
 	DrainTimeout    time.Duration
 

@@ -117,6 +117,7 @@ max_streams = 3
 max_header_bytes = "8KiB"
 max_body_bytes = "1MB"
 body_memory = "64MiB"
+operator_tenant = "ops"
 
 [rates]
 records = 1e5
@@ -162,7 +163,8 @@ func TestFile(t *testing.T) {
 		{"retry", s.Retry, config.Retry{MaxAttempts: 7, InitialBackoff: time.Millisecond, MaxBackoff: time.Second, BackoffMultiplier: 1.5, NoJitter: true}},
 		{"circuit", s.Circuit, config.Circuit{FailureThreshold: 3, HalfOpenAfter: 5 * time.Second}},
 		{"serve", s.Serve, config.Serve{
-			Listen: "0.0.0.0:9", TLSCert: "c.pem", TLSKey: "k.pem", DrainTimeout: time.Second,
+			OperatorTenant: "ops",
+			Listen:         "0.0.0.0:9", TLSCert: "c.pem", TLSKey: "k.pem", DrainTimeout: time.Second,
 			HeaderTimeout: 2 * time.Second, IdleTimeout: 3 * time.Second, CommitTimeout: 4 * time.Second, QueryTimeout: 5 * time.Second, WriteTimeout: 6 * time.Second,
 			MaxIngests: 1, MaxQueries: 2, MaxStreams: 3, MaxHeaderBytes: 8 << 10, MaxBodyBytes: 1e6, BodyMemory: 64 << 20,
 			CORSOrigins: []string{"https://notebook.example.com", "http://localhost:3000"},
@@ -180,7 +182,7 @@ func TestFile(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	s := load(t, config.Sources{})
 	want := config.Serve{
-		Listen: "127.0.0.1:8080", DrainTimeout: 30 * time.Second, HeaderTimeout: 10 * time.Second,
+		Listen: "127.0.0.1:8080", OperatorTenant: "default", DrainTimeout: 30 * time.Second, HeaderTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, CommitTimeout: time.Minute, QueryTimeout: 10 * time.Minute, WriteTimeout: 30 * time.Second,
 		MaxIngests: 512, MaxQueries: 128, MaxStreams: 1024, MaxHeaderBytes: 64 << 10, BodyMemory: 512 << 20,
 	}
@@ -539,5 +541,54 @@ func TestNearer(t *testing.T) {
 				t.Errorf("%d, %s, %v", n, s.Name("store.server"), s.IsSet("store.server"))
 			}
 		})
+	}
+}
+
+// TestShown: what is set is told with where, and nothing secret is.
+func TestShown(t *testing.T) {
+	const secret = "geheim"
+	file := fileOf(t, "[store]\ndsn = \"postgres://me:"+secret+"@db/x\"\n[serve]\nmax_queries = 7\n")
+	src := config.Sources{File: file, Environment: make(map[string]string), Flags: map[string]string{"serve.listen": "127.0.0.1:1"}, Redact: withoutPassword}
+	hidden := 0
+	for _, row := range config.List() {
+		switch {
+		case !row.Secret || row.Key == "store.dsn":
+		case row.Key == "sql.logins":
+			src.Environment[row.Env] = "acme=postgres://acme:" + secret + "@db/x"
+			hidden++
+		case strings.HasSuffix(row.Key, "_dsn"), row.Key == "store.server":
+			scheme := map[bool]string{true: "https", false: "postgres"}[row.Key == "store.server"]
+			src.Environment[row.Env] = scheme + "://me:" + secret + "@db/x"
+			hidden++
+		default:
+			src.Environment[row.Env] = "https://hooks.example.com/" + secret
+			hidden++
+		}
+	}
+	shown := load(t, src).Shown()
+	byKey := make(map[string]config.Shown)
+	for _, row := range shown {
+		byKey[row.Key] = row
+		if strings.Contains(row.Value, secret) {
+			t.Errorf("%+v", row)
+		}
+		if row.Secret {
+			hidden--
+		}
+	}
+	if len(shown) != len(config.List()) || hidden != -1 {
+		t.Errorf("%d are shown; %d secrets more than were hidden", len(shown), hidden+1)
+	}
+	for key, want := range map[string]config.Shown{
+		"store.dsn":          {Key: "store.dsn", Value: "postgres://me@db/x", From: file + ":2", Secret: true},
+		"store.api_key":      {Key: "store.api_key", Value: "…", From: "environment MDS_API_KEY", Secret: true},
+		"serve.max_queries":  {Key: "serve.max_queries", Value: "7", From: file + ":4"},
+		"serve.listen":       {Key: "serve.listen", Value: "127.0.0.1:1", From: "--listen"},
+		"serve.tls_cert":     {Key: "serve.tls_cert", From: "default"},
+		"serve.idle_timeout": {Key: "serve.idle_timeout", Value: "1m", From: "default"},
+	} {
+		if byKey[key] != want {
+			t.Errorf("%+v, want %+v", byKey[key], want)
+		}
 	}
 }

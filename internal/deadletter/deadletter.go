@@ -66,6 +66,14 @@ type Filter struct {
 	DiedFrom, DiedBefore           time.Time
 }
 
+// After reports whether a letter comes after another one in the order of [Dir.Letters], going
+// by their ids: the other one may be gone.
+func After(id, other string) bool {
+	name, number, _ := splitID(id)
+	otherName, otherNumber, _ := splitID(other)
+	return name > otherName || name == otherName && number > otherNumber
+}
+
 // All reports whether the filter leaves nothing out.
 func (f *Filter) All() bool {
 	return len(f.IDs)+len(f.Kinds)+len(f.Codes)+len(f.Vendors)+len(f.Symbols) == 0 && f.Tenant == "" &&
