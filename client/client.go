@@ -122,8 +122,12 @@ func (c *Client) Scopes(ctx context.Context) ([]mds.Scope, error) {
 // Tenants lists the tenants that the key is of, in order of their slugs; without keys those of
 // the store.
 func (c *Client) Tenants(ctx context.Context) ([]mds.Tenant, error) {
+	return c.listTenants(ctx, nil)
+}
+
+func (c *Client) listTenants(ctx context.Context, query url.Values) ([]mds.Tenant, error) {
 	var answer Tenants
-	if err := c.get(ctx, "", "/v1/tenants", nil, &answer); err != nil {
+	if err := c.get(ctx, "", "/v1/tenants", query, &answer); err != nil {
 		return nil, err
 	}
 	list := make([]mds.Tenant, len(answer.Tenants))

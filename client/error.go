@@ -54,6 +54,10 @@ func (e *Error) Is(target error) bool {
 		return target == mds.ErrUnknownTenant
 	case "unknown_job":
 		return target == mds.ErrUnknownJob
+	case "no_such_key":
+		return target == mds.ErrUnknownKey
+	case "key_ended":
+		return target == mds.ErrKeyEnded
 	case "job_key_reused":
 		return target == mds.ErrJobKey
 	case "sql_limit":

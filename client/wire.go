@@ -89,6 +89,8 @@ type Tenant struct {
 	Slug string `json:"slug" doc:"A short name"`
 	// Scopes are those of the key that asks; none where no keys are asked for.
 	Scopes []mds.Scope `json:"scopes,omitempty" doc:"What the key that asks may do; left out where no keys are asked for"`
+	// Operator says that who asks looks after the store of all tenants.
+	Operator bool `json:"operator,omitempty" doc:"Of who asks: whether it looks after the store of all tenants"`
 }
 
 // Tenants are those that who asks may know of.

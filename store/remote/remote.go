@@ -3,7 +3,8 @@
 // It is not quite a store of one's own. A batch is not one transaction: a record that the
 // server's store refuses does not undo the others, and the error tells which it is. A receipt
 // counts all as written, since the server joins the batches of many. What is done to the store
-// rather than with it, such as making tenants, keys and rollups, is done where it is.
+// rather than with it is done where it is, or by the methods of the client: making keys, and
+// putting policies in force.
 package remote
 
 import (
@@ -81,19 +82,31 @@ func named(tenant mds.Tenant) error {
 	return nil
 }
 
-// CreateTenant is refused.
-func (s *Store) CreateTenant(context.Context, string) (mds.Tenant, error) {
-	return mds.Tenant{}, &ElsewhereError{"tenants are made"}
+// CreateTenant makes a tenant, with the key of an operator. The error wraps
+// [mds.ErrTenantExists] where there is one.
+func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, error) {
+	if s.readOnly {
+		return mds.Tenant{}, errReadOnly
+	}
+	made, err := s.MakeTenant(ctx, client.TenantRequest{Tenant: slug})
+	if err == nil && !made.Made {
+		err = fmt.Errorf("%w: %s", mds.ErrTenantExists, slug)
+	}
+	if err != nil {
+		return mds.Tenant{}, err
+	}
+	return mds.Tenant{ID: made.ID, Slug: made.Slug}, nil
 }
 
-// RemoveTenant is refused.
-func (s *Store) RemoveTenant(context.Context, mds.Tenant) error {
-	return &ElsewhereError{"tenants are removed"}
-}
-
-// Policies is refused.
-func (s *Store) Policies(context.Context, mds.Tenant) ([]mds.PolicyStatus, error) {
-	return nil, &ElsewhereError{"policies are read"}
+// RemoveTenant removes a tenant and all that it has, with the key of an operator.
+func (s *Store) RemoveTenant(ctx context.Context, tenant mds.Tenant) error {
+	if s.readOnly {
+		return errReadOnly
+	}
+	if err := named(tenant); err != nil {
+		return err
+	}
+	return s.DropTenant(ctx, tenant)
 }
 
 // Refresh is refused.
