@@ -51,6 +51,7 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 		if named == "" {
 			named = s.cfg.Tenant
 		}
+		c.operator = true // of whatever is on the server's machine
 		c.tenant, err = s.tenants.find(c.Context(), named)
 		return err
 	}
@@ -63,7 +64,7 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 	if named != "" && named != id.Tenant.Slug && !strings.EqualFold(named, id.Tenant.ID) {
 		return &problem{status: http.StatusNotFound, code: "unknown_tenant", detail: "there is no such tenant"}
 	}
-	c.scopes = id.Scopes
+	c.scopes, c.operator = id.Scopes, id.Tenant.Slug == s.cfg.Control.Operator && id.May(mds.ScopeAdmin)
 	if scope != anyKey && !id.May(scope) {
 		return &problem{
 			status: http.StatusForbidden, code: "forbidden",
@@ -72,6 +73,12 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 		}
 	}
 	return nil
+}
+
+// errNoOperator refuses what is about all tenants.
+var errNoOperator error = &problem{
+	status: http.StatusForbidden, code: "no_operator",
+	detail: "this is about all tenants: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names",
 }
 
 // authenticate checks the key of a request.

@@ -96,6 +96,14 @@ func (s *Server) entry(c *call, o *operation, event string, status int, code str
 	}
 	if s.cfg.Keys == nil || c.key != "" {
 		e.Parameters = o.shown(c.r, event == audit.Attempt)
+		for name, values := range c.noted {
+			for _, v := range values[:min(len(values), mostShown)] {
+				if event != audit.Attempt {
+					v = cut(v)
+				}
+				e.Parameters[name] = append(e.Parameters[name], v)
+			}
+		}
 	}
 	return e
 }

@@ -14,13 +14,16 @@ import (
 func (s *Server) contentsOperations() []operation {
 	return []operation{
 		{
-			method: http.MethodGet, path: "/v1/tenants", id: "tenants", tag: "state", scope: mds.ScopeRead,
+			method: http.MethodGet, path: "/v1/tenants", id: "tenants", tag: "state", scope: anyKey,
 			summary:     "List the tenants",
-			description: "With keys it is the one that the key is of; without, all of the store.",
+			description: "With keys it is the one that the key is of, whose records are all that it may ask for; without, all of the store. An operator is told of all with all=true.",
+			params:      []param{choice("all", "Whether to list all tenants of the store, for an operator", "false", "true")},
 			responses:   s.document200("The tenants, in order of their slugs", client.Tenants{}),
 			serve: func(c *call) error {
 				list := []mds.Tenant{c.tenant}
-				if s.cfg.Keys == nil {
+				if all := c.value("all") == "true"; all && !c.operator {
+					return errNoOperator
+				} else if all || s.cfg.Keys == nil {
 					var err error
 					if list, err = s.cfg.Store.Tenants(c.Context()); err != nil {
 						return err
@@ -39,7 +42,7 @@ func (s *Server) contentsOperations() []operation {
 			description: "That is the key's tenant, or the one that " + tenantHeader + " names, or that of the server. Any key may ask, and is told what it may.",
 			responses:   s.document200("The tenant", client.Tenant{}),
 			serve: func(c *call) error {
-				return c.json(http.StatusOK, client.Tenant{ID: c.tenant.ID, Slug: c.tenant.Slug, Scopes: c.scopes})
+				return c.json(http.StatusOK, client.Tenant{ID: c.tenant.ID, Slug: c.tenant.Slug, Scopes: c.scopes, Operator: c.operator})
 			},
 		},
 		{

@@ -34,7 +34,7 @@ func (s *Server) pages(h http.Handler) (http.Handler, error) {
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins: s.cfg.Origins,
-		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Last-Event-Id", requestID, tenantHeader,
 			// of gRPC-Web and Connect
 			"X-Grpc-Web", "X-User-Agent", "Grpc-Timeout", "Connect-Protocol-Version", "Connect-Timeout-Ms"},

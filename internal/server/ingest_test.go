@@ -250,7 +250,7 @@ func TestRefused(t *testing.T) {
 		"another host":          {"GET", "/v1/bars", "", []string{"Host", "evil.example:80"}, 421, "wrong_host", `this server is not called "evil.example:80"`},
 		"nothing there":         {"GET", "/v2/bars", "", nil, 404, "not_found", `there is no "/v2/bars" here; /openapi.json describes what there is`},
 		"another method":        {"PUT", "/v1/bars", "", nil, 405, "method_not_allowed", "use GET, POST or DELETE"},
-		"a method of one":       {"POST", "/v1/tenants", "", nil, 405, "method_not_allowed", "use GET"},
+		"a method of one":       {"POST", "/v1/info", "", nil, 405, "method_not_allowed", "use GET"},
 		"all is gone":           {"DELETE", "/v1/bars", "", nil, 400, "bad_parameter", "say which bars to remove, or all=true"},
 		"all, and some":         {"DELETE", "/v1/bars?all=true&symbol=A", "", nil, 400, "bad_parameter", "all=true removes everything: leave it out"},
 		"lines without ends":    {"POST", "/v1/bars?vendor=v&symbol=A&timeframe=1d", "ts,open,close,volume2026-01-02,1,2,3002026-01-03,1,2,300", []string{"Content-Type", "text/csv"}, 400, "unreadable_body", "its line ends are missing; curl sends them with --data-binary"},

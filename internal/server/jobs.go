@@ -81,7 +81,7 @@ func (s *Server) jobOperations() []operation {
 		},
 		{
 			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
-			summary: "List jobs", description: "The newest first: those of the tenant, and those that are of all.",
+			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those that are of all.",
 			params:    append(slices.Clone(filter), number("limit", "At most so many", 1, mostJobs), text("after", "Go on after the job with this id"), number("silent", "Only those that run and were not heard of for so many seconds", 1, 1<<31)),
 			responses: s.document200("The jobs", client.Jobs{}),
 			limit:     s.queries,
@@ -123,7 +123,7 @@ func (s *Server) jobOperations() []operation {
 			},
 		},
 		{
-			method: http.MethodPost, path: "/v1/jobs/cleanup", id: "clean-jobs-up", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+			method: http.MethodPost, path: "/v1/jobs/cleanup", id: "clean-jobs-up", tag: "jobs", scope: mds.ScopeAdmin, audit: true, operator: true,
 			summary: "Remove what is known of jobs that have ended", description: "Those that ended before a time, of all tenants.",
 			params:    []param{text("before", "Those that ended before this time")},
 			responses: s.document200("How many were removed", client.Removed{}),
@@ -186,7 +186,7 @@ func several[T ~string](name, doc string, words []T) param {
 // shortcut is an operation that makes a job of an action, of the tenant or of all.
 func (s *Server) shortcut(path, id, summary string, action mds.JobAction, tenant bool) operation {
 	return operation{
-		method: http.MethodPost, path: path, id: id, tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+		method: http.MethodPost, path: path, id: id, tag: "jobs", scope: mds.ScopeAdmin, audit: true, operator: !tenant,
 		summary: summary, description: "It is done by a job of the action " + string(action) + ", which the answer names.",
 		params: []param{jobKeyParam()},
 		responses: map[string]*huma.Response{
@@ -246,8 +246,11 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 		return badRequest("bad_job", "key: it is not that of the header "+idempotencyKey+": leave one of them out")
 	}
 	job.Key, job.By = cmp.Or(job.Key, key), c.key
-	if !request.AllTenants {
+	switch {
+	case !request.AllTenants:
 		job.Tenant = c.tenant
+	case !c.operator:
+		return errNoOperator
 	}
 	if err := s.doable(&job); err != nil {
 		return err
@@ -322,10 +325,11 @@ func (s *Server) ofDataset(job *mds.Job, check func(*served) func(*mds.Job) erro
 	return fmt.Errorf("dataset %q: use %s", job.Dataset, strings.Join(names, ", "))
 }
 
-// jobOf is the job that a request names, if it is the tenant's, or of all.
+// jobOf is the job that a request names, if it is the tenant's, or for an operator of all.
 func (s *Server) jobOf(c *call) (mds.Job, error) {
 	job, err := s.cfg.Jobs.Jobs.Job(c.Context(), c.r.PathValue("id"))
-	if errors.Is(err, mds.ErrUnknownJob) || err == nil && job.Tenant.ID != "" && job.Tenant.ID != c.tenant.ID {
+	own := job.Tenant.ID == c.tenant.ID || job.Tenant.ID == "" && c.operator
+	if errors.Is(err, mds.ErrUnknownJob) || err == nil && !own {
 		return job, &problem{status: http.StatusNotFound, code: "unknown_job", detail: fmt.Sprintf("there is no such job: %q", c.r.PathValue("id"))}
 	}
 	return job, err
@@ -346,7 +350,7 @@ func instant(c *call, name string) (time.Time, error) {
 
 // jobFilter reads the parameters that pick jobs.
 func (c *call) jobFilter() (f mds.JobFilter, err error) {
-	f.TenantID, f.Common = c.tenant.ID, true
+	f.TenantID, f.Common = c.tenant.ID, c.operator
 	for _, state := range c.list("state") {
 		f.States = append(f.States, mds.JobState(state))
 	}

@@ -39,6 +39,11 @@ type operation struct {
 	stream bool
 	// audit says that it is a control action, which is noted with who did it.
 	audit bool
+	// operator says that it is about all tenants: it takes who looks after the store.
+	operator bool
+	// read reads the body before anything of the action is noted, and says in the call what of
+	// it may be. Nil leaves the body to serve.
+	read func(*call) error
 	// serve answers. Its error is answered as a problem, where nothing was written yet.
 	serve func(*call) error
 }
@@ -83,15 +88,19 @@ func (p param) inPath() param {
 
 // call is a request under way.
 type call struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	id      string // of the request
-	tenant  mds.Tenant
-	key     string      // that was presented; "" where none is asked for
-	scopes  []mds.Scope // that it has
-	values  url.Values
-	removed *int64 // records, once they are; nil where it removes none
-	again   *keyed // what it is known by when it is sent again; nil where it is not
+	w      http.ResponseWriter
+	r      *http.Request
+	id     string // of the request
+	tenant mds.Tenant
+	key    string      // that was presented; "" where none is asked for
+	scopes []mds.Scope // that it has
+	// operator says that who asks looks after the store of all tenants.
+	operator bool
+	values   url.Values
+	asked    any                 // what the body asks for, where the operation reads it first
+	noted    map[string][]string // of the body and the answer, for the audit log
+	removed  *int64              // records, once they are; nil where it removes none
+	again    *keyed              // what it is known by when it is sent again; nil where it is not
 }
 
 // Context is the request's.

@@ -33,7 +33,7 @@ func (s *Server) reference() ([]byte, error) {
 	byTag := make(map[string][]operation)
 	for _, path := range slices.Sorted(maps.Keys(s.document.Paths)) {
 		item := s.document.Paths[path]
-		for method, o := range map[string]*huma.Operation{http.MethodPost: item.Post, http.MethodGet: item.Get, http.MethodDelete: item.Delete} {
+		for method, o := range map[string]*huma.Operation{http.MethodPost: item.Post, http.MethodGet: item.Get, http.MethodPut: item.Put, http.MethodDelete: item.Delete} {
 			if o != nil {
 				byTag[o.Tags[0]] = append(byTag[o.Tags[0]], operation{method, path, o})
 			}
@@ -43,7 +43,7 @@ func (s *Server) reference() ([]byte, error) {
 	for _, tag := range slices.Sorted(maps.Keys(byTag)) {
 		list := byTag[tag]
 		slices.SortFunc(list, func(a, b operation) int {
-			return strings.Compare(a.Path+" "+b.Method, b.Path+" "+a.Method) // POST before GET before DELETE
+			return strings.Compare(a.Path+" "+b.Method, b.Path+" "+a.Method) // PUT before POST before GET before DELETE
 		})
 		groups = append(groups, group{tag, list})
 	}

@@ -65,6 +65,9 @@ func (s *Server) admit(c *call, o *operation) (leave func(), err error) {
 	if err := s.identify(c, o.scope); err != nil {
 		return nil, err
 	}
+	if o.operator && !c.operator {
+		return nil, errNoOperator
+	}
 	if err := s.paces.admit(c.tenant, time.Now()); err != nil {
 		return nil, err
 	}
@@ -92,6 +95,12 @@ func (s *Server) answer(c *call, rec *recorder, o *operation) error {
 		ctx, cancel := context.WithTimeout(c.Context(), s.cfg.QueryTimeout)
 		defer cancel()
 		c.r = c.r.WithContext(ctx)
+	}
+	if o.read != nil {
+		if err := o.read(c); err != nil {
+			s.refused(c, o, err)
+			return err
+		}
 	}
 	return s.act(c, rec, o)
 }

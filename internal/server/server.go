@@ -83,6 +83,8 @@ type Config struct {
 	SQLMaxRows int
 	// Jobs has the server keep and run jobs; nil has it do neither.
 	Jobs *JobsConfig
+	// Control says what may be done through the server to the store itself.
+	Control ControlConfig
 
 	// IdleTimeout is how long a body may bring nothing. Defaults to one minute.
 	IdleTimeout time.Duration
@@ -118,6 +120,7 @@ func (c Config) withDefaults() Config {
 	c.BodyMemory = max(cmp.Or(c.BodyMemory, 512<<20), leastMemory)
 	c.SQLTimeout, c.SQLMaxRows = cmp.Or(c.SQLTimeout, 30*time.Second), cmp.Or(c.SQLMaxRows, 1_000_000)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
+	c.Control.Operator = cmp.Or(c.Control.Operator, mds.DefaultTenant().Slug)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
@@ -238,7 +241,7 @@ func (s *Server) measure() (err error) {
 
 // mount adds what is of no kind.
 func (s *Server) mount() error {
-	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), s.jobOperations(), []operation{s.followOperation()}) {
+	for _, o := range slices.Concat(s.stateOperations(), s.contentsOperations(), s.controlOperations(), s.jobOperations(), []operation{s.followOperation()}) {
 		s.handle(o)
 	}
 	if s.cfg.SQL != nil {

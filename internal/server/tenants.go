@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -27,6 +28,13 @@ const (
 	tenantKnownFor = 10 * time.Second
 	mostTenants    = 4096
 )
+
+// forget forgets one that is gone, by whatever name it was found.
+func (t *tenants) forget(tenant mds.Tenant) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.known, func(_ string, k knownTenant) bool { return k.ID == tenant.ID })
+}
 
 func (t *tenants) find(ctx context.Context, slugOrID string) (mds.Tenant, error) {
 	now := time.Now()
