@@ -114,6 +114,8 @@ func (a *app) sentence(err error) string {
 		return fmt.Sprintf("%s: %v", a.settings.Is("store.write_mode"), err)
 	case errors.Is(err, mds.ErrNoStore):
 		return fmt.Sprintf("%v yet; load something into it with: mds ingest bars FILE%s", err, on)
+	case errors.Is(err, mds.ErrUnknownKey) && remote.IsDSN(a.dsn):
+		return fmt.Sprintf("%v; mds keys list%s shows what there is", mds.ErrUnknownKey, on)
 	case errors.Is(err, mds.ErrUnknownKey):
 		return fmt.Sprintf("%v; mds keys list --all-tenants%s shows what there is", err, on)
 	case errors.Is(err, mds.ErrUnknownTenant) && nameErr == nil && !remote.IsDSN(a.dsn):
@@ -184,7 +186,7 @@ the environment and a file can set, too: see mds config --help.`,
 		a.writeCommand(),
 		a.deleteCommand(),
 		atTheStore(a.compactCommand()),
-		atTheStore(a.policiesCommand()),
+		a.policiesCommand(),
 		a.dlqCommand(),
 		a.copyCommand(),
 		a.infoCommand(),
@@ -195,7 +197,7 @@ the environment and a file can set, too: see mds config --help.`,
 		a.healthCommand(),
 		a.tenantCommand(),
 		a.jobsCommand(),
-		atTheStore(a.keysCommand()),
+		a.keysCommand(),
 		atTheStore(a.benchCommand()),
 		atTheStore(a.demoCommand()),
 		a.configCommand(),

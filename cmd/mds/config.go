@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,8 +9,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/internal/config"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // settingFlag is the value of a flag that stands for a setting: what it may be the
@@ -43,6 +47,11 @@ func (a *app) configure(cmd *cobra.Command, _ []string) error {
 			return nil
 		}
 	}
+	return a.putInForce(cmd)
+}
+
+// putInForce reads the settings, and settles which store they name.
+func (a *app) putInForce(cmd *cobra.Command) error {
 	s, err := config.Load(a.sources(cmd.Flags()))
 	if err != nil {
 		return usageError{err}
@@ -74,7 +83,7 @@ func (a *app) sources(flags *pflag.FlagSet) config.Sources {
 }
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := group("config", "Check the configuration file, and print the settings that are in force", a.configCheckCommand(), a.configPrintCommand())
+	cmd := group("config", "Check the configuration file, and print the settings that are in force", a.configCheckCommand(), a.configPrintCommand(), a.configServerCommand())
 	cmd.Long = `Check the configuration file, and print the settings that are in force.
 
 The file is the one that --config or MDS_CONFIG names; there is none otherwise. It is TOML,
@@ -130,7 +139,7 @@ func (a *app) checkConfig(src config.Sources) error {
 }
 
 func (a *app) configPrintCommand() *cobra.Command {
-	defaults := false
+	var defaults, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Print the settings in force as a file, with where each comes from, without passwords",
@@ -138,6 +147,9 @@ func (a *app) configPrintCommand() *cobra.Command {
   mds config print --defaults > mds.toml`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if defaults && asJSON {
+				return usagef("--defaults is a file to write settings into, and --json tells those in force: give one of them")
+			}
 			if defaults {
 				return config.Template(a.stdout)
 			}
@@ -148,9 +160,49 @@ func (a *app) configPrintCommand() *cobra.Command {
 			for _, warning := range s.Warnings {
 				fmt.Fprintf(a.stderr, "warning: %s\n", warning)
 			}
+			if asJSON {
+				return writeJSON(a.stdout, client.Settings{Settings: shownSettings(s)})
+			}
 			return s.Print(a.stdout)
 		},
 	}
 	cmd.Flags().BoolVar(&defaults, "defaults", false, "print a file that sets nothing, with all that can be set as comments")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
+}
+
+func (a *app) configServerCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Print the settings that are in force at the server of --server, without passwords",
+		Long: `Print the settings that are set at the server of --server (MDS_SERVER), and where each
+comes from, without passwords; with --json also the defaults. It takes an API key of who
+looks after the store.`,
+		Example: "  mds config server --server https://mds.example.com:8443",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.putInForce(cmd); err != nil {
+				return err
+			}
+			return a.throughServer(cmd, func(ctx context.Context, s *remote.Store, _ mds.Tenant) error {
+				list, err := s.Settings(ctx)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(a.stdout, client.Settings{Settings: list})
+				}
+				t := &table{header: []string{"setting", "value", "from"}, right: make([]bool, 3)}
+				for _, row := range list {
+					if row.From != "default" {
+						t.add(row.Key, oneLine(row.Value), oneLine(row.From))
+					}
+				}
+				return t.write(a.stdout)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document, with the defaults")
 	return cmd
 }

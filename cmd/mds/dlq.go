@@ -29,6 +29,7 @@ type dlqFlags struct {
 	kind, code       string
 	vendors, symbols []string
 	since, until, tz string
+	atServer         bool
 }
 
 func (a *app) dlqCommand() *cobra.Command {
@@ -87,6 +88,9 @@ func (a *app) letterFilter(cmd *cobra.Command, f *dlqFlags, ids []string) (filte
 	}
 	if f.allTenants && cmd.Flags().Changed("tenant") {
 		return filter, usagef("--all-tenants takes each tenant, and --tenant names one: give one of them")
+	}
+	if f.atServer && (f.allTenants || cmd.Flags().Changed("dlq-dir")) {
+		return filter, usagef("--at-server means what a server keeps of one tenant: give it without --all-tenants and --dlq-dir")
 	}
 	if _, known := kindNamed(f.kind); f.kind != "" && !known {
 		return filter, usagef("--kind %q: use %s", f.kind, kindNames())
@@ -192,6 +196,9 @@ mds dlq export -.`,
 			if limit < 0 {
 				return usagef("--limit %d: use 0 for all, or more", limit)
 			}
+			if f.atServer {
+				return a.listLettersThere(cmd, filter, limit)
+			}
 			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
@@ -200,11 +207,22 @@ mds dlq export -.`,
 		},
 	}
 	f.register(cmd)
+	f.registerServer(cmd)
 	cmd.Flags().IntVar(&limit, "limit", tableLimit, "the most letters to list, 0 for all; they are summed up in any case")
 	return cmd
 }
 
 func (a *app) listLetters(ctx context.Context, dir deadletter.Dir, filter deadletter.Filter, limit int) error {
+	counts, err := a.tableOfLetters(a.readLetters(ctx, dir, filter), filter.Tenant != "", limit)
+	if err != nil {
+		return err
+	}
+	return a.sumUp(dir, filter, counts)
+}
+
+// tableOfLetters prints so many letters, 0 for all, which are of one tenant or of each, and
+// counts all by kind and code.
+func (a *app) tableOfLetters(letters iter.Seq2[deadletter.Letter, error], ofOne bool, limit int) (map[string]map[string]int64, error) {
 	newTable := func() *table {
 		return &table{
 			header: []string{"id", "kind", "tenant", "record", "submitted (UTC)", "died (UTC)", "attempts", "code", "reason"},
@@ -214,9 +232,9 @@ func (a *app) listLetters(ctx context.Context, dir deadletter.Dir, filter deadle
 	part := newTable()
 	counts := make(map[string]map[string]int64)
 	total := 0
-	for letter, err := range a.readLetters(ctx, dir, filter) {
+	for letter, err := range letters {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		total++
 		if counts[letter.Kind] == nil {
@@ -227,25 +245,25 @@ func (a *app) listLetters(ctx context.Context, dir deadletter.Dir, filter deadle
 			continue
 		}
 		tenant := "" // where there is but one, it is left out
-		if filter.Tenant == "" {
+		if !ofOne {
 			tenant = letter.Tenant.Slug
 		}
 		part.add(letter.ID, oneLine(letter.Kind), oneLine(tenant), whatDied(&letter), displayTime(letter.Submitted, false),
 			displayTime(letter.Died, false), strconv.Itoa(letter.Attempts), oneLine(letter.Code), oneLine(letter.Reason))
 		if len(part.rows) == tableRows {
 			if err := part.write(a.stdout); err != nil {
-				return err
+				return nil, err
 			}
 			part = newTable()
 		}
 	}
 	if err := part.write(a.stdout); err != nil {
-		return err
+		return nil, err
 	}
 	if limit > 0 && total > limit {
 		fmt.Fprintf(a.stderr, "%s of %s letters; --limit 0 gives all\n", count(int64(limit)), count(int64(total)))
 	}
-	return a.sumUp(dir, filter, counts)
+	return counts, nil
 }
 
 // whatDied tells what a letter's record is, as far as this program knows its kind.
@@ -272,22 +290,28 @@ func describeLetter[R mds.Record[R]](letter *deadletter.Letter) string {
 	return strings.ToValidUTF8(strings.Join(parts, " "), "\ufffd")
 }
 
-// sumUp prints how many letters there are of each kind and code, and how much room
-// they take.
-func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[string]map[string]int64) error {
+// countsText says how many letters there are of each kind and code; "" is none.
+func countsText(counts map[string]map[string]int64) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(counts)) {
 		for _, code := range slices.Sorted(maps.Keys(counts[k])) {
 			parts = append(parts, fmt.Sprintf("%s %s %s", count(counts[k][code]), oneLine(k), oneLine(code)))
 		}
 	}
+	return strings.Join(parts, ", ")
+}
+
+// sumUp prints how many letters there are of each kind and code, and how much room
+// they take.
+func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[string]map[string]int64) error {
+	parts := countsText(counts)
 	bytes, err := dir.Bytes()
 	if err != nil {
 		return err
 	}
 	switch {
-	case len(parts) > 0:
-		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", strings.Join(parts, ", "), size(bytes), size(cmp.Or(a.settings.DLQ.MaxBytes, deadletter.DefaultMaxBytes)), dir.Path)
+	case parts != "":
+		fmt.Fprintf(a.stderr, "%s; %s of at most %s are taken in %s\n", parts, size(bytes), size(cmp.Or(a.settings.DLQ.MaxBytes, deadletter.DefaultMaxBytes)), dir.Path)
 	case filter.Tenant == "":
 		fmt.Fprintf(a.stderr, "no dead letters in %s match\n", dir.Path)
 	default:
@@ -297,7 +321,7 @@ func (a *app) sumUp(dir deadletter.Dir, filter deadletter.Filter, counts map[str
 }
 
 func (a *app) dlqShowCommand(f *dlqFlags) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "show ID…",
 		Short: "Show all of a dead letter, its record column by column",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -311,26 +335,40 @@ func (a *app) dlqShowCommand(f *dlqFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.atServer {
+				return a.showLettersThere(cmd, filter, args)
+			}
 			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
 			}
-			missing := slices.Clone(args)
-			for letter, err := range a.readLetters(cmd.Context(), dir, filter) {
-				if err != nil {
-					return err
-				}
-				if err := a.showLetter(&letter); err != nil {
-					return err
-				}
-				missing = slices.DeleteFunc(missing, func(id string) bool { return id == letter.ID })
+			missing, err := a.showLetters(a.readLetters(cmd.Context(), dir, filter), args)
+			if err != nil {
+				return err
 			}
-			return errors.Join(a.warnOfQuarantine(dir), noSuchLetters(missing, filter, dir))
+			return errors.Join(a.warnOfQuarantine(dir), noSuchLetters(missing, filter, dir.Path))
 		},
 	}
+	f.registerServer(cmd)
+	return cmd
 }
 
-func noSuchLetters(missing []string, filter deadletter.Filter, dir deadletter.Dir) error {
+// showLetters shows letters, and returns the ids of those that are not among them.
+func (a *app) showLetters(letters iter.Seq2[deadletter.Letter, error], ids []string) (missing []string, err error) {
+	missing = slices.Clone(ids)
+	for letter, err := range letters {
+		if err != nil {
+			return nil, err
+		}
+		if err := a.showLetter(&letter); err != nil {
+			return nil, err
+		}
+		missing = slices.DeleteFunc(missing, func(id string) bool { return id == letter.ID })
+	}
+	return missing, nil
+}
+
+func noSuchLetters(missing []string, filter deadletter.Filter, where string) error {
 	if len(missing) == 0 {
 		return nil
 	}
@@ -338,7 +376,7 @@ func noSuchLetters(missing []string, filter deadletter.Filter, dir deadletter.Di
 	if filter.Tenant != "" {
 		of = " of tenant " + filter.Tenant
 	}
-	return fmt.Errorf("there is no letter %s%s in %s; mds dlq list shows those that are", and(missing), of, dir.Path)
+	return fmt.Errorf("there is no letter %s%s in %s; mds dlq list shows those that are", and(missing), of, where)
 }
 
 func (a *app) showLetter(l *deadletter.Letter) error {
@@ -396,6 +434,9 @@ func (a *app) dlqDiscardCommand(f *dlqFlags) *cobra.Command {
 			if whole.All() && !yes {
 				return usagef("say which letters: give ids, --kind, --code, --vendor, --symbol, --since or --until, or --yes for all")
 			}
+			if f.atServer {
+				return a.discardLettersThere(cmd, filter)
+			}
 			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
@@ -404,6 +445,7 @@ func (a *app) dlqDiscardCommand(f *dlqFlags) *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	f.registerServer(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "remove all, where nothing picks some")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,11 @@ for a number and {"quoted":"\"caf\\xe9\""} for text that is not UTF-8.`,
 			if err != nil {
 				return err
 			}
+			if f.atServer {
+				return a.throughLetters(cmd, filter, func(letters iter.Seq2[deadletter.Letter, error]) error {
+					return a.writeLetters(letters, args[0])
+				})
+			}
 			dir, err := a.deadLetters(f.dir)
 			if err != nil {
 				return err
@@ -42,6 +48,7 @@ for a number and {"quoted":"\"caf\\xe9\""} for text that is not UTF-8.`,
 		},
 	}
 	f.register(cmd)
+	f.registerServer(cmd)
 	return cmd
 }
 
@@ -49,10 +56,18 @@ func (a *app) exportLetters(ctx context.Context, dir deadletter.Dir, filter dead
 	if _, err := os.Stat(dir.Path); errors.Is(err, os.ErrNotExist) {
 		return a.sumUp(dir, filter, nil)
 	}
+	if err := a.writeLetters(a.readLetters(ctx, dir, filter), name); err != nil {
+		return err
+	}
+	return a.warnOfQuarantine(dir)
+}
+
+// writeLetters writes letters as NDJSON to a file, or to standard output.
+func (a *app) writeLetters(letters iter.Seq2[deadletter.Letter, error], name string) error {
 	var n int64
 	write := func(out interface{ Write([]byte) (int, error) }) error {
 		var line []byte
-		for letter, err := range a.readLetters(ctx, dir, filter) {
+		for letter, err := range letters {
 			if err != nil {
 				return err
 			}
@@ -65,10 +80,7 @@ func (a *app) exportLetters(ctx context.Context, dir deadletter.Dir, filter dead
 		return nil
 	}
 	if name == "-" {
-		if err := write(a.stdout); err != nil {
-			return err
-		}
-		return a.warnOfQuarantine(dir)
+		return write(a.stdout)
 	}
 	out, err := codec.Create(name)
 	if err != nil {
@@ -83,5 +95,5 @@ func (a *app) exportLetters(ctx context.Context, dir deadletter.Dir, filter dead
 		return files.FileError(name, err)
 	}
 	fmt.Fprintf(a.stdout, "%s to %s\n", plural(n, "letter"), name)
-	return a.warnOfQuarantine(dir)
+	return nil
 }

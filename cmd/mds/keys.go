@@ -11,6 +11,7 @@ import (
 	"github.com/marketdatastore/mds/internal/apikey"
 	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 func (a *app) keysCommand() *cobra.Command {
@@ -20,7 +21,9 @@ func (a *app) keysCommand() *cobra.Command {
 	cmd.Long = `Make, list, rotate and revoke API keys. A key is for one tenant, and allows what its
 scopes say: read, write, admin, none of which contains another. The store keeps no
 token, only what one is checked by. With DuckDB these commands open no database: another
-process may have it. On a server they connect as the owner of the database (--admin-dsn).`
+process may have it. On PostgreSQL they connect as the owner of the database (--admin-dsn).
+With --server they work through a server, on the keys of the tenant of MDS_API_KEY, which
+takes the scope admin.`
 	a.adminFlag(cmd, &admin)
 	return cmd
 }
@@ -117,6 +120,37 @@ func (a *app) reveal(token apikey.Token) error {
 	return nil
 }
 
+// tellMade prints the token of a key that was made, once.
+func (a *app) tellMade(token apikey.Token, key *mds.APIKey) error {
+	if err := a.reveal(token); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "key %s of tenant %s made: %s, %s; its token is shown this once\n", key.ID, key.Tenant.Slug, scopesText(key.Scopes), endText(key))
+	return nil
+}
+
+// tellRotated prints the token of a key that takes the place of one, once.
+func (a *app) tellRotated(token apikey.Token, before, next *mds.APIKey) error {
+	if err := a.reveal(token); err != nil {
+		return err
+	}
+	old := "no longer works"
+	if before.Expires.After(next.Created) {
+		old = "works until " + before.Expires.Format(time.RFC3339)
+	}
+	fmt.Fprintf(a.stderr, "key %s of tenant %s takes the place of %s, which %s: %s, %s; its token is shown this once\n",
+		next.ID, next.Tenant.Slug, before.ID, old, scopesText(next.Scopes), endText(next))
+	return nil
+}
+
+func (a *app) tellRevoked(key *mds.APIKey, before bool) {
+	if before {
+		fmt.Fprintf(a.stdout, "key %s of tenant %s was revoked before, at %s\n", key.ID, key.Tenant.Slug, key.Revoked.Format(time.RFC3339))
+		return
+	}
+	fmt.Fprintf(a.stdout, "key %s of tenant %s is revoked\n", key.ID, key.Tenant.Slug)
+}
+
 func scopesText(scopes []mds.Scope) string {
 	names := make([]string, len(scopes))
 	for i, s := range scopes {
@@ -157,6 +191,9 @@ cannot be shown again. All else is on standard error.`,
 				return err
 			}
 			key.Name = name
+			if remote.IsDSN(a.dsn) {
+				return a.makeKeyThere(cmd, &key)
+			}
 			keys, err := a.openKeys(cmd, *admin, true)
 			if err != nil {
 				return err
@@ -170,11 +207,7 @@ cannot be shown again. All else is on standard error.`,
 			if err := keys.Create(cmd.Context(), key); err != nil {
 				return err
 			}
-			if err := a.reveal(token); err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stderr, "key %s of tenant %s made: %s, %s; its token is shown this once\n", key.ID, key.Tenant.Slug, scopesText(key.Scopes), endText(&key))
-			return nil
+			return a.tellMade(token, &key)
 		},
 	}
 	cmd.Flags().StringSliceVar(&scopes, "scopes", nil, "what it may do, separated by commas: read, write, admin")
@@ -208,6 +241,9 @@ new one expires when the old one was to, unless --expires is given.`,
 			if err != nil {
 				return err
 			}
+			if remote.IsDSN(a.dsn) {
+				return a.rotateKeyThere(cmd, id, &next, until)
+			}
 			keys, err := a.openKeys(cmd, *admin, false)
 			if err != nil {
 				return err
@@ -216,16 +252,7 @@ new one expires when the old one was to, unless --expires is given.`,
 			if err != nil {
 				return err
 			}
-			if err := a.reveal(token); err != nil {
-				return err
-			}
-			old := "no longer works"
-			if before.Expires.After(next.Created) {
-				old = "works until " + before.Expires.Format(time.RFC3339)
-			}
-			fmt.Fprintf(a.stderr, "key %s of tenant %s takes the place of %s, which %s: %s, %s; its token is shown this once\n",
-				next.ID, next.Tenant.Slug, before.ID, old, scopesText(next.Scopes), endText(&next))
-			return nil
+			return a.tellRotated(token, &before, &next)
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "0", "for how long the old one still works, such as 24h")
@@ -243,6 +270,9 @@ func (a *app) keysRevokeCommand(admin *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if remote.IsDSN(a.dsn) {
+				return a.revokeKeyThere(cmd, id)
+			}
 			keys, err := a.openKeys(cmd, *admin, false)
 			if err != nil {
 				return err
@@ -252,11 +282,7 @@ func (a *app) keysRevokeCommand(admin *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !key.Revoked.Equal(now) {
-				fmt.Fprintf(a.stdout, "key %s of tenant %s was revoked before, at %s\n", key.ID, key.Tenant.Slug, key.Revoked.Format(time.RFC3339))
-				return nil
-			}
-			fmt.Fprintf(a.stdout, "key %s of tenant %s is revoked\n", key.ID, key.Tenant.Slug)
+			a.tellRevoked(&key, !key.Revoked.Equal(now))
 			return nil
 		},
 	}
@@ -284,6 +310,9 @@ func (a *app) keysListCommand(admin *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all && cmd.Flags().Changed("tenant") {
 				return usagef("--all-tenants takes each tenant, and --tenant names one: give one of them")
+			}
+			if remote.IsDSN(a.dsn) {
+				return a.listKeysThere(cmd, all, asJSON)
 			}
 			keys, err := a.openKeys(cmd, *admin, false)
 			if err != nil {

@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/store/postgres"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // adminFlag adds the flag of the owner's DSN.
@@ -64,6 +66,9 @@ input with --password-stdin, or else a random one, which is printed once.`,
 			case create:
 				cfg.Password = rand.Text()
 			}
+			if remote.IsDSN(a.dsn) {
+				return a.grantLoginThere(cmd, args[0], args[1], &cfg, fromStdin)
+			}
 			owner, tenant, err := a.ownersTenant(cmd.Context(), admin, args[0])
 			if err != nil {
 				return err
@@ -72,15 +77,7 @@ input with --password-stdin, or else a random one, which is printed once.`,
 			if err := a.forAdministrator(err); err != nil {
 				return err
 			}
-			switch {
-			case made && fromStdin:
-				fmt.Fprintf(a.stdout, "login %s made\n", args[1])
-			case made:
-				fmt.Fprintf(a.stdout, "login %s made, password %s\n", args[1], cfg.Password)
-			case create:
-				fmt.Fprintf(a.stderr, "the login %s is there already: its password is left as it is\n", args[1])
-			}
-			fmt.Fprintf(a.stdout, "login %s reads the tenant %s\n", args[1], tenant.Slug)
+			a.tellGranted(args[1], tenant.Slug, &cfg, made, fromStdin)
 			return nil
 		},
 	}
@@ -88,6 +85,31 @@ input with --password-stdin, or else a random one, which is printed once.`,
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password of a login that is made from standard input")
 	a.adminFlag(cmd, &admin)
 	return cmd
+}
+
+// grantLoginThere has a server let a login read a tenant.
+func (a *app) grantLoginThere(cmd *cobra.Command, tenant, login string, cfg *postgres.LoginConfig, fromStdin bool) error {
+	return a.throughServer(cmd, func(ctx context.Context, s *remote.Store, _ mds.Tenant) error {
+		answer, err := s.GrantLogin(ctx, client.LoginRequest{Tenant: tenant, Login: login, Create: cfg.Create, Password: cfg.Password})
+		if err != nil {
+			return err
+		}
+		a.tellGranted(login, answer.Tenant, cfg, answer.Made, fromStdin)
+		return nil
+	})
+}
+
+// tellGranted tells that a login reads a tenant, and its password where that was drawn.
+func (a *app) tellGranted(login, tenant string, cfg *postgres.LoginConfig, made, fromStdin bool) {
+	switch {
+	case made && fromStdin:
+		fmt.Fprintf(a.stdout, "login %s made\n", login)
+	case made:
+		fmt.Fprintf(a.stdout, "login %s made, password %s\n", login, cfg.Password)
+	case cfg.Create:
+		fmt.Fprintf(a.stderr, "the login %s is there already: its password is left as it is\n", login)
+	}
+	fmt.Fprintf(a.stdout, "login %s reads the tenant %s\n", login, tenant)
 }
 
 func (a *app) revokeLoginCommand() *cobra.Command {
@@ -99,6 +121,15 @@ func (a *app) revokeLoginCommand() *cobra.Command {
 their next statement on. The login itself stays; an administrator may drop it.`,
 		Args: tenantAndLogin,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if remote.IsDSN(a.dsn) {
+				return a.throughServer(cmd, func(ctx context.Context, s *remote.Store, _ mds.Tenant) error {
+					if err := s.RevokeLogin(ctx, args[0], args[1]); err != nil {
+						return err
+					}
+					fmt.Fprintf(a.stdout, "login %s no longer reads the tenant %s\n", args[1], args[0])
+					return nil
+				})
+			}
 			owner, tenant, err := a.ownersTenant(cmd.Context(), admin, args[0])
 			if err != nil {
 				return err
@@ -121,6 +152,19 @@ func (a *app) loginsCommand() *cobra.Command {
 		Short: "List the logins of PostgreSQL that read a tenant's views",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			t := &table{header: []string{"login", "tenant", "tenant id"}, right: []bool{false, false, false}}
+			if remote.IsDSN(a.dsn) {
+				return a.throughServer(cmd, func(ctx context.Context, s *remote.Store, _ mds.Tenant) error {
+					logins, err := s.Logins(ctx)
+					if err != nil {
+						return err
+					}
+					for _, l := range logins {
+						t.add(l.Login, l.Tenant, l.TenantID)
+					}
+					return t.write(a.stdout)
+				})
+			}
 			dsn, err := a.ownerDSN(admin)
 			if err != nil {
 				return err
@@ -129,7 +173,6 @@ func (a *app) loginsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := &table{header: []string{"login", "tenant", "tenant id"}, right: []bool{false, false, false}}
 			for _, l := range logins {
 				t.add(l.Login, l.Tenant.Slug, l.Tenant.ID)
 			}

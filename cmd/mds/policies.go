@@ -14,6 +14,7 @@ import (
 	files "github.com/marketdatastore/mds/internal/export"
 	"github.com/marketdatastore/mds/internal/policyfile"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 func (a *app) policiesCommand() *cobra.Command {
@@ -103,12 +104,7 @@ func (a *app) policiesStatus(ctx context.Context, s *session, admin string, line
 	}
 	state.Policies = slices.DeleteFunc(state.Policies, func(p mds.PolicyStatus) bool { return p.Keeps() && p.KeptFrom.IsZero() })
 	if lines > 0 {
-		k, err := a.keeper(ctx, s, admin)
-		if err != nil {
-			return err
-		}
-		defer k.Close(ctx) //nolint:errcheck // it has read what it wanted
-		if state.Audit, err = k.Audit(ctx, lines); err != nil {
+		if state.Audit, err = a.policyAudit(ctx, s, admin, lines); err != nil {
 			return err
 		}
 	}
@@ -190,11 +186,24 @@ func (a *app) keeper(ctx context.Context, s *session, admin string) (store.Keepe
 	return store.OpenKeeper(ctx, s.Store, admin)
 }
 
+// policyAudit are the newest lines of the audit.
+func (a *app) policyAudit(ctx context.Context, s *session, admin string, lines int) ([]mds.AuditLine, error) {
+	if server, ok := s.Backend.(*remote.Store); ok {
+		return server.PolicyAudit(ctx, lines)
+	}
+	k, err := a.keeper(ctx, s, admin)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close(ctx) //nolint:errcheck // it has read what it wanted
+	return k.Audit(ctx, lines)
+}
+
 // policyFile reads the policies of a file, those in force where there is none, or else the
 // defaults.
-func policyFile(ctx context.Context, k store.Keeper, args []string) ([]mds.Policy, error) {
+func policyFile(ctx context.Context, inForce func(context.Context) ([]mds.PolicyStatus, error), args []string) ([]mds.Policy, error) {
 	if len(args) == 0 {
-		list, err := k.Policies(ctx)
+		list, err := inForce(ctx)
 		if err != nil || len(list) > 0 {
 			return policiesOf(list), err
 		}
@@ -227,23 +236,14 @@ func (a *app) policiesDryRunCommand(admin *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd.Context(), reading, func(s *session) error {
 				ctx := cmd.Context()
-				k, err := a.keeper(ctx, s, *admin)
-				if err != nil {
-					return err
-				}
-				defer k.Close(ctx) //nolint:errcheck // it has read what it wanted
-				policies, err := policyFile(ctx, k, args)
-				if err != nil {
-					return err
-				}
-				steps, err := plan(ctx, k, policies, time.Now())
+				policies, steps, does, err := a.planned(ctx, s, *admin, args)
 				if err != nil {
 					return err
 				}
 				if asJSON {
 					return writeJSON(a.stdout, steps)
 				}
-				a.tellWhatIsNot(policies, k.Does())
+				a.tellWhatIsNot(policies, does)
 				if len(steps) == 0 {
 					fmt.Fprintln(a.stderr, "nothing is to be done")
 				}
@@ -255,30 +255,27 @@ func (a *app) policiesDryRunCommand(admin *string) *cobra.Command {
 	return cmd
 }
 
-// plan are the steps that applying policies takes.
-func plan(ctx context.Context, k store.Keeper, policies []mds.Policy, now time.Time) ([]mds.Step, error) {
-	steps, err := k.Changes(ctx, policies)
+// planned are policies, the steps that applying them takes, and what the engine does of them.
+func (a *app) planned(ctx context.Context, s *session, admin string, args []string) ([]mds.Policy, []mds.Step, mds.Abilities, error) {
+	if server, ok := s.Backend.(*remote.Store); ok {
+		return a.plannedThere(ctx, s, server, args)
+	}
+	k, err := a.keeper(ctx, s, admin)
 	if err != nil {
-		return nil, err
+		return nil, nil, mds.Abilities{}, err
 	}
-	list, err := k.Policies(ctx)
+	defer k.Close(ctx) //nolint:errcheck // it has read what it wanted
+	policies, err := policyFile(ctx, k.Policies, args)
 	if err != nil {
-		return nil, err
+		return nil, nil, mds.Abilities{}, err
 	}
-	for _, p := range list {
-		if p.Stale > 0 {
-			steps = append(steps, mds.Step{Action: mds.StepRefresh, Policy: p.Policy, Rows: p.Stale, Note: "changes since " + instantText(p.StaleSince)})
-		}
-	}
-	due, err := k.Due(ctx, policies, now)
-	for i := range due {
-		s := &due[i]
-		converts := slices.ContainsFunc(due, func(o mds.Step) bool { return o.Action == mds.StepPartition && o.Policy.Name() == s.Policy.Name() })
-		if s.Action == mds.StepDrop && converts {
-			s.Note = strings.TrimPrefix(s.Note+"; whole parts only, when the table is one of parts", "; ")
-		}
-	}
-	return append(steps, due...), err
+	steps, err := store.Plan(ctx, k, policies, time.Now())
+	return policies, steps, k.Does(), err
+}
+
+// sayStep prints a step that is done, or is begun.
+func (a *app) sayStep(cells []string, more string) {
+	fmt.Fprintln(a.stdout, strings.Join(slices.DeleteFunc(cells, func(cell string) bool { return cell == "" }), "  ")+more)
 }
 
 // folder names policies of bars that ask for the same of several timeframes once.
@@ -389,13 +386,19 @@ it tells, and asks, unless --yes is given. Run again it does what has become due
 otherwise nothing: a timer may run it with --yes each minute. Rollups whose bars are
 dropped, which cannot be made again, are removed with --lose-history only.
 
-What was dropped stays in the rollups that were made of it. On a server it connects as
-the owner of the database, too (--admin-dsn).`,
+What was dropped stays in the rollups that were made of it. On PostgreSQL it connects as
+the owner of the database, too (--admin-dsn). Through a server (--server) what is due is
+done there by a job, which is followed until it has ended.`,
 		Example: "  mds policies show > policies.toml\n  mds policies dry-run policies.toml\n  mds policies apply policies.toml\n  mds policies apply --yes",
 		Args:    onePolicyFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.mustExist(cmd.Context()); err != nil {
 				return err
+			}
+			if remote.IsDSN(a.dsn) {
+				return a.withStore(cmd.Context(), reading, func(s *session) error {
+					return a.applyThere(cmd.Context(), s, args, yes, lose)
+				})
 			}
 			return a.withStore(cmd.Context(), writing, func(s *session) error {
 				ctx := cmd.Context()
@@ -404,7 +407,7 @@ the owner of the database, too (--admin-dsn).`,
 					return err
 				}
 				defer k.Close(ctx) //nolint:errcheck // what it did is committed
-				policies, err := policyFile(ctx, k, args)
+				policies, err := policyFile(ctx, k.Policies, args)
 				if err != nil {
 					return err
 				}
@@ -430,32 +433,36 @@ func (a *app) tellWhatIsNot(policies []mds.Policy, does mds.Abilities) {
 	}
 }
 
-func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes, lose bool) error {
-	now := time.Now()
-	steps, err := plan(ctx, k, policies, now)
-	if err != nil {
-		return err
-	}
-	steps = slices.DeleteFunc(steps, func(s mds.Step) bool { return !s.Destroys() })
+// mayDestroy asks before records are taken away, and refuses what cannot be made good.
+func (a *app) mayDestroy(steps []mds.Step, yes, lose bool) error {
+	steps = slices.DeleteFunc(slices.Clone(steps), func(s mds.Step) bool { return !s.Destroys() })
 	if slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) && !lose {
 		if err := stepTable(steps).write(a.stderr); err != nil {
 			return err
 		}
 		return usagef("these policies leave out rollups that cannot be made again: nothing was done; keep them in the file, or give --lose-history")
 	}
-	if !yes && len(steps) > 0 {
-		if err := stepTable(steps).write(a.stderr); err != nil {
-			return err
-		}
-		if err := a.confirm("Take these rows away?"); err != nil {
-			return err
-		}
+	if yes || len(steps) == 0 {
+		return nil
+	}
+	if err := stepTable(steps).write(a.stderr); err != nil {
+		return err
+	}
+	return a.confirm("Take these rows away?")
+}
+
+func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes, lose bool) error {
+	now := time.Now()
+	steps, err := store.Plan(ctx, k, policies, now)
+	if err != nil {
+		return err
+	}
+	if err := a.mayDestroy(steps, yes, lose); err != nil {
+		return err
 	}
 	did := 0
 	var kept []mds.Step
-	say := func(cells []string, more string) {
-		fmt.Fprintln(a.stdout, strings.Join(slices.DeleteFunc(cells, func(cell string) bool { return cell == "" }), "  ")+more)
-	}
+	say := a.sayStep
 	begun := func() {
 		for _, cells := range stepRows(kept) {
 			say(cells, "")

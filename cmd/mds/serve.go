@@ -115,6 +115,9 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Jobs.Jobs.Close()) }()
+		if cfg.Control, err = a.controlConfig(ctx, s, cfg.Logger); err != nil {
+			return err
+		}
 		srv, err := server.New(ctx, cfg)
 		if err != nil {
 			return err

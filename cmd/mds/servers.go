@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store"
@@ -91,4 +94,31 @@ func (c *copying) missingOnServer(ctx context.Context, tenant mds.Tenant) error 
 		return err
 	}
 	return fmt.Errorf("the server's key is of the tenant %s, and the records are of %s: set MDS_API_KEY to a key of that tenant", own.Slug, tenant.Slug)
+}
+
+// throughServer runs fn with the server of the flags, and the tenant that is meant there.
+func (a *app) throughServer(cmd *cobra.Command, fn func(ctx context.Context, s *remote.Store, tenant mds.Tenant) error) error {
+	if !remote.IsDSN(a.dsn) {
+		return usagef("%s: name the server, with --server or MDS_SERVER", cmd.CommandPath())
+	}
+	if cmd.Flags().Changed("admin-dsn") {
+		return usagef("--admin-dsn is of a PostgreSQL database, and what is named is a server: it has the owner's DSN itself, or does not do this")
+	}
+	ctx := cmd.Context()
+	s, err := a.open(ctx, writing)
+	if err != nil {
+		return err
+	}
+	work := func() error {
+		server, ok := s.Backend.(*remote.Store)
+		if !ok {
+			return fmt.Errorf("the store %s is no server", s.dsn)
+		}
+		tenant, err := s.Tenant(ctx, a.tenant)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, server, tenant)
+	}
+	return errors.Join(work(), s.close())
 }

@@ -1,10 +1,27 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/store/remote"
 )
+
+// listedTenants are all tenants of a store, of a server those that its key may know of.
+func listedTenants(ctx context.Context, s *session) ([]mds.Tenant, error) {
+	if server, ok := s.Backend.(*remote.Store); ok {
+		if operates, err := server.Operates(ctx); err != nil || operates {
+			if err != nil {
+				return nil, err
+			}
+			return server.AllTenants(ctx)
+		}
+	}
+	return s.Tenants(ctx)
+}
 
 func (a *app) tenantCommand() *cobra.Command {
 	return group("tenant", "Make and list tenants, and let logins of PostgreSQL read them",
@@ -21,6 +38,9 @@ func (a *app) tenantCommand() *cobra.Command {
 				return nil
 			},
 			RunE: func(cmd *cobra.Command, args []string) error {
+				if _, err := mds.NewTenant(args[0]); err != nil {
+					return usageError{err}
+				}
 				s, err := a.open(cmd.Context(), writing)
 				if err != nil {
 					return err
@@ -44,7 +64,7 @@ func (a *app) tenantCommand() *cobra.Command {
 					return err
 				}
 				defer s.Close() //nolint:errcheck // nothing was written
-				tenants, err := s.Tenants(cmd.Context())
+				tenants, err := listedTenants(cmd.Context(), s)
 				if err != nil {
 					return err
 				}
