@@ -104,9 +104,8 @@ func (a *app) sentence(err error) string {
 		on = " --server " + store.Redact(a.dsn)
 	}
 	_, nameErr := mds.NewTenant(a.tenant)
-	var answer *client.Error
 	switch {
-	case errors.As(err, &answer) && answer.Code == "no_key":
+	case needsKey(err):
 		return "the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
@@ -124,6 +123,12 @@ func (a *app) sentence(err error) string {
 		return fmt.Sprintf("%v; mds tenant list%s shows what there is", err, on)
 	}
 	return err.Error()
+}
+
+// needsKey reports that a server asks for an API key and was given none.
+func needsKey(err error) bool {
+	var answer *client.Error
+	return errors.As(err, &answer) && answer.Code == "no_key"
 }
 
 // checkedWriter remembers that a write failed. What is printed for people is

@@ -198,11 +198,7 @@ func (a *app) health(ctx context.Context) health {
 			return err
 		}
 		if server, ok := s.Backend.(*remote.Store); ok {
-			theirs, err := server.Health(ctx)
-			for _, c := range theirs.Components {
-				h.add(component{Name: "server_" + c.Name, State: string(c.State), Reason: c.Reason})
-			}
-			return err
+			return h.addServer(ctx, server)
 		}
 		for _, k := range kinds() {
 			_, err := k.info(ctx, s)
@@ -210,8 +206,33 @@ func (a *app) health(ctx context.Context) health {
 		}
 		return nil
 	})
+	if needsKey(err) {
+		err = a.publicHealth(ctx, &h)
+	}
 	report("store", err)
 	return h
+}
+
+// addServer adds the parts of a server, as it tells them itself.
+func (h *health) addServer(ctx context.Context, server *remote.Store) error {
+	theirs, err := server.Health(ctx)
+	for _, c := range theirs.Components {
+		h.add(component{Name: "server_" + c.Name, State: string(c.State), Reason: c.Reason})
+	}
+	return err
+}
+
+// publicHealth adds the parts of a server that asks for a key where there is none: how it is
+// it tells everybody, so that a container's health check needs no secret.
+func (a *app) publicHealth(ctx context.Context, h *health) error {
+	s, err := a.open(ctx, reading)
+	if err != nil {
+		return err
+	}
+	if server, ok := s.Backend.(*remote.Store); ok {
+		err = h.addServer(ctx, server)
+	}
+	return errors.Join(err, s.close())
 }
 
 func (a *app) versionCommand() *cobra.Command {

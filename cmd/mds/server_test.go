@@ -79,6 +79,9 @@ func TestThroughAServer(t *testing.T) {
 		if out := run("info"); out.exit != exitFailed || out.stderr != "mds: the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is\n" {
 			t.Errorf("without a key: %d %s", out.exit, out.stderr)
 		}
+		if out := run("health"); out.exit != exitDone || !strings.HasPrefix(out.stdout, "healthy\n") || !strings.Contains(out.stdout, "server_store healthy\n") || strings.Contains(out.stdout, "key") {
+			t.Errorf("how it is, without a key: %d %s%s", out.exit, out.stdout, out.stderr)
+		}
 		if err := s.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
