@@ -92,6 +92,7 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 			return nil, err
 		}
 		k.coordinator = c
+		s.metrics.late.WithLabelValues(k.schema.Kind) // at 0 from the start
 		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
 		out.backfill = k.fill
 		out.check = func(job *mds.Job) error {

@@ -75,8 +75,11 @@ func TestLatePays(t *testing.T) {
 	for n := range 3 {
 		w.post(t, "/v1/bars?late=2026-06-01", bar("B", n, 1), "Mds-Tenant", "b").into(t, http.StatusOK, new(any))
 	}
-	if metrics := w.get(t, "/metrics").body; !strings.Contains(metrics, `mds_late_records_total{kind="bars"} 4`) {
-		t.Error("four records are not counted")
+	metrics := w.get(t, "/metrics").body
+	for _, want := range []string{`mds_late_records_total{kind="bars"} 4`, `mds_late_records_total{kind="news"} 0`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s", want)
+		}
 	}
 }
 
