@@ -114,7 +114,7 @@ func unknownIn(root *cobra.Command, line string) string {
 func TestCommandsInPages(t *testing.T) {
 	pages := runbookPages(t)
 	pages["deploy.md"] = readFile(t, "../../docs/deploy.md")
-	for _, name := range []string{"mds.service", "mds.env.example", "Dockerfile", "prometheus/prometheus.yml"} {
+	for _, name := range []string{"mds.service", "mds.env.example", "setup.sh", "Dockerfile", "prometheus/prometheus.yml"} {
 		pages[name] = "```sh\n" + regexp.MustCompile(`(?m)#.*`).ReplaceAllString(readFile(t, filepath.Join(deployed, name)), "") + "```"
 	}
 	root := (&app{}).rootCommand()
