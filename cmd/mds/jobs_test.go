@@ -271,7 +271,7 @@ func (c *cli) runsOf(s *serving) int {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^store_job_runs_total\{job="refresh",status="done"\} (\d+)$`).FindStringSubmatch(string(text))
+	found := regexp.MustCompile(`(?m)^store_job_runs_total\{name="refresh",status="done"\} (\d+)$`).FindStringSubmatch(string(text))
 	if found == nil {
 		c.t.Fatalf("no count in %s", text)
 	}
