@@ -88,12 +88,15 @@ func TestLateInItsZone(t *testing.T) {
 	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
 	w.post(t, "/v1/bars", bar("A", 0, 1)).into(t, http.StatusOK, new(any))
 	now := time.Now().UTC() // by the clock: in New York it is four or five hours later
-	for zone, superseded := range map[string]int64{"UTC": 1, "America/New_York": 0} {
+	for _, tt := range []struct {
+		zone       string
+		superseded int64
+	}{{"UTC", 1}, {"America/New_York", 0}} { // which is written, and changes what the next one finds
 		var a client.Answer
 		late := now.Add(-time.Hour).Format("2006-01-02T15:04:05")
-		w.post(t, "/v1/bars?late="+late+"&tz="+zone, bar("A", 0, 1.5)).into(t, http.StatusOK, &a)
-		if a.Superseded != superseded {
-			t.Errorf("%s: %+v", zone, a)
+		w.post(t, "/v1/bars?late="+late+"&tz="+tt.zone, bar("A", 0, 1.5)).into(t, http.StatusOK, &a)
+		if a.Superseded != tt.superseded {
+			t.Errorf("%s: %+v", tt.zone, a)
 		}
 	}
 }
