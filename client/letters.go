@@ -54,8 +54,8 @@ type LetterSummary struct {
 // LetterFilter picks dead letters. What is empty picks all.
 type LetterFilter struct {
 	IDs []string
-	// Kind and Code are those of the letters.
-	Kind, Code string
+	// Kinds and Codes are those of the letters.
+	Kinds, Codes []string
 	// Vendors and Symbols pick by the record, whatever the case of the letters in it.
 	Vendors, Symbols []string
 	// Since and Until bound when they died; the start is in it, the end is not.
@@ -64,10 +64,10 @@ type LetterFilter struct {
 
 func (f *LetterFilter) values() url.Values {
 	v := make(url.Values)
-	for name, values := range map[string][]string{"id": f.IDs, "vendor": f.Vendors, "symbol": f.Symbols} {
+	for name, values := range map[string][]string{"id": f.IDs, "kind": f.Kinds, "code": f.Codes, "vendor": f.Vendors, "symbol": f.Symbols} {
 		list(v, name, values)
 	}
-	for name, value := range map[string]string{"kind": f.Kind, "code": f.Code, "since": instant(f.Since), "until": instant(f.Until)} {
+	for name, value := range map[string]string{"since": instant(f.Since), "until": instant(f.Until)} {
 		if value != "" {
 			v.Set(name, value)
 		}

@@ -26,10 +26,7 @@ type Config struct {
 
 // Folder is an open folder of dead letters, of all kinds and tenants of a store. Several
 // processes may have the same one open. Close it after the coordinators are stopped.
-type Folder struct {
-	log *deadletter.Log
-	dir string
-}
+type Folder struct{ log *deadletter.Log }
 
 // Open opens a folder, and repairs what a crash left in it.
 func Open(cfg Config) (*Folder, error) {
@@ -40,17 +37,14 @@ func Open(cfg Config) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{log: log, dir: cfg.Dir}, nil
+	return &Folder{log: log}, nil
 }
-
-// Dir is the folder's path, for those who read and remove letters beside whoever keeps them.
-func (f *Folder) Dir() string { return f.dir }
 
 // Check reports that letters cannot be kept, before there is one: the folder is not to be
 // written, or not to be made. It leaves nothing behind.
 func (f *Folder) Check() error { return f.log.Check() }
 
-// Path is where the folder is.
+// Path is where the folder is, for those who read and remove letters beside whoever keeps them.
 func (f *Folder) Path() string { return f.log.Path() }
 
 // Close ends writing to the folder.

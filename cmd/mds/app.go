@@ -49,6 +49,8 @@ type app struct {
 	memoryLimit string
 	logLevel    string
 	logFormat   string
+
+	storeMetrics *store.Metrics // of the store that is served; nil counts nothing
 }
 
 // usageError is a command line that cannot be carried out as it is.
@@ -431,7 +433,7 @@ func (a *app) openDSN(ctx context.Context, dsn, key string, how access) (*sessio
 		return nil, err
 	}
 	cfg := store.Config{ReadOnly: how == reading, MemoryLimit: a.memoryLimit, WriteMode: a.settings.Store.WriteMode, Key: key, Logger: logger}
-	cfg.PoolMax, cfg.StatementTimeout = a.settings.Store.PoolMax, a.settings.Store.StatementTimeout
+	cfg.PoolMax, cfg.StatementTimeout, cfg.Metrics = a.settings.Store.PoolMax, a.settings.Store.StatementTimeout, a.storeMetrics
 	if cfg.MemoryLimit == "" {
 		cfg.MemoryLimit = map[access]string{loadingPlain: loadingMemory, hosting: hostingMemory}[how]
 	}

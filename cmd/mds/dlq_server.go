@@ -21,7 +21,7 @@ func (f *dlqFlags) registerServer(cmd *cobra.Command) {
 
 // askedThere is a filter in words of a server, which goes by the tenant of the request.
 func askedThere(f *deadletter.Filter) client.LetterFilter {
-	return client.LetterFilter{IDs: f.IDs, Kind: f.Kind, Code: f.Code, Vendors: f.Vendors, Symbols: f.Symbols, Since: f.DiedFrom, Until: f.DiedBefore}
+	return client.LetterFilter{IDs: f.IDs, Kinds: f.Kinds, Codes: f.Codes, Vendors: f.Vendors, Symbols: f.Symbols, Since: f.DiedFrom, Until: f.DiedBefore}
 }
 
 // throughLetters runs fn with the letters that the server of the flags keeps.

@@ -89,6 +89,9 @@ func (a *app) serve(ctx context.Context, dlqDir string) (err error) {
 	if err != nil {
 		return err
 	}
+	if a.storeMetrics, err = cfg.StoreMetrics(); err != nil {
+		return err
+	}
 	return a.withStore(ctx, hosting, func(s *session) (err error) {
 		if err := a.guard(ctx, s, &cfg); err != nil {
 			return err

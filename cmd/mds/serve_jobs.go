@@ -42,10 +42,8 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 	owner := a.settings.Store.AdminDSN
 	switch {
 	case !postgres.IsDSN(a.dsn):
-		cfg.Keeper = func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, s.Store, "") }
 		cfg.Migrate = func(ctx context.Context) error { return openAll(ctx, s.Store) }
 	case owner != "":
-		cfg.Keeper = func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, s.Store, owner) }
 		cfg.Migrate = func(ctx context.Context) error {
 			_, err := postgres.Migrate(ctx, owner, postgres.MigrateConfig{})
 			if err == nil {
@@ -54,7 +52,7 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 			return err
 		}
 	}
-	if cfg.Keeper == nil && set.PoliciesEvery > 0 {
+	if set.PoliciesEvery > 0 && cfg.Migrate == nil {
 		return nil, usagef("%s: it needs the owner of the database: set MDS_ADMIN_DSN", a.settings.Is("jobs.policies_every"))
 	}
 	return cfg, nil

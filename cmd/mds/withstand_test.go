@@ -267,7 +267,7 @@ func TestServeMigrates(t *testing.T) {
 		if out := c.must("schema-version").stdout; !strings.Contains(out, "5") {
 			t.Errorf("before, it has schema version %s", out)
 		}
-		checkServed(t, c, "", `"schema_version":6`)
+		checkServed(t, c, "", `"schema_version":6`, "migrations_applied_total 1")
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		d := pgtest.Empty(t)
@@ -279,12 +279,12 @@ func TestServeMigrates(t *testing.T) {
 		}
 		c.must("migrate", "--admin-dsn", d.Owner)
 		token := strings.TrimSpace(c.must("keys", "create", "--scopes", "read,write,admin", "--admin-dsn", d.Owner).stdout)
-		checkServed(t, c, token, `"schema_version":6`)
+		checkServed(t, c, token, `"schema_version":6`, "migrations_applied_total 0")
 	})
 }
 
 // checkServed serves a store that has three bars, and adds one.
-func checkServed(t *testing.T, c *cli, token, version string) {
+func checkServed(t *testing.T, c *cli, token, version, migrated string) {
 	t.Helper()
 	s := c.serve()
 	if status, body, err := post(s.url+"/v1/bars", token, "NEW", 1); err != nil || status != http.StatusOK {
@@ -309,5 +309,6 @@ func checkServed(t *testing.T, c *cli, token, version string) {
 	get("/v1/bars?format=csv&symbol=MSFT", "\nlocal,MSFT,1m,2020-11-27T14:30:00Z,10,12,9,11,100,,\nlocal,MSFT,1m,2020-11-27T14:31:00Z,11,11.5,10.25,10.5,,,\nlocal,MSFT,1m,2020-11-27T14:32:00Z,10.5,13,10.5,12.75,2500.5,,\n")
 	get("/v1/bars?format=csv&symbol=NEW", "\nv,NEW,1m,")
 	get("/v1/rollups?format=csv", "vendor,symbol,timeframe,")
+	get("/metrics", "\n"+migrated+"\n")
 	interrupt(t, s)
 }

@@ -141,7 +141,7 @@ func serveTable(s *Serve) []Setting {
 		{Key: "serve.admin_listen", Env: "MDS_SERVE_ADMIN_LISTEN", Flag: "admin-listen", Example: "127.0.0.1:6060", left: true, form: loopback(&s.AdminListen),
 			Doc: "serve profiles, metrics and health, without keys, on an address of loopback, too"},
 		{Key: "serve.audit_log", Env: "MDS_SERVE_AUDIT_LOG", Flag: "audit-log", Example: "/var/log/mds/audit.ndjson", left: true, form: text(&s.AuditLog),
-			Doc: "the file that control actions are appended to, before and after they are done; where it is not set they are in the log, at level info"},
+			Doc: "the file that control actions are appended to, before and after they are done; where it is not set they are in the log, at level warn"},
 		{Key: "serve.operator_tenant", Env: "MDS_SERVE_OPERATOR_TENANT", Default: "default", form: text(&s.OperatorTenant),
 			Doc: "the tenant whose API keys with the scope admin look after the store of all tenants; of one that is not there nobody does"},
 		{Key: "serve.cors_origins", Env: "MDS_SERVE_CORS_ORIGINS", Example: "https://notebook.example.com", left: true, form: origins(&s.CORSOrigins),

@@ -33,8 +33,6 @@ type JobsConfig struct {
 	// Exports is the folder that exports are written to, in a folder of each tenant, which is
 	// made; "" where the server writes none.
 	Exports string
-	// Keeper opens what carries out policies; nil where the server may not.
-	Keeper func(ctx context.Context) (store.Keeper, error)
 	// Migrate brings the database to the schema of this program; nil where the server may not,
 	// or the store does so by itself.
 	Migrate func(ctx context.Context) error
@@ -59,7 +57,7 @@ func (s *Server) actions() map[mds.JobAction]jobs.Action {
 	if s.cfg.Jobs.Exports != "" {
 		all[mds.JobExport] = s.export
 	}
-	if s.cfg.Jobs.Keeper != nil {
+	if s.cfg.Control.Keeper != nil {
 		all[mds.JobPolicies] = s.carryOut
 	}
 	if s.cfg.Jobs.Migrate != nil {
@@ -100,7 +98,7 @@ func (s *Server) tenantsOf(ctx context.Context, run *jobs.Run) ([]mds.Tenant, er
 
 // carryOut does what the policies in force ask for.
 func (s *Server) carryOut(ctx context.Context, run *jobs.Run) error {
-	keeper, err := s.cfg.Jobs.Keeper(ctx)
+	keeper, err := s.cfg.Control.Keeper(ctx)
 	if err != nil {
 		return err
 	}

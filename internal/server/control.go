@@ -26,7 +26,7 @@ type ControlConfig struct {
 	Operator string
 	// Keys opens what makes and ends API keys; nil where the server may not.
 	Keys func(ctx context.Context) (store.Keys, error)
-	// Keeper opens what puts policies in force; nil where the server may not.
+	// Keeper opens what puts policies in force and carries them out; nil where the server may not.
 	Keeper func(ctx context.Context) (store.Keeper, error)
 	// Logins opens what lets logins of the database read tenants; nil where the server may not.
 	Logins func() (*store.Logins, error)
@@ -48,7 +48,7 @@ func notDoneHere(what, why string) error {
 const needsOwner = "it needs the owner of the database: set MDS_ADMIN_DSN"
 
 // mostControl bounds the body of a control action.
-const mostControl = 256 << 10
+const mostControl = 2 << 20
 
 // control is a control action with a document as its body, which is read first: so the audit log
 // has what is to be done before it is. noted is what of the document goes there; no secrets.

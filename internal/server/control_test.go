@@ -438,7 +438,7 @@ func (c *controlled) bury(t *testing.T, tenant mds.Tenant, symbols ...string) {
 // buried are the symbols of a tenant's letters, as they are on the disk.
 func (c *controlled) buried(t *testing.T, tenant mds.Tenant) (symbols []string) {
 	t.Helper()
-	for letter, err := range (deadletter.Dir{Path: c.cfg.Letters.Dir()}).Letters(t.Context(), deadletter.Filter{Tenant: tenant.ID}) {
+	for letter, err := range (deadletter.Dir{Path: c.cfg.Letters.Path()}).Letters(t.Context(), deadletter.Filter{Tenant: tenant.ID}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,10 +2,8 @@ package server
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,15 +68,14 @@ func (s *Server) jobOperations() []operation {
 		text("since", "Only those made at this time or later"), text("before", "Only those made before this time"),
 	}
 	return []operation{
-		{
-			method: http.MethodPost, path: "/v1/jobs", id: "enqueue-job", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+		control(s, operation{
+			method: http.MethodPost, path: "/v1/jobs", id: "enqueue-job", tag: "jobs", scope: mds.ScopeAdmin,
 			summary:     "Have something done",
 			description: "The job is kept, and done by a server of the store, whoever waits for it. Of jobs with one key one is made.",
 			params:      []param{jobKeyParam()},
 			body:        s.documentBody(client.JobRequest{}),
 			responses:   accepted,
-			serve:       s.enqueue,
-		},
+		}, notedJob, s.make),
 		{
 			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
 			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those that are of all.",
@@ -145,22 +142,17 @@ func (s *Server) jobOperations() []operation {
 		s.shortcut("/migrate", "migrate", "Bring the database to the program's schema", mds.JobMigrate, false),
 		s.shortcut("/retention/apply", "apply-retention", "Do what the policies in force ask for", mds.JobPolicies, false),
 		s.shortcut("/refresh/aggregate", "refresh-aggregates", "Make the rollups anew of what changed in a tenant's bars", mds.JobRefresh, true),
-		{
-			method: http.MethodPost, path: "/backfill/{job}", id: "backfill", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
+		control(s, operation{
+			method: http.MethodPost, path: "/backfill/{job}", id: "backfill", tag: "jobs", scope: mds.ScopeAdmin,
 			summary:     "Fill in history",
 			description: "The same as a job with the action backfill, under the name of the path.",
 			params:      []param{text("job", "The job's name").inPath(), jobKeyParam()},
 			body:        s.documentBody(client.JobRequest{}),
 			responses:   accepted,
-			serve: func(c *call) error {
-				request, err := c.jobRequest()
-				if err != nil {
-					return err
-				}
-				request.Action, request.Name = string(mds.JobBackfill), c.r.PathValue("job")
-				return s.make(c, &request)
-			},
-		},
+		}, notedJob, func(c *call, request *client.JobRequest) error {
+			request.Action, request.Name = string(mds.JobBackfill), c.r.PathValue("job")
+			return s.make(c, request)
+		}),
 	}
 }
 
@@ -206,30 +198,15 @@ func (s *Server) documentBody(v any) *huma.RequestBody {
 	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeJSON: {Schema: s.schemaOf(v)}}}
 }
 
-// mostDocument bounds a body that is one document.
-const mostDocument = 2 << 20
-
-// jobRequest reads what is asked for.
-func (c *call) jobRequest() (request client.JobRequest, err error) {
-	body := http.MaxBytesReader(c.w, c.r.Body, mostDocument)
-	decoder := json.NewDecoder(body)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		return request, badRequest("unreadable_body", "the body is no job, as JSON: "+strings.TrimPrefix(err.Error(), "json: "))
+// notedJob is what the audit log has of a job: not its params, in which a URL may have a secret.
+func notedJob(r *client.JobRequest) map[string][]string {
+	noted := make(map[string][]string)
+	for name, text := range map[string]string{"action": r.Action, "name": r.Name, "dataset": r.Dataset, "vendor": r.Vendor} {
+		if text != "" {
+			noted[name] = []string{text}
+		}
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return request, badRequest("unreadable_body", "there is more than one job in the body")
-	}
-	return request, nil
-}
-
-// enqueue makes a job.
-func (s *Server) enqueue(c *call) error {
-	request, err := c.jobRequest()
-	if err != nil {
-		return err
-	}
-	return s.make(c, &request)
+	return noted
 }
 
 // make keeps a job that is to be done.

@@ -154,7 +154,7 @@ func TestPolicyJobs(t *testing.T) {
 			t.Fatal(err)
 		}
 		open := func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, st, owner) }
-		w := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Keeper: open}}, st)
+		w := serve(t, dsn, server.Config{Control: server.ControlConfig{Keeper: open}}, st)
 		now := time.Now().UTC()
 		at := func(age time.Duration) string { return now.Add(-age).Format(time.RFC3339) }
 		w.post(t, "/v1/bars", fmt.Sprintf(`{"vendor":"v","symbol":"OLD","timeframe":"1m","ts":%q,"close":1}
@@ -206,9 +206,9 @@ func TestPoliciesByThemselves(t *testing.T) {
 			t.Fatal(err)
 		}
 		open := func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, st, owner) }
-		w := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Keeper: open, PoliciesEvery: time.Second}}, st)
+		w := serve(t, dsn, server.Config{Control: server.ControlConfig{Keeper: open}, Jobs: &server.JobsConfig{PoliciesEvery: time.Second}}, st)
 		if owner != "" {
-			serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Keeper: open, PoliciesEvery: time.Second, Worker: "other"}})
+			serve(t, dsn, server.Config{Control: server.ControlConfig{Keeper: open}, Jobs: &server.JobsConfig{PoliciesEvery: time.Second, Worker: "other"}})
 		}
 		var list client.Jobs
 		await(t, "three are done", func() bool {
@@ -353,8 +353,8 @@ func TestJobKeys(t *testing.T) {
 		ask(`{"action": "compact", "key": "k"}`, "Idempotency-Key", "j").problem(t, http.StatusBadRequest, "bad_job", "leave one of them out")
 		for body, says := range map[string]string{
 			`{"action": "fly"}`:                                                     "action: \"fly\" is none: use backfill, refresh",
-			`{"action": "refresh", "dataste": ""}`:                                  `unknown field "dataste"`,
-			`{"action": "refresh"} {}`:                                              "there is more than one job",
+			`{"action": "refresh", "dataste": ""}`:                                  `there is no member "dataste"`,
+			`{"action": "refresh"} {}`:                                              "there is more in the body than one JSON object",
 			`{"action": "refresh", "params": [1]}`:                                  "params: are no JSON object",
 			`{"action": "refresh", "params": {"a": 1}}`:                             "params and dataset belong to other actions",
 			`{"action": "backfill", "dataset": "x"}`:                                `dataset "x": use bars, options, fundamentals, news`,
@@ -363,7 +363,7 @@ func TestJobKeys(t *testing.T) {
 			`{"action": "refresh", "start": "soon"}`:                                "start: ",
 		} {
 			code := "bad_job"
-			if strings.Contains(says, "unknown field") || strings.Contains(says, "more than one") {
+			if strings.Contains(says, "there is no member") || strings.Contains(says, "there is more in the body") {
 				code = "unreadable_body"
 			}
 			ask(body).problem(t, http.StatusBadRequest, code, says)

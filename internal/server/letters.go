@@ -18,12 +18,12 @@ import (
 
 // letterOperations list and discard the dead letters that the server keeps of a tenant.
 func (s *Server) letterOperations() []operation {
-	code := text("code", "Only with this code")
+	code := text("code", "Only with these codes")
 	for _, word := range []string{ingest.CodeInvalid, ingest.CodeRefused, ingest.CodePanic, ingest.CodeExhausted} {
 		code.schema.Enum = append(code.schema.Enum, word)
 	}
 	filter := []param{
-		text("id", "Only these letters").several(), text("kind", "Only of this kind"), code,
+		text("id", "Only these letters").several(), text("kind", "Only of these kinds").several(), code.several(),
 		text("vendor", "Only of these vendors").several(), text("symbol", "Only of these symbols").several(),
 		text("since", "Only those that died at this time or later"), text("until", "Only those that died before this time"),
 	}
@@ -73,7 +73,7 @@ func (s *Server) letters() (deadletter.Dir, bool) {
 	if s.cfg.Letters == nil {
 		return deadletter.Dir{}, false
 	}
-	return deadletter.Dir{Path: s.cfg.Letters.Dir(), Logger: s.cfg.Logger}, true
+	return deadletter.Dir{Path: s.cfg.Letters.Path(), Logger: s.cfg.Logger}, true
 }
 
 // letterFilter reads the parameters that pick letters, of the tenant that asks and no other.
@@ -82,14 +82,16 @@ func (s *Server) letterFilter(c *call) (dir deadletter.Dir, f deadletter.Filter,
 	if !ok {
 		return dir, f, notDoneHere("keep dead letters", "what its store refuses is dropped, and counted")
 	}
-	f = deadletter.Filter{IDs: c.list("id"), Kind: c.value("kind"), Tenant: c.tenant.ID, Code: c.value("code"), Vendors: c.list("vendor"), Symbols: c.list("symbol")}
+	f = deadletter.Filter{IDs: c.list("id"), Kinds: c.list("kind"), Codes: c.list("code"), Tenant: c.tenant.ID, Vendors: c.list("vendor"), Symbols: c.list("symbol")}
 	for _, id := range append(slices.Clone(f.IDs), c.list("after")...) {
 		if !deadletter.IsID(id) {
 			return dir, f, badRequest("bad_parameter", "id "+id+": it is no letter's; one is like 20261126T084200.123456Z-1a2b.7")
 		}
 	}
-	if f.Kind != "" && !slices.ContainsFunc(s.kinds, func(k *served) bool { return k.name == f.Kind }) {
-		return dir, f, badRequest("bad_parameter", "kind: there is no kind "+f.Kind)
+	for _, kind := range f.Kinds {
+		if !slices.ContainsFunc(s.kinds, func(k *served) bool { return k.name == kind }) {
+			return dir, f, badRequest("bad_parameter", "kind: there is no kind "+kind)
+		}
 	}
 	if f.DiedFrom, err = instant(c, "since"); err == nil {
 		f.DiedBefore, err = instant(c, "until")

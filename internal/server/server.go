@@ -130,6 +130,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// StoreMetrics registers the metrics of the store, which is to be opened with them.
+func (c *Config) StoreMetrics() (*store.Metrics, error) {
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	return store.NewMetrics(c.Metrics)
+}
+
 // Server serves a store. Stop it when done.
 type Server struct {
 	cfg           Config
