@@ -338,6 +338,33 @@ func TestStopWhileClaiming(t *testing.T) {
 	})
 }
 
+// TestGivenBackOnce has a server stopped that runs a job while it looks for another: it does
+// not begin the one that it gives back.
+func TestGivenBackOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memory, start func(jobs.Action, ...func(*jobs.Config)) *jobs.Runner) {
+		m.add(mds.Job{Action: mds.JobRefresh})
+		r := start(func(ctx context.Context, _ *jobs.Run) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		pass(time.Second)
+		m.breaks(func(_ context.Context, op string) error {
+			if op == "claim" { // the store is slow
+				pass(time.Second)
+			}
+			return nil
+		})
+		r.Wake()
+		pass(time.Second / 2)
+		if err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := m.first(); got.State != mds.JobQueued || got.Attempt != 1 || got.MaxAttempts != 6 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // TestClaimLost has the answer to a claim be lost on its way: the job is given back at once and
 // spends no attempt, while another that this server runs goes on.
 func TestClaimLost(t *testing.T) {
