@@ -79,7 +79,7 @@ withstand: deps ## have mds serve take bodies of 5 GB in each form, and 10,000 i
 
 .PHONY: fuzz
 fuzz: deps ## fuzz each parser for FUZZTIME (default 30s)
-	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec:FuzzJSONArray ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./internal/config:FuzzLoad ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode ./internal/apikey:FuzzParse ./store/duckdb:FuzzParseKeys; do \
+	@for target in ./codec:FuzzCSV ./codec:FuzzNDJSON ./codec:FuzzParseTime ./codec:FuzzSimple ./codec:FuzzISO ./codec:FuzzShort ./codec:FuzzJSONArray ./codec/arrow:FuzzReader .:FuzzParseTimeframe .:FuzzParseOCC .:FuzzParseDecimal .:FuzzParsePeriod ./internal/policyfile:FuzzRead ./internal/config:FuzzLoad ./feedback:FuzzEventReader ./internal/deadletter:FuzzLines ./internal/deadletter:FuzzDecode ./internal/apikey:FuzzParse ./internal/backfill:FuzzURL ./store/duckdb:FuzzParseKeys; do \
 		CGO_ENABLED=1 $(GO) test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 20x || exit 1; \
 	done
 
