@@ -599,7 +599,7 @@ func TestMetrics(t *testing.T) {
 			counts = [4]int{0, 2, 1, 1}
 		}
 		for i, status := range []string{"cancelled", "done", "failed", "queued"} {
-			fmt.Fprintf(&want, "store_job_runs_total{job=%q,status=%q} %d\n", action, status, counts[i])
+			fmt.Fprintf(&want, "store_job_runs_total{name=%q,status=%q} %d\n", action, status, counts[i])
 		}
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want.String()), "store_job_runs_total"); err != nil {

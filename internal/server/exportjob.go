@@ -36,9 +36,9 @@ func (k *service[R]) exporting(job *mds.Job) (e *export.Export[R], out string, e
 		return nil, "", err
 	}
 	out = path.Clean(p.Out)
-	for name, text := range map[string]string{"out": out, "template": path.Join(out, p.Template)} {
-		if p.Out != "" && (!fs.ValidPath(text) || strings.ContainsFunc(text, unicode.IsControl)) {
-			return nil, "", fmt.Errorf("params: %s: it leads out of the folder that this server writes to: write a path in it, such as backup/bars.csv.gz", name)
+	for _, at := range []struct{ name, text string }{{"out", out}, {"template", path.Join(out, p.Template)}} {
+		if p.Out != "" && (!fs.ValidPath(at.text) || strings.ContainsFunc(at.text, unicode.IsControl)) {
+			return nil, "", fmt.Errorf("params: %s: it leads out of the folder that this server writes to: write a path in it, such as backup/bars.csv.gz", at.name)
 		}
 	}
 	if p.Out == "" || out == "." && p.Template == "" {

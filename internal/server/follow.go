@@ -105,17 +105,6 @@ func (s *Server) follow(c *call) error {
 // picks are the kinds that a request is about, with what of them.
 func (s *Server) picks(c *call) (picks []live.Pick, err error) {
 	wanted := c.list("kind")
-	var known []string
-	for _, k := range s.kinds {
-		if k.live != nil {
-			known = append(known, k.name)
-		}
-	}
-	for _, name := range wanted {
-		if !slices.Contains(known, name) {
-			return nil, badRequest("bad_parameter", fmt.Sprintf("kind %q: use %s", name, strings.Join(known, ", ")))
-		}
-	}
 	for _, k := range s.kinds {
 		if k.live == nil || len(wanted) > 0 && !slices.Contains(wanted, k.name) {
 			continue

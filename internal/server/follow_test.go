@@ -447,7 +447,7 @@ func TestFollowRefuses(t *testing.T) {
 		status        int
 		code, detail  string
 	}{
-		{"?kind=trades", "", 400, "bad_parameter", `kind "trades": use bars, options, fundamentals, news`},
+		{"?kind=trades", "", 400, "bad_parameter", `kind "trades": use bars, options, fundamentals or news`},
 		{"?kind=rollups", "", 400, "bad_parameter", `kind "rollups": use`},
 		{"?kind=news&timeframe=1m", "", 400, "bad_parameter", "timeframe: news have no such column; leave it out, or them"},
 		{"?timeframe=1m&strike=5", "", 400, "bad_parameter", "no kind has all the columns that are picked by"},

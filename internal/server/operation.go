@@ -111,9 +111,12 @@ func (c *call) value(name string) string { return c.values.Get(name) }
 
 // list is a parameter that may be there several times, or with commas: one that is part of an
 // item is written with a backslash before it, and so is a backslash.
-func (c *call) list(name string) []string {
+func (c *call) list(name string) []string { return split(c.values[name]) }
+
+// split takes lists apart.
+func split(lists []string) []string {
 	var items []string
-	for _, v := range c.values[name] {
+	for _, v := range lists {
 		var item []byte
 		for i := 0; i < len(v); i++ {
 			switch {
@@ -150,11 +153,26 @@ func (o *operation) parameters(r *http.Request) (url.Values, error) {
 			return nil, badRequest("bad_parameter", name+" is there without a value; leave it out")
 		case slices.ContainsFunc(given, func(v string) bool { return !utf8.ValidString(v) || strings.ContainsRune(v, 0) }):
 			return nil, badRequest("bad_parameter", fmt.Sprintf("%s %q is no text: write UTF-8, without a NUL character", name, given[0]))
-		case p.schema.Enum != nil && !slices.Contains(p.schema.Enum, any(given[0])):
-			return nil, badRequest("bad_parameter", fmt.Sprintf("%s %q: use %s", name, given[0], either(p.schema.Enum)))
+		}
+		if err := p.oneOf(given); err != nil {
+			return nil, err
 		}
 	}
 	return values, nil
+}
+
+// oneOf refuses values that are none of those that there are.
+func (p *param) oneOf(given []string) error {
+	words := p.schema.Enum
+	if p.many {
+		words, given = p.schema.Items.Enum, split(given)
+	}
+	for _, v := range given {
+		if words != nil && !slices.Contains(words, any(v)) {
+			return badRequest("bad_parameter", fmt.Sprintf("%s %q: use %s", p.name, v, either(words)))
+		}
+	}
+	return nil
 }
 
 // names lists the operation's parameters.
