@@ -114,6 +114,9 @@ func JobActions() []JobAction {
 	return []JobAction{JobBackfill, JobRefresh, JobPolicies, JobReplay, JobCompact, JobExport, JobMigrate}
 }
 
+// OfAll reports that the action is about all tenants, and no job of it about one.
+func (a JobAction) OfAll() bool { return a == JobPolicies || a == JobMigrate }
+
 // JobMode says what a job's records are.
 type JobMode string
 

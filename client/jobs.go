@@ -28,18 +28,19 @@ type JobRequest struct {
 	Symbols    []string        `json:"symbols,omitempty" doc:"Those that it is about; none is all"`
 	Start      string          `json:"start,omitempty" doc:"The first time of its records"`
 	End        string          `json:"end,omitempty" doc:"The first time after them"`
-	AllTenants bool            `json:"all_tenants,omitempty" doc:"Whether it is about all tenants, where the action may be"`
+	AllTenants bool            `json:"all_tenants,omitempty" doc:"Whether it is about all tenants, where the action may be; policies and migrate always are"`
 	// MaxAttempts is how often it may be begun.
 	MaxAttempts int    `json:"max_attempts,omitempty" doc:"How often it may be begun where what stops it passes; 5 unless it is said"`
 	NotBefore   string `json:"not_before,omitempty" doc:"When it may begin at the earliest"`
 }
 
-// Job is the job that is asked for.
+// Job is the job that is asked for. One whose action is about all tenants always is.
 func (r *JobRequest) Job() (job mds.Job, err error) {
 	job = mds.Job{
 		Action: mds.JobAction(r.Action), Name: r.Name, Params: r.Params, Key: r.Key, Priority: r.Priority, Mode: mds.JobMode(r.Mode),
 		Dataset: r.Dataset, Vendor: mds.NormalizeVendor(r.Vendor), Symbols: r.Symbols, MaxAttempts: r.MaxAttempts,
 	}
+	r.AllTenants = r.AllTenants || job.Action.OfAll()
 	if job.Action == mds.JobBackfill && job.Mode == "" {
 		job.Mode = mds.ModeBackfill
 	}

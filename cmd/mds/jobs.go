@@ -313,7 +313,7 @@ below the folder that it may write to, and as mds export {"template": "…", "fo
 			if err != nil {
 				return usageError{err}
 			}
-			return a.enqueue(cmd.Context(), job, all, asJSON)
+			return a.enqueue(cmd.Context(), job, request.AllTenants, asJSON)
 		},
 	}
 	flags := cmd.Flags()

@@ -61,7 +61,12 @@ func (s *Server) actions() map[mds.JobAction]jobs.Action {
 		all[mds.JobPolicies] = s.carryOut
 	}
 	if s.cfg.Jobs.Migrate != nil {
-		all[mds.JobMigrate] = func(ctx context.Context, _ *jobs.Run) error { return s.cfg.Jobs.Migrate(ctx) }
+		all[mds.JobMigrate] = func(ctx context.Context, run *jobs.Run) error {
+			if err := ofAll(run); err != nil {
+				return err
+			}
+			return s.cfg.Jobs.Migrate(ctx)
+		}
 	}
 	return all
 }
@@ -96,8 +101,19 @@ func (s *Server) tenantsOf(ctx context.Context, run *jobs.Run) ([]mds.Tenant, er
 	return s.cfg.Store.Tenants(ctx)
 }
 
+// ofAll refuses a job of one tenant to do what changes others.
+func ofAll(run *jobs.Run) error {
+	if job := run.Job(); job.Tenant.ID != "" {
+		return fmt.Errorf("%s is about all tenants, and the job of one", job.Action)
+	}
+	return nil
+}
+
 // carryOut does what the policies in force ask for.
 func (s *Server) carryOut(ctx context.Context, run *jobs.Run) error {
+	if err := ofAll(run); err != nil {
+		return err
+	}
 	keeper, err := s.cfg.Control.Keeper(ctx)
 	if err != nil {
 		return err

@@ -392,6 +392,37 @@ func TestJobsOfOthers(t *testing.T) {
 	})
 }
 
+// TestActionsOfAll are the operator's, also where the request does not say that they are of all.
+func TestActionsOfAll(t *testing.T) {
+	keyedEngines(t, func(t *testing.T, k *keyed) {
+		b, _ := k.make(t, "b", time.Time{}, mds.ScopeRead, mds.ScopeWrite, mds.ScopeAdmin)
+		for _, body := range []string{`{"action": "policies"}`, `{"action": "migrate"}`, `{"action": "policies", "all_tenants": true}`, `{"action": "refresh", "all_tenants": true}`} {
+			k.ask(t, http.MethodPost, "/v1/jobs", strings.NewReader(body), bearer(b)...).problem(t, http.StatusForbidden, "no_operator", "this is about all tenants")
+		}
+		var list client.Jobs
+		if k.get(t, "/v1/jobs", bearer(b)...).into(t, http.StatusOK, &list); len(list.Jobs) != 0 {
+			t.Errorf("%+v", list)
+		}
+	})
+}
+
+// TestActionsOfAllDirectly does nothing where a job that was made beside a server is of one.
+func TestActionsOfAllDirectly(t *testing.T) {
+	done := false
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{Jobs: &server.JobsConfig{Migrate: func(context.Context) error { done = true; return nil }}})
+	job, _, err := w.jobs.Enqueue(t.Context(), mds.Job{Action: mds.JobMigrate, Tenant: mds.DefaultTenant()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it has ended", func() bool {
+		job, err = w.jobs.Job(t.Context(), job.ID)
+		return err != nil || job.State.Ended()
+	})
+	if err != nil || job.State != mds.JobFailed || done || !strings.Contains(job.Error, "migrate is about all tenants, and the job of one") {
+		t.Errorf("%+v, %v, done: %t", job, err, done)
+	}
+}
+
 // TestRemoteJobs are those of the store behind a server.
 func TestRemoteJobs(t *testing.T) {
 	engines(t, func(t *testing.T, dsn string) {
