@@ -229,7 +229,8 @@ func (a *app) jobsShowCommand() *cobra.Command {
 					return err
 				}
 				if follow && job.State != mds.JobDone {
-					return fmt.Errorf("the job %s: %s", map[mds.JobState]string{mds.JobFailed: "failed", mds.JobCancelled: "was cancelled"}[job.State], job.Error)
+					what := map[mds.JobState]string{mds.JobFailed: "failed", mds.JobCancelled: "was cancelled"}[job.State]
+					return errors.New(strings.TrimSuffix(fmt.Sprintf("the job %s: %s", what, job.Error), ": "))
 				}
 				return nil
 			})
@@ -303,6 +304,16 @@ below the folder that it may write to, and as mds export {"template": "…", "fo
 				return err
 			}
 			request.Action, request.AllTenants = args[0], all
+			if action := mds.JobAction(args[0]); action == mds.JobBackfill || action == mds.JobExport {
+				if request.Dataset == "" {
+					return usagef("say which kind: --dataset %s", kindNames())
+				}
+				if params == "" {
+					return usagef("--params: say what to %s: %s", args[0], map[mds.JobAction]string{
+						mds.JobBackfill: `'{"files": ["daily/*.csv"]}' or '{"url": "https://…/{symbol}.csv"}'`, mds.JobExport: `'{"out": "bars.csv.zst"}'`,
+					}[action])
+				}
+			}
 			if params != "" {
 				request.Params = json.RawMessage(params)
 			}

@@ -81,12 +81,24 @@ func TestJobs(t *testing.T) {
 		if out := run("query", "bars", "--symbol", "MSFT", "--format", "csv"); direct && strings.Count(out.stdout, "\n") != 3 {
 			t.Errorf("the store has %s%s", out.stdout, out.stderr)
 		}
+		if out := run("query", "bars", "--every", "1mo", "--as-refreshed"); !direct && (out.exit != exitDone || out.stderr != "how fresh the rollups are that a server answers with it does not tell; mds policies status does\n") {
+			t.Errorf("exit %d: %s", out.exit, out.stderr)
+		}
 		bad := run("jobs", "enqueue", "backfill", "--dataset", "bars", "--params", `{"files": ["none.csv"]}`)
 		if direct { // it is kept for whoever may have the file, and fails there
 			bad = run("jobs", "show", strings.TrimSpace(bad.stdout), "--follow")
 		}
 		if bad.exit != exitFailed || !strings.Contains(bad.stderr, "files: there is no none.csv in the folder that this server reads") {
 			t.Errorf("exit %d: %s", bad.exit, bad.stderr)
+		}
+		for args, says := range map[string]string{
+			"backfill":                `say which kind: --dataset bars, options, fundamentals, news or rollups`,
+			"backfill --dataset bars": `--params: say what to backfill: '{"files": ["daily/*.csv"]}' or '{"url": "https://…/{symbol}.csv"}'`,
+			"export --dataset bars":   `--params: say what to export: '{"out": "bars.csv.zst"}'`,
+		} {
+			if out := run(append([]string{"jobs", "enqueue"}, strings.Fields(args)...)...); out.exit != exitUsage || !strings.Contains(out.stderr, says) {
+				t.Errorf("%s: exit %d: %s", args, out.exit, out.stderr)
+			}
 		}
 		list := run("jobs", "list", "--state", "done")
 		if list.exit != exitDone || !strings.Contains(list.stdout, "two days") || !strings.Contains(list.stdout, "backfill") {

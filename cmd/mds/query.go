@@ -10,6 +10,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/remote"
 )
 
 // tableLimit is how many rows a table shows unless asked.
@@ -113,7 +114,10 @@ func runResample(ctx context.Context, a *app, s *session, query mds.ResampleQuer
 	if err != nil {
 		return err
 	}
-	switch {
+	switch _, served := s.Backend.(*remote.Store); {
+	case served && query.AsRefreshed:
+		fmt.Fprintln(a.stderr, "how fresh the rollups are that a server answers with it does not tell; mds policies status does")
+	case served:
 	case query.AsRefreshed && !fresh.Rollup:
 		fmt.Fprintln(a.stderr, "there are no rollups that answer this: it is made of the bars, and exact")
 	case query.AsRefreshed && fresh.Stale > 0:
