@@ -39,7 +39,7 @@ type Job struct {
 	// Dataset is the kind of its records, such as "bars", and Vendor whose they are; ""
 	// where it has none.
 	Dataset, Vendor string
-	// Symbols are those that it is about; none is all.
+	// Symbols are those that it is about, at most [MaxJobSymbols]; none is all.
 	Symbols []string
 	// Start and End bound the time of its records, the end excluded.
 	Start, End time.Time
@@ -182,15 +182,24 @@ var (
 	ErrJobLost = errors.New("the job is not this worker's any more")
 	// ErrJobKey is wrapped where an idempotency key is that of another job.
 	ErrJobKey = errors.New("the idempotency key is that of another job")
+	// ErrJobsWaiting is wrapped where a tenant has as many jobs that wait as it may; see
+	// [MaxJobsWaiting]. It passes.
+	ErrJobsWaiting = errors.New("too many jobs wait")
 )
 
 // What a job may be.
 const (
 	MaxJobText   = 200     // bytes of a name, a dataset, a vendor, a symbol, a fingerprint and of who asked
 	MaxJobKey    = 255     // bytes
-	MaxJobParams = 1 << 20 // bytes
-	maxPriority  = 1000
-	maxAttempts  = 1000
+	MaxJobParams = 1 << 16 // bytes
+	// MaxJobSymbols is how many symbols it may name, of MaxJobParams bytes together.
+	MaxJobSymbols = 10_000
+	// MaxJobsWaiting is how many jobs of a tenant may wait or run at once; of those that are of
+	// all tenants it may be as many.
+	MaxJobsWaiting = 10_000
+
+	maxPriority = 1000
+	maxAttempts = 1000
 
 	// DefaultJobAttempts is how often a job may be begun that does not say.
 	DefaultJobAttempts = 5
@@ -261,11 +270,14 @@ func paramsFault(params json.RawMessage) string {
 }
 
 func symbolsFault(symbols []string) string {
-	const most = 100_000
-	if len(symbols) > most {
-		return fmt.Sprintf("are %d, more than %d: name none for all", len(symbols), most)
+	if len(symbols) > MaxJobSymbols {
+		return fmt.Sprintf("are %d, more than %d: make several jobs, or name none for all", len(symbols), MaxJobSymbols)
 	}
+	size := 0
 	for _, s := range symbols {
+		if size += len(s); size > MaxJobParams {
+			return fmt.Sprintf("are longer than %d bytes together: make several jobs, or name none for all", MaxJobParams)
+		}
 		if s == "" {
 			return "has an empty one"
 		}

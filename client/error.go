@@ -60,6 +60,8 @@ func (e *Error) Is(target error) bool {
 		return target == mds.ErrKeyEnded
 	case "job_key_reused":
 		return target == mds.ErrJobKey
+	case "jobs_waiting":
+		return target == mds.ErrJobsWaiting
 	case "sql_limit":
 		return target == mds.ErrSQLLimit
 	case "no_sql_login":

@@ -18,7 +18,8 @@ type Jobs interface {
 	// Enqueue keeps a job that is to be run, and returns it as it is kept, with an id. Where
 	// the tenant has one with the same key, that one is returned, and made is false; its
 	// error wraps [mds.ErrJobKey] where it is of another fingerprint. It fails with an
-	// [*mds.InvalidError], and with [mds.ErrUnknownTenant].
+	// [*mds.InvalidError], with [mds.ErrUnknownTenant], and with [mds.ErrJobsWaiting] where the
+	// tenant has too many that wait.
 	Enqueue(ctx context.Context, job mds.Job) (kept mds.Job, made bool, err error)
 	// Claim begins the next job that waits, or one whose lease has ended, for a worker: no
 	// other has it until the lease ends. Of what was begun as often as it may be nothing is

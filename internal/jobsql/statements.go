@@ -35,6 +35,8 @@ type Statements struct {
 	Insert string
 	// ByKey finds a job by the id of its tenant, or NULL, and its key.
 	ByKey string
+	// Waiting counts the jobs of a tenant, or of all, that have not ended, to MaxJobsWaiting.
+	Waiting string
 	// ByID finds a job by its number.
 	ByID string
 	// GiveUp ends the jobs whose leases have ended and that are not begun again.
@@ -72,7 +74,9 @@ func (d Dialect) Statements() *Statements {
 		columns: names(),
 		Insert:  say(insert() + d.Unless + " RETURNING {columns}"),
 		ByKey:   say("SELECT {columns} FROM {jobs} WHERE tenant_id IS NOT DISTINCT FROM $1 AND key = $2 AND key <> ''"),
-		ByID:    say("SELECT {columns} FROM {jobs} WHERE id = $1"),
+		Waiting: say("SELECT count(*)::bigint FROM (SELECT 1 FROM {jobs} WHERE state IN ('queued', 'running') AND tenant_id IS NOT DISTINCT FROM $1 LIMIT " +
+			strconv.Itoa(mds.MaxJobsWaiting) + ") waiting"),
+		ByID: say("SELECT {columns} FROM {jobs} WHERE id = $1"),
 		GiveUp: say(`UPDATE {jobs} SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'failed' END, finished_at = {now}, lease_until = NULL,
 			error = CASE WHEN cancel_requested THEN error ELSE 'the server that ran it was not heard of any more; ' || {given up} END
 			WHERE id IN (SELECT id FROM {jobs} WHERE state = 'running' AND {over} AND (cancel_requested OR attempt >= max_attempts){skip})`),
@@ -241,6 +245,14 @@ func InsertArgs(j *mds.Job) []any {
 	return args
 }
 
+// Room refuses another job beside so many of its tenant that wait.
+func Room(waiting int64) error {
+	if waiting >= mds.MaxJobsWaiting {
+		return fmt.Errorf("%w: there are %d already; make it when some have ended, or cancel some", mds.ErrJobsWaiting, waiting)
+	}
+	return nil
+}
+
 // TenantID is NULL of the zero tenant.
 func TenantID(t mds.Tenant) any {
 	if t == (mds.Tenant{}) {
@@ -262,7 +274,7 @@ func Same(asked, there *mds.Job) (mds.Job, bool, error) {
 const (
 	maxName  = 200
 	maxNote  = 1_000
-	maxError = 10_000
+	maxError = 2_000
 )
 
 // Attempt are the arguments that name an attempt; the error is that of a job that is not there.

@@ -237,6 +237,8 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 	switch {
 	case errors.Is(err, mds.ErrJobKey):
 		return &problem{status: http.StatusUnprocessableEntity, code: "job_key_reused", detail: err.Error() + ": take another one"}
+	case errors.Is(err, mds.ErrJobsWaiting):
+		return &problem{status: http.StatusTooManyRequests, code: "jobs_waiting", retry: time.Minute, detail: err.Error()}
 	case errors.As(err, &invalid):
 		return badRequest("bad_job", err.Error())
 	case err != nil:

@@ -111,7 +111,7 @@ func wrap(ctx context.Context, op string, err error) error {
 	var mine *Error
 	var locked *LockedError
 	var version *VersionError
-	if err == nil || errors.As(err, &mine) || errors.As(err, &locked) || errors.As(err, &version) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTimeframe) {
+	if err == nil || errors.As(err, &mine) || errors.As(err, &locked) || errors.As(err, &version) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrJobsWaiting) || errors.Is(err, mds.ErrTimeframe) {
 		return err
 	}
 	cause := ctx.Err()

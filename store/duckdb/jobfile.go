@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -30,6 +31,8 @@ type jobFile struct {
 	conn     *sql.Conn // nil while it is not open
 	name     string    // of the file that is open, without links
 	closed   bool
+	// roomy is that it needed more memory than it should.
+	roomy bool
 }
 
 //go:embed migrations/jobs/*.sql
@@ -52,11 +55,18 @@ func (f *jobFile) with(ctx context.Context, create bool, fn func() error) error 
 	return f.noting(fn)
 }
 
-// noting runs fn, and closes a file that failed: it is opened again at its next use.
+// noting runs fn, and closes a file that failed: it is opened again at its next use. What is
+// committed has not failed, whatever became of the checkpoint after it.
 func (f *jobFile) noting(fn func() error) error {
 	err := fn()
-	if fatal(err) || errors.Is(err, errBroken) {
+	narrow := outOfMemory(err)
+	f.roomy = f.roomy || narrow
+	kept := err != nil && strings.Contains(err.Error(), "COMMIT succeeded and is durable")
+	if fatal(err) || errors.Is(err, errBroken) || kept || narrow {
 		_ = f.shut()
+	}
+	if kept {
+		return nil
 	}
 	return err
 }
@@ -94,7 +104,12 @@ func (f *jobFile) open(ctx context.Context, create bool) (there bool, err error)
 	if _, loaded := openPaths.LoadOrStore(name, true); loaded {
 		return false, &Error{Op: "open", Err: fmt.Errorf("%s is open in this process already", name), Hint: "share the one *store.Store"}
 	}
-	if err := f.connect(ctx, f.path); err != nil {
+	err = f.connect(ctx, f.path)
+	if outOfMemory(err) && !f.roomy {
+		f.roomy = true
+		err = f.connect(ctx, f.path)
+	}
+	if err != nil {
 		openPaths.Delete(name)
 		return false, err
 	}
@@ -110,11 +125,15 @@ func (f *jobFile) connect(ctx context.Context, shown string) (err error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	options := url.Values{
+		// It bounds what is kept in memory; all that is done takes less.
 		"memory_limit": {"64MB"},
 		"threads":      {"1"},
 		// A server says each few seconds that it is there: what is in the log by then is
 		// brought into the file, whose room is used again.
 		"checkpoint_threshold": {"1MB"},
+	}
+	if f.roomy { // as one that was filled by a program that had no bounds
+		options.Set("memory_limit", "4GB")
 	}
 	if f.readOnly {
 		options.Set("access_mode", "read_only")
@@ -231,11 +250,7 @@ func (f *jobFile) forget(ctx context.Context, tenant mds.Tenant) error {
 			if _, err := f.conn.ExecContext(ctx, "DELETE FROM jobs WHERE tenant = $1", tenant.Slug); err != nil {
 				return err
 			}
-			_, err := f.conn.ExecContext(ctx, forgetParts)
-			return err
+			return f.forgetRest(ctx)
 		})
 	})
 }
-
-// forgetParts removes the parts of jobs that are gone.
-const forgetParts = "DELETE FROM job_parts WHERE job_id NOT IN (SELECT id FROM jobs)"

@@ -68,8 +68,21 @@ func (j *Jobs) Enqueue(ctx context.Context, job mds.Job) (kept mds.Job, made boo
 		if kept, found, err = f.job(ctx, jobs.ByKey, jobsql.TenantID(job.Tenant), job.Key); err != nil || found {
 			return err
 		}
-		kept, made, err = f.job(ctx, jobs.Insert, jobsql.InsertArgs(&job)...)
-		return err
+		waiting, _, err := value[int64](ctx, f, jobs.Waiting, []any{jobsql.TenantID(job.Tenant)})
+		if err != nil {
+			return err
+		}
+		if err := jobsql.Room(waiting); err != nil {
+			return err
+		}
+		short, pieces := apart(job)
+		list, err := f.list(ctx, new(jobsql.Rows), jobs.Insert, jobsql.InsertArgs(&short))
+		if err != nil {
+			return err
+		}
+		kept, made = list[0], true
+		kept.Params, kept.Symbols = job.Params, job.Symbols
+		return f.keepTexts(ctx, kept.ID, pieces)
 	})
 	if err != nil || made {
 		return kept, made && err == nil, err
@@ -265,8 +278,7 @@ func (j *Jobs) Cleanup(ctx context.Context, before time.Time) (n int64, err erro
 		if n, err = removed.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		_, err = f.conn.ExecContext(ctx, forgetParts)
-		return err
+		return f.forgetRest(ctx)
 	})
 	return n, err
 }
@@ -292,7 +304,7 @@ func (f *jobFile) job(ctx context.Context, query string, args ...any) (job mds.J
 	if err != nil || len(list) == 0 {
 		return job, false, err
 	}
-	return list[0], true, nil
+	return list[0], true, f.whole(ctx, &list[0])
 }
 
 func (f *jobFile) list(ctx context.Context, list *jobsql.Rows, query string, args []any) ([]mds.Job, error) {

@@ -321,7 +321,7 @@ func TestJobFileIsAnother(t *testing.T) {
 			if err := errors.Join(err, s.Close()); err != nil {
 				t.Fatal(err)
 			}
-		}, "has schema version 99 and this program understands versions up to 1"},
+		}, "has schema version 99 and this program understands versions up to 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), jobFileName)

@@ -89,7 +89,7 @@ var errReadOnly = &Error{Op: "open", Class: Other, Err: errors.New("the store wa
 func wrap(ctx context.Context, op string, err error) error {
 	var mine *Error
 	var grant *GrantError
-	if err == nil || errors.Is(err, ErrDSN) || errors.As(err, &mine) || errors.As(err, &grant) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrUnknownKey) || errors.Is(err, mds.ErrKeyEnded) || errors.Is(err, mds.ErrUnknownJob) || errors.Is(err, mds.ErrJobLost) || errors.Is(err, mds.ErrTimeframe) {
+	if err == nil || errors.Is(err, ErrDSN) || errors.As(err, &mine) || errors.As(err, &grant) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, mds.ErrTenantExists) || errors.Is(err, mds.ErrUnknownKey) || errors.Is(err, mds.ErrKeyEnded) || errors.Is(err, mds.ErrUnknownJob) || errors.Is(err, mds.ErrJobLost) || errors.Is(err, mds.ErrJobsWaiting) || errors.Is(err, mds.ErrTimeframe) {
 		return err
 	}
 	if cause := ctx.Err(); cause != nil {

@@ -69,6 +69,16 @@ func (j *Jobs) Enqueue(ctx context.Context, job mds.Job) (kept mds.Job, made boo
 	}
 	err = j.change(ctx, "enqueue job", job.Tenant, func(w *work) error {
 		var found bool
+		if kept, found, err = w.job(ctx, jobs.ByKey, jobsql.TenantID(job.Tenant), job.Key); err != nil || found {
+			return err
+		}
+		var waiting int64
+		if err := w.QueryRow(ctx, jobs.Waiting, jobsql.TenantID(job.Tenant)).Scan(&waiting); err != nil {
+			return err
+		}
+		if err := jobsql.Room(waiting); err != nil {
+			return err
+		}
 		if kept, made, err = w.job(ctx, jobs.Insert, jobsql.InsertArgs(&job)...); err != nil || made {
 			return err
 		}

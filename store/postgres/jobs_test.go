@@ -366,3 +366,37 @@ func BenchmarkJobs(b *testing.B) {
 		})
 	}
 }
+
+// TestTooManyJobsWait bounds how many jobs of a tenant wait, and counts neither those of others
+// nor those that have ended.
+func TestTooManyJobsWait(t *testing.T) {
+	d := migrated(t)
+	s := open(t, d.Service, store.Config{})
+	jobs := openJobs(t, s)
+	manyJobs(t, d, 10)
+	asked := mds.Job{Action: mds.JobBackfill, Tenant: mds.DefaultTenant(), Key: "k"}
+	first, _, err := jobs.Enqueue(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, d.Owner, `INSERT INTO mds_internal.jobs (tenant_id, tenant, action, name, params, key, priority, mode, dataset, vendor, symbols, fingerprint, asked_by, max_attempts, state, created_at)
+		SELECT tenant_id, tenant, action, name, params, '', priority, mode, dataset, vendor, symbols, fingerprint, asked_by, max_attempts, state, created_at
+		FROM mds_internal.jobs CROSS JOIN generate_series(1, 9999) WHERE id = `+first.ID)
+	if got, made, err := jobs.Enqueue(t.Context(), asked); err != nil || made || got.ID != first.ID {
+		t.Errorf("under the key: %s, %v, %v", got.ID, made, err)
+	}
+	asked.Key = "another"
+	want := "too many jobs wait: there are 10000 already; make it when some have ended, or cancel some"
+	if _, made, err := jobs.Enqueue(t.Context(), asked); !errors.Is(err, mds.ErrJobsWaiting) || made || err.Error() != want {
+		t.Errorf("another: %v, %v", made, err)
+	}
+	if _, _, err := jobs.Enqueue(t.Context(), mds.Job{Action: mds.JobBackfill}); err != nil {
+		t.Errorf("of all: %v", err)
+	}
+	if _, err := jobs.Cancel(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, made, err := jobs.Enqueue(t.Context(), asked); err != nil || !made {
+		t.Errorf("after one has ended: %v, %v", made, err)
+	}
+}

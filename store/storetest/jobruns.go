@@ -463,7 +463,7 @@ func testAnyTextOfJobs(t *testing.T, j *jobbing) {
 	}
 	j.finish(job, mds.JobFailed)
 	got := j.job(job.ID)
-	if !strings.HasPrefix(got.Error, "line 1\nline 2\uFFFD\uFFFDéé") || !strings.HasSuffix(got.Error, "éé…") || len(got.Error) > 10_000 || len(got.Error) < 9_990 ||
+	if !strings.HasPrefix(got.Error, "line 1\nline 2\uFFFD\uFFFDéé") || !strings.HasSuffix(got.Error, "éé…") || len(got.Error) > 2_000 || len(got.Error) < 1_990 ||
 		!strings.HasPrefix(got.Note, "a\uFFFDb\uFFFDéé") || len(got.Note) > 1_000 || got.State != mds.JobFailed {
 		t.Errorf("kept is %d bytes %.80q and %d bytes %.80q", len(got.Error), got.Error, len(got.Note), got.Note)
 	}
