@@ -198,6 +198,9 @@ const (
 	// all tenants it may be as many.
 	MaxJobsWaiting = 10_000
 
+	// MaxJobPart is the bytes of the name of a part.
+	MaxJobPart = 1_000
+
 	maxPriority = 1000
 	maxAttempts = 1000
 

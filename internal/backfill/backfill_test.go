@@ -28,6 +28,7 @@ func date(text string) time.Time {
 // TestRefusals says of each spec that is none what is wrong with it.
 func TestRefusals(t *testing.T) {
 	rules := &backfill.Rules{Dir: t.TempDir(), Hosts: map[string]http.Header{"data.example.com": nil, "127.0.0.1:80": nil}}
+	none := backfill.Range{}
 	year := backfill.Range{Symbols: []string{"A"}, Start: date("2024-01-01"), End: date("2025-01-01")}
 	for _, tt := range []struct {
 		name, params string
@@ -43,10 +44,15 @@ func TestRefusals(t *testing.T) {
 		{"missing what", `{"url":"https://data.example.com/a","missing":"ok"}`, year, `params: missing "ok": use fail or skip`},
 		{"symbol from where", `{"files":["a"],"symbol_from":"x"}`, year, `params: symbol_from "x": use filename, or leave it out`},
 		{"symbol of a url", `{"url":"https://data.example.com/a","symbol_from":"filename"}`, year, "params: symbol_from belongs to files"},
-		{"outside", `{"files":["../a"]}`, year, `files: "../a" is not below the folder`},
-		{"far outside", `{"files":["/etc/passwd"]}`, year, `files: "/etc/passwd" is not below the folder`},
-		{"not there", `{"files":["a*.csv"]}`, year, "files: there is no a*.csv in the folder"},
-		{"no pattern", `{"files":["["]}`, year, `files: "[" is no pattern`},
+		{"outside", `{"files":["../a"]}`, none, `files: "../a" is not below the folder`},
+		{"far outside", `{"files":["/etc/passwd"]}`, none, `files: "/etc/passwd" is not below the folder`},
+		{"not there", `{"files":["a*.csv"]}`, none, "files: there is no a*.csv in the folder"},
+		{"no pattern", `{"files":["["]}`, none, `files: "[" is no pattern`},
+		{"symbols of files", `{"files":["a"]}`, year, "files: symbols, start and end belong to a url; of files all records are loaded"},
+		{"a symbol that climbs", `{"url":"https://data.example.com/v1/{symbol}/x"}`, backfill.Range{Symbols: []string{"A", ".."}}, `url: with the symbol ".." it leads to another folder of the host`},
+		{"one that stays", `{"url":"https://data.example.com/v1/{symbol}"}`, backfill.Range{Symbols: []string{"."}}, `url: with the symbol "." it leads`},
+		{"one with a folder", `{"url":"https://data.example.com/v1/{symbol}"}`, backfill.Range{Symbols: []string{"a/../../b"}}, `url: with the symbol "a/../../b" it leads`},
+		{"half of one", `{"url":"https://data.example.com/v1/%2e{symbol}/x"}`, backfill.Range{Symbols: []string{"."}}, `url: with the symbol "." it leads`},
 		{"another host", `{"url":"https://evil.example/a"}`, year, "url: the host evil.example is none that this server asks"},
 		{"another port", `{"url":"https://data.example.com:8443/a"}`, year, "url: the host data.example.com:8443 is none"},
 		{"plain", `{"url":"http://data.example.com/a"}`, year, "url: data.example.com is asked over https only"},
@@ -64,7 +70,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			spec, err := backfill.Parse([]byte(tt.params))
 			if err == nil {
-				_, err = spec.Parts(rules, tt.r)
+				_, err = spec.Parts(t.Context(), rules, tt.r)
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("%v, want %s", err, tt.want)
@@ -75,7 +81,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spec.Parts(&backfill.Rules{}, year); err == nil || !strings.Contains(err.Error(), "jobs.dir names the folder") {
+	if _, err := spec.Parts(t.Context(), &backfill.Rules{}, none); err == nil || !strings.Contains(err.Error(), "jobs.dir names the folder") {
 		t.Errorf("without a folder: %v", err)
 	}
 }
@@ -97,7 +103,7 @@ func TestSpans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts, err := spec.Parts(rules, backfill.Range{Symbols: []string{"A", "B/C"}, Start: date(tt.start), End: date(tt.end)})
+		parts, err := spec.Parts(t.Context(), rules, backfill.Range{Symbols: []string{"A", "B/C"}, Start: date(tt.start), End: date(tt.end)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +140,7 @@ func TestFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts, err := spec.Parts(rules, backfill.Range{})
+		parts, err := spec.Parts(t.Context(), rules, backfill.Range{})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -171,6 +177,9 @@ func TestFetch(t *testing.T) {
 	var asked []string
 	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.String()+" "+r.Header.Get("X-Api-Key"))
+		if from := r.Header.Get("Referer"); from != "" { // whose query may have a key
+			t.Errorf("%s is told of %s", r.URL, from)
+		}
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/away"):
 			http.Redirect(w, r, other.URL+"/stolen", http.StatusFound)
@@ -201,7 +210,7 @@ func TestFetch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts, err := spec.Parts(rules, backfill.Range{Symbols: []string{"BRK/B &"}, Start: date("2024-01-01"), End: date("2024-02-01")})
+		parts, err := spec.Parts(t.Context(), rules, backfill.Range{Symbols: []string{"BRK/B &"}, Start: date("2024-01-01"), End: date("2024-02-01")})
 		if err != nil {
 			t.Fatal(err)
 		}

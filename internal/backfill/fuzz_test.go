@@ -28,7 +28,7 @@ func FuzzURL(f *testing.F) {
 		if err != nil {
 			return
 		}
-		parts, err := spec.Parts(&rules, Range{Symbols: []string{symbol}, Start: day, End: day.AddDate(0, 0, 1)})
+		parts, err := spec.Parts(t.Context(), &rules, Range{Symbols: []string{symbol}, Start: day, End: day.AddDate(0, 0, 1)})
 		if err != nil {
 			return
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,47 +30,6 @@ type Rules struct {
 	MaxBytes int64
 	// Transport makes the requests. Defaults to one of its own.
 	Transport http.RoundTripper
-}
-
-// files are the parts of files.
-func (s *Spec) files(rules *Rules) ([]Part, error) {
-	if rules.Dir == "" {
-		return nil, errors.New("files: this server reads none: its setting jobs.dir names the folder that they may be in")
-	}
-	root, err := os.OpenRoot(rules.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("files: the folder of jobs.dir cannot be opened: %w", inner(err))
-	}
-	defer root.Close() //nolint:errcheck // it is only read
-	var names []string
-	for _, pattern := range s.Files {
-		clean := filepath.ToSlash(filepath.Clean(pattern))
-		if filepath.IsAbs(pattern) {
-			rel, err := filepath.Rel(rules.Dir, pattern)
-			if err != nil {
-				rel = ".."
-			}
-			clean = filepath.ToSlash(rel)
-		}
-		if !fs.ValidPath(clean) {
-			return nil, fmt.Errorf("files: %q is not below the folder that this server reads", pattern)
-		}
-		found, err := fs.Glob(root.FS(), clean)
-		if err != nil {
-			return nil, fmt.Errorf("files: %q is no pattern: %w", pattern, err)
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("files: there is no %s in the folder that this server reads", pattern)
-		}
-		names = append(names, found...)
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	parts := make([]Part, len(names))
-	for i, name := range names {
-		parts[i] = Part{Name: name, path: name}
-	}
-	return parts, nil
 }
 
 // inner is an error of a file without its path.
@@ -130,12 +88,9 @@ func (s *Spec) Open(ctx context.Context, rules *Rules, part Part) (io.ReadCloser
 		return nil, &Error{Reason: "the folder of jobs.dir cannot be opened: " + inner(err).Error(), err: err}
 	}
 	defer root.Close() //nolint:errcheck // the file stays open
-	f, err := root.Open(filepath.FromSlash(part.path))
+	f, err := openRegular(root, part.path)
 	if err != nil {
 		return nil, &Error{Reason: part.path + ": " + inner(err).Error(), err: err}
-	}
-	if stat, err := f.Stat(); err != nil || !stat.Mode().IsRegular() {
-		return nil, errors.Join(&Error{Reason: part.path + " is no regular file", err: err}, f.Close())
 	}
 	return f, nil
 }
@@ -155,6 +110,7 @@ func (s *Spec) fetch(ctx context.Context, rules *Rules, part Part) (io.ReadClose
 		if len(via) >= 5 {
 			return errors.New("it leads on and on")
 		}
+		to.Header.Del("Referer") // the URL may have a key in it
 		if to.URL.Host != req.URL.Host {
 			for name := range rules.Hosts[strings.ToLower(req.URL.Host)] {
 				to.Header.Del(name) // another host's business

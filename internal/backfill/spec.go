@@ -5,6 +5,7 @@ package backfill
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -104,9 +105,13 @@ type Part struct {
 }
 
 // Parts are those of a spec, in order: of a URL symbol by symbol, the oldest span first.
-func (s *Spec) Parts(rules *Rules, r Range) ([]Part, error) {
+// What takes long ends with ctx.
+func (s *Spec) Parts(ctx context.Context, rules *Rules, r Range) ([]Part, error) {
 	if s.URL == "" {
-		return s.files(rules)
+		if len(r.Symbols) > 0 || !r.Start.IsZero() || !r.End.IsZero() {
+			return nil, errors.New("files: symbols, start and end belong to a url; of files all records are loaded: leave them out, and name the files that have what you want")
+		}
+		return s.files(ctx, rules)
 	}
 	template, err := s.template(rules)
 	if err != nil {
@@ -139,6 +144,9 @@ func (s *Spec) Parts(rules *Rules, r Range) ([]Part, error) {
 	}
 	parts := make([]Part, 0, len(symbols)*len(windows))
 	for _, symbol := range symbols {
+		if len(windows) > 0 && climbs(fill(template, symbol, windows[0].Start, windows[0].End)) {
+			return nil, fmt.Errorf("url: with the symbol %q it leads to another folder of the host: leave the symbol out", symbol)
+		}
 		for _, w := range windows {
 			p := Part{Symbol: symbol, url: fill(template, symbol, w.Start, w.End)}
 			var words []string
@@ -155,7 +163,13 @@ func (s *Spec) Parts(rules *Rules, r Range) ([]Part, error) {
 	return parts, nil
 }
 
-// mostParts bounds the requests of a job.
+// climbs reports a URL whose path has a segment that leads elsewhere.
+func climbs(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." })
+}
+
+// mostParts bounds the requests of a job, and its files.
 const mostParts = 100_000
 
 // template is the URL, which leads to an allowed host whatever its placeholders are.

@@ -305,8 +305,8 @@ func Ending(j *mds.Job, state mds.JobState, again time.Time) ([]any, error) {
 
 // Part are the arguments of KeepPart.
 func Part(id any, p *mds.JobPart) ([]any, error) {
-	if p.Name == "" || len(p.Name) > maxNote || Clean(p.Name, maxNote) != p.Name {
-		return nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "part", Reason: fmt.Sprintf("%q is not 1 to %d bytes of text", p.Name, maxNote)}}}
+	if p.Name == "" || len(p.Name) > mds.MaxJobPart || Clean(p.Name, mds.MaxJobPart) != p.Name {
+		return nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "part", Reason: fmt.Sprintf("%q is not 1 to %d bytes of text", p.Name, mds.MaxJobPart)}}}
 	}
 	return []any{id, p.Name, p.Written, p.Failed}, nil
 }

@@ -195,7 +195,7 @@ func (s *Server) export(ctx context.Context, run *jobs.Run) error {
 }
 
 // prepare reads what a backfill is to do, and refuses what it cannot.
-func (k *service[R]) prepare(job *mds.Job) (spec backfill.Spec, parts []backfill.Part, opt codec.Options, err error) {
+func (k *service[R]) prepare(ctx context.Context, job *mds.Job) (spec backfill.Spec, parts []backfill.Part, opt codec.Options, err error) {
 	if spec, err = backfill.Parse(job.Params); err != nil {
 		return spec, nil, opt, err
 	}
@@ -220,14 +220,14 @@ func (k *service[R]) prepare(job *mds.Job) (spec backfill.Spec, parts []backfill
 	if job.Vendor != "" {
 		opt.Fixed["vendor"] = job.Vendor
 	}
-	parts, err = spec.Parts(&k.cfg.Jobs.Sources, backfill.Range{Symbols: job.Symbols, Start: job.Start, End: job.End})
+	parts, err = spec.Parts(ctx, &k.cfg.Jobs.Sources, backfill.Range{Symbols: job.Symbols, Start: job.Start, End: job.End})
 	return spec, parts, opt, err
 }
 
 // fill loads the parts of a backfill that are not done.
 func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 	job := run.Job()
-	spec, parts, opt, err := k.prepare(&job)
+	spec, parts, opt, err := k.prepare(ctx, &job)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/codec"
@@ -143,6 +144,9 @@ func (k *service[R]) exports(ctx context.Context, run *jobs.Run, root *os.Root) 
 			}
 			f.Name = path.Join(tenant.Slug, f.Name)
 			x := exported[R]{Export: &of, file: f, part: f.Name + " on " + machine}
+			if len(x.part) > mds.MaxJobPart || !utf8.ValidString(x.part) {
+				return nil, fmt.Errorf("the name %q is not at most %d bytes of UTF-8: write a shorter path, or a shorter template", f.Name, mds.MaxJobPart-len(x.part)+len(f.Name))
+			}
 			if _, err := root.Lstat(f.Name); err != nil || !run.Done(x.part) {
 				todo = append(todo, x)
 			}

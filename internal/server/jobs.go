@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -75,6 +76,7 @@ func (s *Server) jobOperations() []operation {
 			params:      []param{jobKeyParam()},
 			body:        s.documentBody(client.JobRequest{}),
 			responses:   accepted,
+			limit:       s.queries, // it looks for files
 		}, notedJob, s.make),
 		{
 			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
@@ -149,6 +151,7 @@ func (s *Server) jobOperations() []operation {
 			params:      []param{text("job", "The job's name").inPath(), jobKeyParam()},
 			body:        s.documentBody(client.JobRequest{}),
 			responses:   accepted,
+			limit:       s.queries, // it looks for files
 		}, notedJob, func(c *call, request *client.JobRequest) error {
 			request.Action, request.Name = string(mds.JobBackfill), c.r.PathValue("job")
 			return s.make(c, request)
@@ -229,7 +232,7 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 	case !c.operator:
 		return errNoOperator
 	}
-	if err := s.doable(&job); err != nil {
+	if err := s.doable(c.Context(), &job); err != nil {
 		return err
 	}
 	kept, _, err := s.cfg.Jobs.Jobs.Enqueue(c.Context(), job)
@@ -250,7 +253,7 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 }
 
 // doable refuses a job that no attempt would do.
-func (s *Server) doable(job *mds.Job) error {
+func (s *Server) doable(ctx context.Context, job *mds.Job) error {
 	if _, ok := s.actions()[job.Action]; !ok && slices.Contains(mds.JobActions(), job.Action) {
 		detail := map[mds.JobAction]string{
 			mds.JobPolicies: "it needs the owner of the database: set MDS_ADMIN_DSN",
@@ -263,14 +266,17 @@ func (s *Server) doable(job *mds.Job) error {
 	if err := job.Validate(); err != nil {
 		return badRequest("bad_job", err.Error())
 	}
-	if err := s.told(job); err != nil {
+	switch err := s.told(ctx, job); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return badRequest("bad_job", err.Error())
 	}
 	return nil
 }
 
 // told looks at what the action of a job is told.
-func (s *Server) told(job *mds.Job) error {
+func (s *Server) told(ctx context.Context, job *mds.Job) error {
 	switch job.Action {
 	case mds.JobReplay:
 		_, err := s.replaying(job)
@@ -279,9 +285,9 @@ func (s *Server) told(job *mds.Job) error {
 		if job.Tenant.ID == "" {
 			return errors.New("a backfill is of one tenant")
 		}
-		return s.ofDataset(job, func(k *served) func(*mds.Job) error { return k.check })
+		return s.ofDataset(ctx, job, func(k *served) func(context.Context, *mds.Job) error { return k.check })
 	case mds.JobExport:
-		return s.ofDataset(job, func(k *served) func(*mds.Job) error { return k.checkExport })
+		return s.ofDataset(ctx, job, func(k *served) func(context.Context, *mds.Job) error { return k.checkExport })
 	}
 	if len(job.Params) > 0 || job.Dataset != "" {
 		return fmt.Errorf("params and dataset belong to other actions than %s", job.Action)
@@ -290,7 +296,7 @@ func (s *Server) told(job *mds.Job) error {
 }
 
 // ofDataset has a job be looked at by the kind of its records, of those that can.
-func (s *Server) ofDataset(job *mds.Job, check func(*served) func(*mds.Job) error) error {
+func (s *Server) ofDataset(ctx context.Context, job *mds.Job, check func(*served) func(context.Context, *mds.Job) error) error {
 	var names []string
 	for _, k := range s.kinds {
 		do := check(k)
@@ -298,7 +304,7 @@ func (s *Server) ofDataset(job *mds.Job, check func(*served) func(*mds.Job) erro
 			continue
 		}
 		if names = append(names, k.name); k.name == job.Dataset {
-			return do(job)
+			return do(ctx, job)
 		}
 	}
 	return fmt.Errorf("dataset %q: use %s", job.Dataset, strings.Join(names, ", "))

@@ -50,11 +50,11 @@ type served struct {
 	live    *livePicks
 
 	compact  func(context.Context, mds.Tenant) (moved int64, err error)
-	check    func(*mds.Job) error // what a backfill is to do
+	check    func(context.Context, *mds.Job) error // what a backfill is to do
 	backfill func(context.Context, *jobs.Run) error
 	letters  *replay.Kind // writes those of the kind
 
-	checkExport func(*mds.Job) error // what one is to do
+	checkExport func(context.Context, *mds.Job) error // what one is to do
 	export      func(context.Context, *jobs.Run) error
 }
 
@@ -71,7 +71,7 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 	k := &service[R]{Server: s, schema: mds.SchemaOf[R](), table: store.TableOf[R](s.cfg.Store)}
 	k.size = k.schema.Sizer()
 	out := &served{name: k.schema.Kind, compact: k.compact, export: k.export}
-	out.checkExport = func(job *mds.Job) error {
+	out.checkExport = func(_ context.Context, job *mds.Job) error {
 		_, _, err := k.exporting(job)
 		return err
 	}
@@ -95,8 +95,8 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		s.metrics.late.WithLabelValues(k.schema.Kind) // at 0 from the start
 		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
 		out.backfill = k.fill
-		out.check = func(job *mds.Job) error {
-			_, _, _, err := k.prepare(job)
+		out.check = func(ctx context.Context, job *mds.Job) error {
+			_, _, _, err := k.prepare(ctx, job)
 			return err
 		}
 		s.handle(k.ingestOperation())

@@ -321,11 +321,23 @@ func (s *Server) Stop(ctx context.Context) error {
 	defer s.stopWebhooks()
 	s.timers.Wait()
 	if s.jobs != nil { // what they have handed over is written below
-		if err := s.jobs.Stop(ctx); err != nil {
+		ending, done := halfOf(ctx) // the rest is for what is taken in
+		err := s.jobs.Stop(ending)
+		done()
+		if err != nil {
 			s.cfg.Logger.Warn("the server is stopped without them", "error", err)
 		}
 	}
 	return s.stopKinds(ctx)
+}
+
+// halfOf ends when half of the time of ctx is over, if it has any.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
 }
 
 // stopKinds stops the coordinators at the same time, and then what they publish to.
