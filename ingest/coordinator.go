@@ -123,8 +123,9 @@ func New[R mds.Record[R]](ctx context.Context, writer Writer[R], cfg Config[R]) 
 
 // Handle is a coordinator for one tenant.
 type Handle[R mds.Record[R]] struct {
-	c *Coordinator[R]
-	t *tenant[R]
+	c    *Coordinator[R]
+	t    *tenant[R]
+	term int
 }
 
 // For binds the coordinator to a tenant. It keeps some hundred bytes, and some for each
@@ -146,7 +147,7 @@ func (c *Coordinator[R]) For(t mds.Tenant) *Handle[R] {
 		}
 		c.tenants[t.ID] = q
 	}
-	return &Handle[R]{c: c, t: q}
+	return &Handle[R]{c: c, t: q, term: q.term}
 }
 
 // join gives a tenant its share, at its first submit.

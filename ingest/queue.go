@@ -111,6 +111,7 @@ func (l *lane[R]) next() *chunk[R] {
 // tenant has the queue of one tenant.
 type tenant[R any] struct {
 	mds.Tenant
+	term     int // grows when it leaves, which ends the handles of before
 	lanes    []*lane[R]
 	used     load
 	joined   bool  // it has submitted something, and so has a share

@@ -16,24 +16,10 @@ func (c *Coordinator[R]) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	var open []*chunk[R]
 	for _, t := range c.tenants {
-		for _, l := range t.lanes {
-			for _, ch := range l.chunks {
-				ch.due = true
-				ch.wait()
-				open = append(open, ch)
-			}
-		}
-		c.offer(t)
+		open = c.hurried(t, open)
 	}
 	c.mu.Unlock()
-	for _, ch := range open {
-		select {
-		case <-ch.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return waitFor(ctx, open)
 }
 
 // stopGrace is how long Stop waits for writes that it has given up: most tell at once

@@ -14,8 +14,8 @@ import (
 // [Config.Overflow] says; a submit that can never fit fails at once with an error that
 // wraps [ErrTooLarge].
 //
-// With an error nothing was accepted: it is the context's, [ErrFull], [ErrStopped], or
-// says that the records can never fit.
+// With an error nothing was accepted: it is the context's, [ErrFull], [ErrStopped], wraps
+// [mds.ErrUnknownTenant] where the tenant has left, or says that the records can never fit.
 func (h *Handle[R]) Submit(ctx context.Context, records ...R) (Receipt[R], error) {
 	return h.submit(ctx, records, h.c.cfg.Overflow, true)
 }
@@ -55,7 +55,7 @@ func (h *Handle[R]) submit(ctx context.Context, records []R, overflow Overflow, 
 	}
 	var dropped []R
 	c.mu.Lock()
-	n, err := c.makeRoom(ctx, t, plan, len(records), overflow, &dropped)
+	n, err := c.makeRoom(ctx, h, plan, len(records), overflow, &dropped)
 	if err != nil {
 		c.mu.Unlock()
 		if t.quota != nil {
@@ -90,8 +90,15 @@ func (h *Handle[R]) Owed() time.Duration {
 }
 
 // Pay waits until the tenant's rate allows for n records that are written without the
-// coordinator. Its error is the context's, or [ErrStopped].
+// coordinator. Its error is the context's, [ErrStopped], or wraps [mds.ErrUnknownTenant]
+// where the tenant has left.
 func (h *Handle[R]) Pay(ctx context.Context, n int) error {
+	h.c.mu.Lock()
+	err := h.current()
+	h.c.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if h.t.quota == nil {
 		return nil
 	}
@@ -128,9 +135,13 @@ func (h *Handle[R]) pay(ctx context.Context, n int, wait bool) error {
 // makeRoom takes the room for a submit of n records, or for the last of them where others
 // of it are dropped; it returns for how many. It is called with the lock, which it gives
 // up while it waits.
-func (c *Coordinator[R]) makeRoom(ctx context.Context, t *tenant[R], plan *routes[R], n int, overflow Overflow, dropped *[]R) (int, error) {
+func (c *Coordinator[R]) makeRoom(ctx context.Context, h *Handle[R], plan *routes[R], n int, overflow Overflow, dropped *[]R) (int, error) {
+	t := h.t
 	if c.stopping {
 		return 0, ErrStopped
+	}
+	if err := h.current(); err != nil {
+		return 0, err
 	}
 	c.join(t)
 	switch {
@@ -146,7 +157,13 @@ func (c *Coordinator[R]) makeRoom(ctx context.Context, t *tenant[R], plan *route
 			first, n = first+1, n-1
 		}
 	default:
-		return n, c.waitForRoom(ctx, t, n, plan.bytes)
+		err := c.waitForRoom(ctx, t, n, plan.bytes)
+		if err == nil {
+			if err = h.current(); err != nil { // it has left meanwhile
+				c.release(t, n, plan.bytes)
+			}
+		}
+		return n, err
 	}
 	c.use(t, n, plan.bytes)
 	return n, nil

@@ -64,6 +64,9 @@ type Filter struct {
 	// The windows include their start, not their end.
 	SubmittedFrom, SubmittedBefore time.Time
 	DiedFrom, DiedBefore           time.Time
+	// Made is, by id, when tenants were made: letters that were submitted before are of another
+	// one that had the id, and are left out.
+	Made map[string]time.Time
 }
 
 // After reports whether a letter comes after another one in the order of [Dir.Letters], going
@@ -74,7 +77,7 @@ func After(id, other string) bool {
 	return name > otherName || name == otherName && number > otherNumber
 }
 
-// All reports whether the filter leaves nothing out.
+// All reports whether the filter leaves nothing out, but what is of tenants that are gone.
 func (f *Filter) All() bool {
 	return len(f.IDs)+len(f.Kinds)+len(f.Codes)+len(f.Vendors)+len(f.Symbols) == 0 && f.Tenant == "" &&
 		f.SubmittedFrom.IsZero() && f.SubmittedBefore.IsZero() && f.DiedFrom.IsZero() && f.DiedBefore.IsZero()
@@ -104,6 +107,7 @@ func (f *Filter) picks(l *Letter) bool {
 		(len(f.Codes) == 0 || slices.Contains(f.Codes, l.Code)) &&
 		within(l.Submitted, f.SubmittedFrom, f.SubmittedBefore) &&
 		within(l.Died, f.DiedFrom, f.DiedBefore) &&
+		!l.Submitted.Before(f.Made[l.Tenant.ID]) &&
 		(len(f.Vendors) == 0 || anyFold(f.Vendors, l.Texts("vendor"))) &&
 		(len(f.Symbols) == 0 || anyFold(f.Symbols, append(l.Texts("symbol"), l.Texts("symbols")...)))
 }

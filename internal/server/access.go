@@ -47,6 +47,7 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 		return nil
 	}
 	named := c.r.Header.Get(tenantHeader)
+	c.moment = s.tenants.now()
 	if s.cfg.Keys == nil {
 		if named == "" {
 			named = s.cfg.Tenant

@@ -121,7 +121,7 @@ func unreadable(err error) error {
 	var p *problem
 	var setup *codec.SetupError
 	var header *codec.HeaderError
-	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, ingest.ErrStopped) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &p) || errors.As(err, &setup) || errors.As(err, &header) || errors.Is(err, ingest.ErrStopped) || errors.Is(err, mds.ErrUnknownTenant) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return badRequest("unreadable_body", asParameters(err.Error()))

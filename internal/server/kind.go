@@ -44,6 +44,7 @@ func ReadOnlyKindOf[R mds.Record[R]]() Kind {
 type served struct {
 	name    string
 	stop    func(context.Context) error
+	leave   func(context.Context, mds.Tenant) error
 	ledgers func() []ingest.TenantLedger
 	health  func() []ingest.Component
 	bus     *feedback.Bus
@@ -93,7 +94,7 @@ func open[R mds.Record[R]](s *Server, intake bool) (*served, error) {
 		}
 		k.coordinator = c
 		s.metrics.late.WithLabelValues(k.schema.Kind) // at 0 from the start
-		out.stop, out.ledgers, out.health, out.bus = c.Stop, c.Ledgers, c.Health, c.Feedback()
+		out.stop, out.leave, out.ledgers, out.health, out.bus = c.Stop, c.Leave, c.Ledgers, c.Health, c.Feedback()
 		out.backfill = k.fill
 		out.check = func(ctx context.Context, job *mds.Job) error {
 			_, _, _, err := k.prepare(ctx, job)
@@ -208,6 +209,9 @@ func (k *service[R]) takeIn(c *call) error {
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
 	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
+	if err := k.tenants.since(c.moment, c.tenant); err != nil { // the handle may be another one's
+		return err
+	}
 	if c.again != nil {
 		in.room = mds.MaxKeptBody / 8 // in JSON they may be six times as long
 	}

@@ -96,6 +96,9 @@ func (s *Server) letterFilter(c *call) (dir deadletter.Dir, f deadletter.Filter,
 	if f.DiedFrom, err = instant(c, "since"); err == nil {
 		f.DiedBefore, err = instant(c, "until")
 	}
+	if err == nil {
+		f.Made, err = s.made(c.Context(), c.tenant)
+	}
 	return dir, f, err
 }
 

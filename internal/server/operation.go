@@ -91,6 +91,7 @@ type call struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	id     string // of the request
+	moment int64  // among departures of tenants, before the tenant was found
 	tenant mds.Tenant
 	key    string      // that was presented; "" where none is asked for
 	scopes []mds.Scope // that it has

@@ -115,6 +115,9 @@ func (s *Server) replay(ctx context.Context, run *jobs.Run) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Filter.Made, err = s.made(ctx, job.Tenant); err != nil {
+		return err
+	}
 	const shown = 3
 	w := &replayJob{run: run, attempt: job.Attempt}
 	cfg.Damaged = func(err error) { s.cfg.Logger.Error("a dead letter cannot be replayed", "job", job.ID, "error", err) }

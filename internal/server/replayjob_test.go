@@ -31,14 +31,24 @@ func openLetters(t *testing.T) *letters {
 	return &letters{t, folder}
 }
 
-// died is when the letters were submitted.
+// died is when the letters of the default tenant were submitted.
 var died = time.Date(2020, 1, 2, 15, 0, 0, 0, time.UTC)
 
 // keep keeps a bar as the server's coordinators do, and returns its id.
 func (l *letters) keep(tenant mds.Tenant, code, symbol string, price float64) string {
 	l.Helper()
+	submitted := died
+	if tenant != mds.DefaultTenant() {
+		submitted = time.Now() // it was not there then
+	}
+	return l.submitted(submitted, tenant, code, symbol, price)
+}
+
+// submitted is keep at some time.
+func (l *letters) submitted(at time.Time, tenant mds.Tenant, code, symbol string, price float64) string {
+	l.Helper()
 	before := l.ids()
-	letter := ingest.Letter[mds.Bar]{Record: tickOf(symbol, price), Tenant: tenant, Code: code, Reason: "given up", Submitted: died}
+	letter := ingest.Letter[mds.Bar]{Record: tickOf(symbol, price), Tenant: tenant, Code: code, Reason: "given up", Submitted: at}
 	if err := dlq.For[mds.Bar](l.folder, 1).Keep(l.Context(), []ingest.Letter[mds.Bar]{letter}); err != nil {
 		l.Fatal(err)
 	}
@@ -95,11 +105,12 @@ func TestReplayJob(t *testing.T) {
 		if got := w.get(t, "/v1/bars?format=csv").body; w.symbols(t) != "KNOWN NEW" || !strings.Contains(got, ",11,") {
 			t.Errorf("stored are\n%s", got)
 		}
-		late := l.keep(home, "panic", "LATE", 4) // the writer goes on
+		former := l.submitted(died, acme, "exhausted", "FORMER", 3) // of another one that had acme's name
+		late := l.keep(home, "panic", "LATE", 4)                    // the writer goes on
 		if job := w.job(t, "/v1/jobs", `{"action": "replay", "params": {"codes": ["invalid", "exhausted"]}, "all_tenants": true}`); job.State != "done" || job.Written != 1 || job.Failed != 1 || job.Tenant != "" {
 			t.Errorf("%+v", job)
 		}
-		if got := w.symbols(t, "Mds-Tenant", "acme"); l.ids() != poison+" "+late || got != "FOREIGN" {
+		if got := w.symbols(t, "Mds-Tenant", "acme"); l.ids() != poison+" "+former+" "+late || got != "FOREIGN" {
 			t.Errorf("left are %s; acme has %s", l.ids(), got)
 		}
 		stale := l.keep(home, "refused", "KNOWN", 5)
@@ -107,12 +118,12 @@ func TestReplayJob(t *testing.T) {
 			`"params": {"kinds": ["news"]}`, `"params": {"before": "2020-01-01"}`, `"params": {"since": "2200-01-01T00:00:00Z"}`, `"vendor": "other"`, `"symbols": ["NONE"]`,
 			`"params": {"ids": ["20261126T084200.123456Z-1a2b.7"]}`,
 		} {
-			if job := w.job(t, "/v1/jobs", `{"action": "replay", `+pick+`}`); job.State != "done" || job.Note != "no letters of test match" || l.ids() != poison+" "+late+" "+stale {
+			if job := w.job(t, "/v1/jobs", `{"action": "replay", `+pick+`}`); job.State != "done" || job.Note != "no letters of test match" || l.ids() != poison+" "+former+" "+late+" "+stale {
 				t.Errorf("%s: %+v; left are %s", pick, job, l.ids())
 			}
 		}
 		job = w.job(t, "/v1/jobs", `{"action": "replay", "vendor": "V", "symbols": ["known"], "params": {"ids": ["`+stale+`"], "kinds": ["bars"], "codes": ["refused"], "since": "2026-01-01", "before": "2200-01-01", "overwrite": true}}`)
-		if job.State != "done" || job.Written != 1 || !strings.Contains(w.get(t, "/v1/bars?format=csv&symbol=KNOWN").body, ",5,") || l.ids() != poison+" "+late {
+		if job.State != "done" || job.Written != 1 || !strings.Contains(w.get(t, "/v1/bars?format=csv&symbol=KNOWN").body, ",5,") || l.ids() != poison+" "+former+" "+late {
 			t.Errorf("%+v; left are %s; stored are %s", job, l.ids(), w.get(t, "/v1/bars?format=csv").body)
 		}
 	})

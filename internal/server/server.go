@@ -150,7 +150,7 @@ type Server struct {
 	sinks         *sink.Metrics
 	metrics       *metrics
 	jobMetrics    *jobs.Metrics
-	tenants       tenants
+	tenants       *tenants
 	paces         paces
 	refusals      refusals // of control actions
 	hooks         webhooks
@@ -189,7 +189,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.memory = semaphore.NewWeighted(s.cfg.BodyMemory)
 	s.bodies, s.bodyMemory = newShares(int64(s.cfg.MaxIngests)), newShares(s.cfg.BodyMemory)
 	s.paces = paces{rate: s.cfg.RequestRate, of: make(map[string]*ingest.Quota)}
-	s.tenants = tenants{store: s.cfg.Store, known: make(map[string]knownTenant)}
+	s.tenants = newTenants(s.cfg.Store)
 	tenant, err := s.tenants.find(ctx, s.cfg.Tenant)
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
@@ -9,7 +8,6 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
-	"github.com/marketdatastore/mds/internal/deadletter"
 )
 
 // tenantOperations make and remove tenants.
@@ -19,7 +17,7 @@ func (s *Server) tenantOperations() []operation {
 	remove := operation{
 		method: http.MethodDelete, path: "/v1/tenants/{tenant}", id: "remove-tenant", tag: "control", scope: mds.ScopeAdmin, audit: true, operator: true,
 		summary:     "Remove a tenant and all that it has",
-		description: "Its records, API keys, logins' rights, jobs and dead letters. What is queued of it at the time becomes dead letters. The default tenant and the operator's stay.",
+		description: "Its records, API keys, logins' rights, jobs and the dead letters that this server has, also of what is queued at the time. Of a tenant that is not there any more these letters are removed, too, and the answer is 404. The default tenant and the operator's stay.",
 		params: []param{
 			text("tenant", "The tenant, by slug or id").inPath(),
 			choice("all", "Whether all that the tenant has is meant: it takes true", "false", "true"),
@@ -55,6 +53,16 @@ func (s *Server) makeTenant(c *call, r *client.TenantRequest) error {
 	if err != nil {
 		return err
 	}
+	done, err := s.tenants.alone(c.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err := s.cfg.Store.Tenant(c.Context(), tenant.Slug); errors.Is(err, mds.ErrUnknownTenant) {
+		if err := s.depart(c.Context(), tenant); err != nil { // whoever has removed the one before
+			return err
+		}
+	}
 	_, err = s.cfg.Store.CreateTenant(c.Context(), tenant.Slug)
 	answer := client.MadeTenant{ID: tenant.ID, Slug: tenant.Slug, Made: err == nil}
 	switch {
@@ -63,21 +71,34 @@ func (s *Server) makeTenant(c *call, r *client.TenantRequest) error {
 	case err != nil:
 		return err
 	case keys != nil:
-		if answer.Key, err = s.create(c, keys, tenant, r.Key); err != nil { // the same asked again makes both
-			return errors.Join(err, s.cfg.Store.RemoveTenant(context.WithoutCancel(c.Context()), tenant))
+		if answer.Key, err = s.create(c, keys, tenant, r.Key); err != nil {
+			p := *problemOf(err)
+			p.detail = "the tenant is made, but its key is not: make that with mds keys create, where the store is, or remove the tenant and make it again; " + p.detail
+			return &p
 		}
 	}
 	return c.json(http.StatusCreated, answer)
 }
 
 func (s *Server) removeTenant(c *call) error {
-	tenant, err := s.cfg.Store.Tenant(c.Context(), c.r.PathValue("tenant"))
+	if c.value("all") != "true" {
+		return badRequest("bad_parameter", "all=true: a tenant is removed with all that it has, for good; say so")
+	}
+	done, err := s.tenants.alone(c.Context())
 	if err != nil {
 		return err
 	}
+	defer done()
+	name := c.r.PathValue("tenant")
+	tenant, err := s.cfg.Store.Tenant(c.Context(), name)
+	if former, nameErr := mds.NewTenant(name); nameErr == nil && errors.Is(err, mds.ErrUnknownTenant) {
+		if err := s.removeLeft(c, former); err != nil {
+			return err
+		}
+	}
 	switch {
-	case c.value("all") != "true":
-		return badRequest("bad_parameter", "all=true: a tenant is removed with all that it has, for good; say so")
+	case err != nil:
+		return err
 	case tenant == mds.DefaultTenant():
 		return &problem{status: http.StatusConflict, code: "tenant_stays", detail: "the default tenant always exists; remove what it has, kind by kind"}
 	case tenant.Slug == s.cfg.Control.Operator:
@@ -86,12 +107,8 @@ func (s *Server) removeTenant(c *call) error {
 	if err := s.cfg.Store.RemoveTenant(c.Context(), tenant); err != nil {
 		return err
 	}
-	s.tenants.forget(tenant)
-	s.keysChanged()
-	if dir, ok := s.letters(); ok { // else who gets the name next finds them
-		if _, err := s.discard(c.Context(), dir, &deadletter.Filter{Tenant: tenant.ID}); err != nil {
-			return err
-		}
+	if err := s.removeLeft(c, tenant); err != nil {
+		return err
 	}
 	return c.json(http.StatusOK, client.MadeTenant{ID: tenant.ID, Slug: tenant.Slug})
 }

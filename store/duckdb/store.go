@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/marketdatastore/mds"
@@ -497,6 +498,18 @@ func (s *Store) SchemaVersion(ctx context.Context, tenant mds.Tenant) (int, erro
 		return 0, err
 	}
 	return int(f.version.Load()), nil
+}
+
+// TenantMade is when the tenant's file was made.
+func (s *Store) TenantMade(ctx context.Context, tenant mds.Tenant) (made time.Time, err error) {
+	f, err := s.file(ctx, tenant)
+	if err != nil {
+		return made, err
+	}
+	err = f.snapshot(ctx, false, func(r *reader) error {
+		return r.one(ctx, "SELECT min(applied_at) FROM mds_migrations", nil, &made)
+	})
+	return made, wrap(ctx, "tenants", err)
 }
 
 // Info describes the tenant's file and what it holds of each kind.

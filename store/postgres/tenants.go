@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,6 +43,24 @@ func (s *Store) Tenant(ctx context.Context, slugOrID string) (mds.Tenant, error)
 		return mds.Tenant{}, err
 	}
 	return mds.FindTenant(tenants, slugOrID)
+}
+
+// TenantMade is when a tenant was made, by the clock of the database's server. The error
+// wraps [mds.ErrUnknownTenant] where there is none.
+func (s *Store) TenantMade(ctx context.Context, tenant mds.Tenant) (made time.Time, err error) {
+	leave, err := s.enter(false)
+	if err != nil {
+		return made, err
+	}
+	defer leave()
+	err = s.transaction(ctx, mds.Tenant{}, readAccess, func(w *work) error {
+		err := w.QueryRow(ctx, "SELECT created_at FROM mds_internal.tenants WHERE id = $1::uuid", tenant.ID).Scan(&made)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("%w %q", mds.ErrUnknownTenant, tenant.Slug)
+		}
+		return err
+	})
+	return made, wrap(ctx, "tenants", err)
 }
 
 // CreateTenant makes a tenant. The error wraps [mds.ErrTenantExists] where there is one

@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/marketdatastore/mds"
 )
@@ -46,6 +48,7 @@ func testTenants(t *testing.T, h *harness) {
 func testRemoveTenant(t *testing.T, h *harness) {
 	acme := h.createTenant("acme")
 	h.write(bar("KEPT", at(9, 0), 1))
+	var before time.Time
 	for range 2 { // what was removed does not come back with the name
 		if _, err := h.bars.WriteBatch(h.ctx, acme, []mds.Bar{bar("A", at(9, 0), 2)}); err != nil {
 			t.Fatal(err)
@@ -63,6 +66,13 @@ func testRemoveTenant(t *testing.T, h *harness) {
 		if n, err := h.bars.Count(h.ctx, acme, mds.Selection{}); err != nil || n != 0 {
 			t.Errorf("a new tenant of that name has %d bars, %v", n, err)
 		}
+		made, err := h.store.Backend.(interface {
+			TenantMade(ctx context.Context, tenant mds.Tenant) (time.Time, error)
+		}).TenantMade(h.ctx, acme)
+		if err != nil || !made.After(before) || time.Since(made).Abs() > time.Minute {
+			t.Errorf("it was made at %v, and the one before at %v: %v", made, before, err)
+		}
+		before = made
 	}
 	if err := h.store.RemoveTenant(h.ctx, mds.DefaultTenant()); err == nil {
 		t.Error("the default tenant was removed")
