@@ -68,10 +68,10 @@ type Job struct {
 	Mode        string          `json:"mode,omitempty" doc:"live or backfill"`
 	Dataset     string          `json:"dataset,omitempty" doc:"The kind of its records"`
 	Vendor      string          `json:"vendor,omitempty" doc:"Whose its records are"`
-	Symbols     []string        `json:"symbols,omitempty" doc:"Those that it is about"`
+	Symbols     []string        `json:"symbols,omitempty" doc:"Those that it is about; left out of lists"`
 	Start       *time.Time      `json:"start,omitempty" doc:"The first time of its records"`
 	End         *time.Time      `json:"end,omitempty" doc:"The first time after them"`
-	Params      json.RawMessage `json:"params,omitempty" doc:"What the action takes beside"`
+	Params      json.RawMessage `json:"params,omitempty" doc:"What the action takes beside; left out of lists"`
 	Key         string          `json:"key,omitempty" doc:"Its idempotency key"`
 	Fingerprint string          `json:"fingerprint" doc:"A digest of what it was told to do"`
 	Priority    int             `json:"priority" doc:"A job with a higher one begins first"`
@@ -184,7 +184,7 @@ func jobValues(f *mds.JobFilter) url.Values {
 	return v
 }
 
-// ListJobs lists jobs, the newest first. Whose they are the filter does not say.
+// ListJobs lists jobs without their params and symbols, the newest first. Whose they are the filter does not say.
 func (c *Client) ListJobs(ctx context.Context, tenant mds.Tenant, filter mds.JobFilter) (list Jobs, err error) {
 	v := jobValues(&filter)
 	if filter.Limit > 0 {

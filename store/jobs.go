@@ -43,7 +43,8 @@ type Jobs interface {
 	Cancel(ctx context.Context, id string) (mds.Job, error)
 	// Job finds a job, or fails with [mds.ErrUnknownJob].
 	Job(ctx context.Context, id string) (mds.Job, error)
-	// List lists jobs, the newest first.
+	// List lists jobs, the newest first, without their Params and Symbols, which may be long:
+	// Job has them.
 	List(ctx context.Context, filter mds.JobFilter) ([]mds.Job, error)
 	// Summary counts jobs by action and state, in order of these.
 	Summary(ctx context.Context, filter mds.JobFilter) ([]mds.JobCount, error)

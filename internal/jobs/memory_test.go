@@ -90,7 +90,9 @@ func (m *memory) List(ctx context.Context, f mds.JobFilter) (list []mds.Job, err
 	defer m.mu.Unlock()
 	for _, j := range m.jobs {
 		if slices.Contains(f.States, j.State) {
-			list = append(list, *j)
+			job := *j
+			job.Params, job.Symbols = nil, nil // as a list has them
+			list = append(list, job)
 		}
 	}
 	return list, nil

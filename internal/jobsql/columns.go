@@ -32,7 +32,7 @@ var Columns = []Column{
 	{Name: "tenant", Text: setTenant, value: func(j *mds.Job) any { return j.Tenant.Slug }},
 	text("action", func(j *mds.Job) *string { return (*string)(&j.Action) }),
 	text("name", func(j *mds.Job) *string { return &j.Name }),
-	{Name: "params", Text: func(j *mds.Job, v string) { j.Params = json.RawMessage(v) }, value: func(j *mds.Job) any { return string(j.Params) }},
+	{Name: "params", Text: setParams, value: func(j *mds.Job) any { return string(j.Params) }},
 	text("key", func(j *mds.Job) *string { return &j.Key }),
 	{Name: "priority", Int: func(j *mds.Job, v int64) { j.Priority = int(v) }, value: func(j *mds.Job) any { return j.Priority }},
 	text("mode", func(j *mds.Job) *string { return (*string)(&j.Mode) }),
@@ -75,6 +75,13 @@ func instant(name string, field func(*mds.Job) *time.Time) Column {
 	return Column{Name: name, Time: field, value: func(j *mds.Job) any { return OrNull(*field(j)) }}
 }
 
+// setParams leaves them out where they are not read.
+func setParams(j *mds.Job, text string) {
+	if text != "" {
+		j.Params = json.RawMessage(text)
+	}
+}
+
 // setTenant goes by the slug, of which the id is made.
 func setTenant(j *mds.Job, slug string) {
 	switch slug {
@@ -100,6 +107,20 @@ func names() string {
 	list := make([]string, len(Columns))
 	for i := range Columns {
 		list[i] = Columns[i].Name
+	}
+	return strings.Join(list, ", ")
+}
+
+// short are the columns with nothing in the place of what may be long.
+func short(noTexts string) string {
+	list := make([]string, len(Columns))
+	for i := range Columns {
+		switch list[i] = Columns[i].Name; {
+		case Columns[i].List != nil:
+			list[i] = noTexts
+		case list[i] == "params":
+			list[i] = "''"
+		}
 	}
 	return strings.Join(list, ", ")
 }

@@ -22,6 +22,8 @@ type Dialect struct {
 	Until string
 	// Unless ends the insertion of a job, of which there may be one with its key.
 	Unless string
+	// NoTexts is a list of no texts.
+	NoTexts string
 	// Skip ends the choice of a row that others may choose, too.
 	Skip string
 }
@@ -30,6 +32,7 @@ type Dialect struct {
 type Statements struct {
 	dialect Dialect
 	columns string
+	short   string // without what may be long
 
 	// Insert keeps a job (see Kept), and yields it.
 	Insert string
@@ -72,6 +75,7 @@ func (d Dialect) Statements() *Statements {
 	return &Statements{
 		dialect: d,
 		columns: names(),
+		short:   short(d.NoTexts),
 		Insert:  say(insert() + d.Unless + " RETURNING {columns}"),
 		ByKey:   say("SELECT {columns} FROM {jobs} WHERE tenant_id IS NOT DISTINCT FROM $1 AND key = $2 AND key <> ''"),
 		Waiting: say("SELECT count(*)::bigint FROM (SELECT 1 FROM {jobs} WHERE state IN ('queued', 'running') AND tenant_id IS NOT DISTINCT FROM $1 LIMIT " +
@@ -136,7 +140,7 @@ func places[T ~string](args *[]any, values []T) string {
 	return strings.Join(list, ", ")
 }
 
-// List reads the jobs of a filter, the newest first.
+// List reads the jobs of a filter without their params and symbols, the newest first.
 func (s *Statements) List(f *mds.JobFilter) (query string, args []any, err error) {
 	where, args := condition(f)
 	if f.After != "" {
@@ -147,7 +151,7 @@ func (s *Statements) List(f *mds.JobFilter) (query string, args []any, err error
 		args = append(args, after)
 		where += " AND id < $" + strconv.Itoa(len(args))
 	}
-	query = "SELECT " + s.columns + " FROM " + s.dialect.Schema + "jobs WHERE " + where + " ORDER BY id DESC"
+	query = "SELECT " + s.short + " FROM " + s.dialect.Schema + "jobs WHERE " + where + " ORDER BY id DESC"
 	if f.Limit > 0 {
 		query += " LIMIT " + strconv.Itoa(f.Limit)
 	}

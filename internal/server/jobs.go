@@ -80,7 +80,7 @@ func (s *Server) jobOperations() []operation {
 		}, notedJob, s.make),
 		{
 			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
-			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those that are of all.",
+			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those that are of all; without their params and symbols, which the job by its id has.",
 			params:    append(slices.Clone(filter), number("limit", "At most so many", 1, mostJobs), text("after", "Go on after the job with this id"), number("silent", "Only those that run and were not heard of for so many seconds", 1, 1<<31)),
 			responses: s.document200("The jobs", client.Jobs{}),
 			limit:     s.queries,

@@ -13,7 +13,7 @@ import (
 
 // jobs are the statements on jobs. now() is the time at which a transaction began, which
 // nobody waits in.
-var jobs = jobsql.Dialect{Now: "make_timestamp(epoch_us(now()))", Until: "make_timestamp(epoch_us(now()) + %s)"}.Statements()
+var jobs = jobsql.Dialect{Now: "make_timestamp(epoch_us(now()))", Until: "make_timestamp(epoch_us(now()) + %s)", NoTexts: "[]::VARCHAR[]"}.Statements()
 
 // Jobs are the jobs of a store.
 type Jobs struct {
@@ -235,7 +235,7 @@ func (*Jobs) one(id string, find func(number int64) (bool, error), job *mds.Job)
 	return *job, err
 }
 
-// List lists jobs, the newest first.
+// List lists jobs without their params and symbols, the newest first.
 func (j *Jobs) List(ctx context.Context, filter mds.JobFilter) (list []mds.Job, err error) {
 	query, args, err := jobs.List(&filter)
 	if err != nil {

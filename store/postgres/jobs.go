@@ -16,11 +16,12 @@ import (
 // they wait for nobody but who works on the same one. A transaction keeps nothing in the
 // session, so that a pooler may lend connections for one.
 var jobs = jobsql.Dialect{
-	Schema: "mds_internal.",
-	Now:    "clock_timestamp()",
-	Until:  "clock_timestamp() + %s * interval '1 microsecond'",
-	Unless: " ON CONFLICT (key, tenant_id) WHERE key <> '' DO NOTHING",
-	Skip:   " FOR UPDATE SKIP LOCKED",
+	Schema:  "mds_internal.",
+	Now:     "clock_timestamp()",
+	Until:   "clock_timestamp() + %s * interval '1 microsecond'",
+	Unless:  " ON CONFLICT (key, tenant_id) WHERE key <> '' DO NOTHING",
+	NoTexts: "'{}'::text[]",
+	Skip:    " FOR UPDATE SKIP LOCKED",
 }.Statements()
 
 // Jobs are the jobs of a store. They use its connections.
@@ -220,7 +221,7 @@ func (j *Jobs) Job(ctx context.Context, id string) (job mds.Job, err error) {
 	return job, err
 }
 
-// List lists jobs, the newest first.
+// List lists jobs without their params and symbols, the newest first.
 func (j *Jobs) List(ctx context.Context, filter mds.JobFilter) (list []mds.Job, err error) {
 	query, args, err := jobs.List(&filter)
 	if err != nil {

@@ -74,7 +74,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (mds.Job, error) {
 	return jobOf(&w), err
 }
 
-// List lists jobs, the newest first. Whose they are the filter does not say.
+// List lists jobs without their params and symbols, the newest first. Whose they are the filter does not say.
 func (j *Jobs) List(ctx context.Context, filter mds.JobFilter) (list []mds.Job, err error) {
 	const page = 1000
 	all := filter.Limit

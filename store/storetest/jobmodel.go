@@ -272,7 +272,7 @@ func (m *jobModel) check() {
 		want = append(want, k.Job)
 		counts[mds.JobCount{Action: k.Action, State: k.State}]++
 	}
-	times := cmpopts.IgnoreFields(mds.Job{}, "Created", "Started", "Finished", "NotBefore", "Heartbeat", "LeaseUntil", "Params", "Fingerprint")
+	times := cmpopts.IgnoreFields(mds.Job{}, "Created", "Started", "Finished", "NotBefore", "Heartbeat", "LeaseUntil", "Params", "Symbols", "Fingerprint")
 	if diff := gocmp.Diff(want, list, times, cmpopts.EquateEmpty()); diff != "" {
 		m.rt.Fatalf("jobs differ (-want +got):\n%s", diff)
 	}
