@@ -29,6 +29,11 @@ type Rejects struct {
 	first []Reject // for the summary
 	file  *os.File
 	w     *bufio.Writer
+
+	stdin string // the name of standard input, where it is not "-"
+	most  int64  // bytes; 0 is no bound
+	size  int64
+	told  bool // that there are more
 }
 
 // RejectsError is a rejects file that cannot be written. It ends a load: a
@@ -62,6 +67,9 @@ func (r *Rejects) Path() string {
 func (r *Rejects) First() []Reject { return r.first }
 
 func (r *Rejects) add(file string, row *codec.RowError) error {
+	if file == "-" && r.stdin != "" {
+		file = r.stdin
+	}
 	reject := Reject{File: file, Line: row.Line, Field: row.Field, Reason: row.Reason, Raw: row.Raw}
 	if len(r.first) < shown {
 		r.first = append(r.first, reject)
@@ -71,11 +79,19 @@ func (r *Rejects) add(file string, row *codec.RowError) error {
 			return err
 		}
 	}
+	if full, err := r.full(file); full || err != nil {
+		return err
+	}
+	return r.write(reject)
+}
+
+func (r *Rejects) write(reject Reject) error {
 	line, err := json.Marshal(reject)
 	if err != nil {
 		return r.fail(err)
 	}
-	if _, err := r.w.Write(append(line, '\n')); err != nil {
+	n, err := r.w.Write(append(line, '\n'))
+	if r.size += int64(n); err != nil {
 		return r.fail(err)
 	}
 	return nil
@@ -89,7 +105,10 @@ func (r *Rejects) open() error {
 	if err != nil {
 		return r.fail(err)
 	}
-	r.file, r.w = f, bufio.NewWriter(f)
+	r.file, r.w, r.size = f, bufio.NewWriter(f), 0
+	if stat, err := f.Stat(); err == nil {
+		r.size = stat.Size()
+	}
 	return nil
 }
 

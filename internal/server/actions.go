@@ -233,6 +233,10 @@ func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 	}
 	rejects := load.NewRejects(filepath.Join(k.cfg.Jobs.Rejects, "job-"+job.ID+".ndjson"))
 	defer rejects.Close() //nolint:errcheck // the last part has told
+	rejects.Bound(mostRejects)
+	if err := rejects.Keep(run.Done); err != nil { // those of a part that was broken off come again
+		return err
+	}
 	run.Parts(len(parts))
 	for _, part := range parts {
 		if run.Done(part.Name) {
@@ -248,6 +252,9 @@ func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 	}
 	return nil
 }
+
+// mostRejects is how many bytes of rows that are no records are kept of a job.
+const mostRejects = 64 << 20
 
 // fillPart loads one part: when it returns, all of it is on the store's disk.
 func (k *service[R]) fillPart(ctx context.Context, run *jobs.Run, spec *backfill.Spec, opt codec.Options, part backfill.Part, rejects *load.Rejects) (mds.JobPart, error) {
@@ -275,6 +282,7 @@ func (k *service[R]) fillPart(ctx context.Context, run *jobs.Run, spec *backfill
 	if err != nil {
 		return done, err
 	}
+	rejects.Name(part.Name)
 	result, err := load.Run(ctx, load.Config[R]{
 		Files: []string{"-"}, Stdin: body, Options: opt, Decoder: decoder, Rejects: rejects, Intake: tally,
 		HandOver: int(min(handOver, tally.Open)),

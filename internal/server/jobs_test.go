@@ -91,7 +91,7 @@ func TestBackfillFiles(t *testing.T) {
 			t.Errorf("there are %s", got)
 		}
 		text, err := os.ReadFile(filepath.Join(rejects, "job-"+job.ID+".ndjson"))
-		if err != nil || strings.Count(string(text), "\n") != 1 || !strings.Contains(string(text), "never") {
+		if err != nil || strings.Count(string(text), "\n") != 1 || !strings.Contains(string(text), `"file":"day/AAPL.csv"`) || !strings.Contains(string(text), "never") {
 			t.Errorf("%v, %s", err, text)
 		}
 	})
