@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -186,8 +187,16 @@ func TestComposeSetup(t *testing.T) {
 	}
 	list("revoke", strings.Split(key, "_")[1])
 	key = c.setUp(setup, keys)
-	if all := list("list"); strings.Count(all, " admin   active ") != 1 || strings.Count(all, " admin   revoked ") != 1 {
+	if all := list("list", "--tenant", "metrics"); strings.Count(all, " admin   active ") != 1 || strings.Count(all, " admin   revoked ") != 1 {
 		t.Errorf("for one that was revoked there is no other:\n%s", all)
+	}
+	former := list("create", "--scopes", "admin", "--name", "prometheus") // as versions before made it
+	if err := os.WriteFile(filepath.Join(keys, "metrics.key"), []byte(former), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	key = c.setUp(setup, keys)
+	if all := list("list"); !strings.Contains(all, " revoked ") || strings.Contains(all, " active ") {
+		t.Errorf("the default tenant's is good still:\n%s", all)
 	}
 	for name, value := range settings("mds") {
 		if name != "MDS_SERVE_LISTEN" {
@@ -198,6 +207,14 @@ func TestComposeSetup(t *testing.T) {
 	s := c.serve()
 	if exported := exportedMetrics(t, s.url, key); !exported["store_up"] {
 		t.Error("Prometheus is told no metrics")
+	}
+	for path, want := range map[string]int{"GET /v1/jobs": 404, "DELETE /v1/dead-letters?all=true": 404, "GET /v1/keys": 404, "DELETE /v1/tenants/default?all=true": 404, "GET /v1/settings": 404} {
+		if got := c.statusAs(key, s.url, path, "default"); got != want {
+			t.Errorf("the key of the metrics has %s of the default tenant answered %d", path, got)
+		}
+	}
+	if got := c.statusAs(key, s.url, "DELETE /v1/tenants/default?all=true", ""); got != 403 {
+		t.Errorf("the key of the metrics has a tenant's removal answered %d", got)
 	}
 	if stdout, stderr, exit := exitOf(t, c.program("health", "--server", s.url)); exit != 0 || !strings.HasPrefix(stdout, "healthy\n") {
 		t.Errorf("the container is not healthy: %d %s%s", exit, stdout, stderr)
@@ -212,6 +229,26 @@ func TestComposeSetup(t *testing.T) {
 	if err := errors.Join(s.Process.Signal(syscall.SIGTERM), s.Wait()); err != nil {
 		t.Errorf("%v, %s", err, strings.Join(s.said, "\n"))
 	}
+}
+
+// statusAs is how a server answers a request with a key, about a tenant if any is named.
+func (c *cli) statusAs(key, server, request, tenant string) int {
+	c.t.Helper()
+	method, path, _ := strings.Cut(request, " ")
+	r, err := http.NewRequestWithContext(c.t.Context(), method, server+path, http.NoBody)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	if tenant != "" {
+		r.Header.Set("Mds-Tenant", tenant)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
 }
 
 // makeRoles makes in a cluster what deploy/timescaledb makes, with the password "secret".
@@ -248,7 +285,7 @@ func (c *cli) setUp(env map[string]string, keys string) (key string) {
 		c.t.Fatalf("setup.sh: %d %s%s", exit, stdout, stderr)
 	}
 	file := filepath.Join(keys, "metrics.key")
-	if info, err := os.Stat(file); err != nil || info.Mode() != 0o644 {
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o640 {
 		c.t.Errorf("%v %v", info, err)
 	}
 	return strings.TrimSpace(readFile(c.t, file))

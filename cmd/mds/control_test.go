@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/deadletter"
@@ -25,6 +26,7 @@ func TestControlThroughAServer(t *testing.T) {
 		if postgres {
 			with = append(with, "--config", configured(t, "[store]\nadmin_dsn = \""+c.flags[1]+"\"\n"))
 		}
+		t.Setenv("MDS_SERVE_OPERATOR_TENANT", "default")
 		s := c.serve(with...)
 		as := func(token string, args ...string) outcome {
 			c.apiKey = token
@@ -38,7 +40,7 @@ func TestControlThroughAServer(t *testing.T) {
 			return out
 		}
 
-		want(as(acme, "tenant", "create", "fresh"), exitFailed, "mds: this is about all tenants: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names\n")
+		want(as(acme, "tenant", "create", "fresh"), exitFailed, "mds: this is about all tenants: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names; where that is not set nobody does it through the server\n")
 		want(as(operator, "tenant", "create", "fresh"), exitDone, "tenant fresh made, id ")
 		want(as(operator, "tenant", "create", "fresh"), exitFailed, "mds: tenant exists: fresh")
 		want(as(operator, "tenant", "list"), exitDone, "fresh")
@@ -154,6 +156,7 @@ func (c *cli) letters(dir string) {
 	}
 	first, second := deadBar("A", 1, 0), deadBar("B", 2, 1)
 	first.Tenant, second.Tenant = acme, acme
+	first.Submitted, second.Submitted = time.Now(), time.Now() // since there is such a tenant
 	log, err := deadletter.Open(deadletter.Config{Dir: dir})
 	if err != nil {
 		c.t.Fatal(err)

@@ -87,7 +87,7 @@ type Serve struct {
 	Listen          string
 	AdminListen     string // on loopback; "" is none
 	AuditLog        string // a file; "" is the log
-	OperatorTenant  string
+	OperatorTenant  string // whose keys look after all tenants; "" is none's
 	TLSCert, TLSKey string // files; "" serves without TLS
 	DrainTimeout    time.Duration
 

@@ -182,7 +182,7 @@ func TestFile(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	s := load(t, config.Sources{})
 	want := config.Serve{
-		Listen: "127.0.0.1:8080", OperatorTenant: "default", DrainTimeout: 30 * time.Second, HeaderTimeout: 10 * time.Second,
+		Listen: "127.0.0.1:8080", DrainTimeout: 30 * time.Second, HeaderTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, CommitTimeout: time.Minute, QueryTimeout: 10 * time.Minute, WriteTimeout: 30 * time.Second,
 		MaxIngests: 512, MaxQueries: 128, MaxStreams: 1024, MaxHeaderBytes: 64 << 10, BodyMemory: 512 << 20,
 	}

@@ -79,7 +79,7 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 // errNoOperator refuses what is about all tenants.
 var errNoOperator error = &problem{
 	status: http.StatusForbidden, code: "no_operator",
-	detail: "this is about all tenants: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names",
+	detail: "this is about all tenants: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names; where that is not set nobody does it through the server",
 }
 
 // authenticate checks the key of a request.

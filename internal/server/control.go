@@ -22,7 +22,7 @@ import (
 // that is what its own login may: tenants, and the dead letters that it keeps.
 type ControlConfig struct {
 	// Operator is the slug of the tenant whose keys with the scope admin look after the store
-	// of all tenants. Where no keys are asked for, everybody does. Defaults to the default one.
+	// of all tenants; "" is none. Where no keys are asked for, everybody does.
 	Operator string
 	// Keys opens what makes and ends API keys; nil where the server may not.
 	Keys func(ctx context.Context) (store.Keys, error)

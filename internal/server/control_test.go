@@ -37,9 +37,10 @@ func controlling(t *testing.T, st *store.Store, owner string) server.Config {
 		}
 	})
 	return server.Config{Letters: letters, Control: server.ControlConfig{
-		Keys:   func(ctx context.Context) (store.Keys, error) { return store.OpenKeys(ctx, owner, store.Config{}) },
-		Keeper: func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, st, owner) },
-		Logins: func() (*store.Logins, error) { return store.OpenLogins(owner) },
+		Operator: "default",
+		Keys:     func(ctx context.Context) (store.Keys, error) { return store.OpenKeys(ctx, owner, store.Config{}) },
+		Keeper:   func(ctx context.Context) (store.Keeper, error) { return store.OpenKeeper(ctx, st, owner) },
+		Logins:   func() (*store.Logins, error) { return store.OpenLogins(owner) },
 		Settings: func() []client.Setting {
 			return []client.Setting{{Key: "store.dsn", Value: "postgres://me@db/x", From: "environment MDS_DSN", Secret: true}}
 		},
@@ -242,6 +243,26 @@ func TestTenantsOverHTTP(t *testing.T) {
 		}
 		if lines := c.noted(t, "attempt", "make-tenant"); !strings.Contains(lines[0], `"tenant":["fresh"]`) || !strings.Contains(lines[0], `"scopes":["read","write","admin"]`) {
 			t.Errorf("it is noted as %s", lines[0])
+		}
+	})
+}
+
+// TestNoOperator has nobody look after all tenants where no tenant is named whose keys do.
+func TestNoOperator(t *testing.T) {
+	keyedWith(t, func(t *testing.T, st *store.Store, _, owner string) server.Config {
+		cfg := controlling(t, st, owner)
+		cfg.Control.Operator = ""
+		return cfg
+	}, func(t *testing.T, k *keyed) {
+		token, _ := k.make(t, "default", time.Time{}, mds.ScopeRead, mds.ScopeWrite, mds.ScopeAdmin)
+		for _, request := range operators {
+			method, path, _ := strings.Cut(request, " ")
+			k.ask(t, method, path, strings.NewReader("{}"), bearer(token)...).problem(t, http.StatusForbidden, "no_operator", "serve.operator_tenant names; where that is not set nobody does")
+		}
+		var who client.Tenant
+		k.get(t, "/v1/tenant", bearer(token)...).into(t, http.StatusOK, &who)
+		if who.Operator {
+			t.Error("it is said to be the operator")
 		}
 	})
 }

@@ -120,7 +120,6 @@ func (c Config) withDefaults() Config {
 	c.BodyMemory = max(cmp.Or(c.BodyMemory, 512<<20), leastMemory)
 	c.SQLTimeout, c.SQLMaxRows = cmp.Or(c.SQLTimeout, 30*time.Second), cmp.Or(c.SQLMaxRows, 1_000_000)
 	c.Tenant = cmp.Or(c.Tenant, mds.DefaultTenant().Slug)
-	c.Control.Operator = cmp.Or(c.Control.Operator, mds.DefaultTenant().Slug)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
