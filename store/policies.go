@@ -25,6 +25,10 @@ type Keeper interface {
 	// Keep puts a policy in force, and returns the steps that it took: none where it was.
 	// Rollups that are begun are made by [Backend.Refresh].
 	Keep(ctx context.Context, policy mds.Policy) ([]mds.Step, error)
+	// Alone runs fn while no other keeper puts policies in force: what fn is told by Changes
+	// holds until its Keep has ended. Where another one does the error may be retried, or
+	// it waits.
+	Alone(ctx context.Context, fn func() error) error
 	// Due are the steps that policies ask for at a time.
 	Due(ctx context.Context, policies []mds.Policy, now time.Time) ([]mds.Step, error)
 	// Do does what a step of Due is about, and returns it with the rows that it was done to.

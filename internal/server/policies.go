@@ -53,7 +53,7 @@ func (s *Server) policyOperations() []operation {
 		control(s, operation{
 			method: http.MethodPut, path: "/v1/policies", id: "put-policies", tag: "control", scope: mds.ScopeAdmin, operator: true,
 			summary:     "Put policies in force, for all tenants",
-			description: "In the place of all that are: of what is not listed nothing is asked for any more. The answer has the steps that it took. What they ask for from then on is done by a job of the action policies. One that is cut off may have put some in force: the same again does the rest.",
+			description: "In the place of all that are: of what is not listed nothing is asked for any more. The answer has the steps that it took. What they ask for from then on is done by a job of the action policies. Of two at once one is answered later, or with 503 and has done nothing. One that is cut off may have put some in force: the same again does the rest.",
 			params:      []param{choice("lose_history", "Whether to remove rollups, too, that cannot be made again, since their bars are dropped", "false", "true")},
 			body:        s.documentBody(client.Policies{}),
 			responses:   s.document200("The steps that it took; none where they were in force", client.PolicyPlan{}),
@@ -186,26 +186,38 @@ func (s *Server) putPolicies(c *call, r *client.Policies) error {
 		return err
 	}
 	return s.withKeeper(c, func(ctx context.Context, k store.Keeper) error {
-		steps, err := k.Changes(ctx, policies)
+		var did []mds.Step
+		err := k.Alone(ctx, func() (err error) { // of two at once one's are all in force, and what was checked holds
+			did, err = replace(ctx, k, policies, c.value("lose_history") == "true")
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		if c.value("lose_history") != "true" && slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) {
-			return &problem{
-				status: http.StatusConflict, code: "irreplaceable",
-				detail: "these policies leave out rollups that cannot be made again, and nothing was done: keep them, or say lose_history=true; /v1/policies/plan lists them",
-			}
-		}
-		steps = nil
-		for i := range policies {
-			did, err := k.Keep(ctx, policies[i])
-			if err != nil {
-				return err
-			}
-			steps = append(steps, did...)
-		}
-		return planned(c, k, steps)
+		return planned(c, k, did)
 	})
+}
+
+// replace puts policies in force, unless that takes away what cannot be made again, and may not.
+func replace(ctx context.Context, k store.Keeper, policies []mds.Policy, lose bool) (did []mds.Step, err error) {
+	steps, err := k.Changes(ctx, policies)
+	if err != nil {
+		return nil, err
+	}
+	if !lose && slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) {
+		return nil, &problem{
+			status: http.StatusConflict, code: "irreplaceable",
+			detail: "these policies leave out rollups that cannot be made again, and nothing was done: keep them, or say lose_history=true; /v1/policies/plan lists them",
+		}
+	}
+	for i := range policies {
+		steps, err := k.Keep(ctx, policies[i])
+		if err != nil {
+			return did, err
+		}
+		did = append(did, steps...)
+	}
+	return did, nil
 }
 
 func (s *Server) auditPolicies(c *call) error {

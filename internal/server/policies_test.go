@@ -212,3 +212,32 @@ func TestLoginsOverHTTP(t *testing.T) {
 		c.do(t, c.op, http.MethodPost, "/v1/logins", `{"tenant":"a","login":"`+owner.User.Username()+`"}`).problem(t, http.StatusConflict, "login_refused", "")
 	})
 }
+
+// TestPoliciesAtOnce puts two sets of policies in force at once: one of them is in force then,
+// and whoever cannot be served meanwhile is told so.
+func TestPoliciesAtOnce(t *testing.T) {
+	controlledEngines(t, func(t *testing.T, c *controlled) {
+		body := func(after string) string {
+			return strings.ReplaceAll(`{"policies":[{"kind":"news","drop_after":"N"},{"kind":"options","drop_after":"N"},{"kind":"fundamentals","drop_after":"N"}]}`, "N", after)
+		}
+		for range 8 {
+			answers := make(chan answer, 2)
+			for _, after := range []string{"30d", "60d"} {
+				go func() { answers <- c.do(t, c.op, http.MethodPut, "/v1/policies", body(after)) }()
+			}
+			for range 2 {
+				if got := <-answers; got.status != http.StatusOK {
+					got.problem(t, http.StatusServiceUnavailable, "policies_busy", "")
+				}
+			}
+			after := make(map[string]bool)
+			list := c.inForce(t)
+			for i := range list {
+				after[list[i].DropAfter.String()] = true
+			}
+			if len(list) != 3 || len(after) != 1 {
+				t.Fatalf("in force are %+v", list)
+			}
+		}
+	})
+}

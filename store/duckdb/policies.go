@@ -15,10 +15,27 @@ import (
 )
 
 // Keeper carries out policies in all files of a store.
-type Keeper struct{ store *Store }
+type Keeper struct {
+	store *Store
+	held  bool // it is alone
+}
 
 // OpenKeeper returns the keeper of a store.
-func OpenKeeper(s *Store) *Keeper { return &Keeper{s} }
+func OpenKeeper(s *Store) *Keeper { return &Keeper{store: s} }
+
+// Alone runs fn while no other keeper of the store puts policies in force, which it waits for.
+func (k *Keeper) Alone(ctx context.Context, fn func() error) error {
+	if k.held {
+		return fn()
+	}
+	if err := k.store.keeping.lock(ctx); err != nil {
+		return wrap(ctx, "policies", err)
+	}
+	defer k.store.keeping.unlock()
+	k.held = true
+	defer func() { k.held = false }()
+	return fn()
+}
 
 // Does says that a file is compressed as it is, whatever its age.
 func (k *Keeper) Does() mds.Abilities {
@@ -120,12 +137,14 @@ func (k *Keeper) Keep(ctx context.Context, p mds.Policy) (steps []mds.Step, err 
 	if _, err := k.Changes(ctx, []mds.Policy{p}); err != nil { // that one tenant's file refuses
 		return nil, err
 	}
-	err = k.each(ctx, func(tenant mds.Tenant, f *file) error {
-		return f.taking(ctx, func() error {
-			changes, err := f.keep(ctx, &p)
-			f.noteWrite(err)
-			steps = append(steps, ofTenant(changes, tenant)...)
-			return err
+	err = k.Alone(ctx, func() error {
+		return k.each(ctx, func(tenant mds.Tenant, f *file) error {
+			return f.taking(ctx, func() error {
+				changes, err := f.keep(ctx, &p)
+				f.noteWrite(err)
+				steps = append(steps, ofTenant(changes, tenant)...)
+				return err
+			})
 		})
 	})
 	return steps, err

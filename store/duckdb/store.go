@@ -98,7 +98,8 @@ type Store struct {
 	files  map[string]*slot // by slug
 	closed bool
 
-	jobs *jobFile
+	jobs    *jobFile
+	keeping gate // had alone by whoever puts policies in force
 }
 
 // slot is the place of one tenant's file, which is opened at its first use.
@@ -159,7 +160,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Store, error) {
 	if strings.ContainsAny(abs, "?%#") || strings.ContainsFunc(abs, unicode.IsControl) {
 		return nil, fmt.Errorf("folder %q: the driver cannot open paths that hold '?', '%%', '#' or control characters; choose another", abs)
 	}
-	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot), jobs: newJobFile(abs, cfg.ReadOnly)}
+	s := &Store{dir: abs, cfg: cfg, memory: bytesOf(cfg.MemoryLimit), layout: usualLayout, maxLatest: usualLatest, files: make(map[string]*slot), jobs: newJobFile(abs, cfg.ReadOnly), keeping: newGate()}
 	if cfg.ReadOnly {
 		stat, err := os.Stat(abs)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -17,6 +17,7 @@ import (
 type Keeper struct {
 	conn *pgx.Conn
 	does mds.Abilities
+	held bool // it is alone
 }
 
 // OpenKeeper connects with the DSN of the owner of a database that was migrated. Close it
@@ -104,6 +105,9 @@ func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) erro
 // alone runs fn while no other keeper does anything: none whose session lives. What is not
 // in one transaction would take away what another one is about to put in a table's place.
 func (k *Keeper) alone(ctx context.Context, op string, fn func() error) (err error) {
+	if k.held {
+		return fn()
+	}
 	took := false
 	err = k.transaction(ctx, op, func(tx pgx.Tx) error {
 		done, err := tx.Exec(ctx, `UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
@@ -117,7 +121,9 @@ func (k *Keeper) alone(ctx context.Context, op string, fn func() error) (err err
 	if !took {
 		return &Error{Op: op, Class: Conflict, Err: errors.New("policies are being carried out by another one"), Hint: "try again when it has ended"}
 	}
+	k.held = true
 	err = fn()
+	k.held = false
 	if k.conn.IsClosed() { // and its session has ended
 		return err
 	}
@@ -184,6 +190,11 @@ func changesTo(ctx context.Context, tx pgx.Tx, p *mds.Policy) (steps []mds.Step,
 		err = tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM mds_internal.%s WHERE series_id > -1", pgx.Identifier{factsOf(p)}.Sanitize())).Scan(&rows)
 		return rows, err
 	})
+}
+
+// Alone runs fn while no other keeper does anything. Where one does the error may be retried.
+func (k *Keeper) Alone(ctx context.Context, fn func() error) error {
+	return k.alone(ctx, "policies", fn)
 }
 
 // Keep puts a policy in force, and returns the steps that it took: none where it was.
