@@ -26,7 +26,7 @@ var mostEntries = 500_000
 // files are the parts of files, in order of their names.
 func (s *Spec) files(ctx context.Context, rules *Rules) ([]Part, error) {
 	if rules.Dir == "" {
-		return nil, errors.New("files: this server reads none: its setting jobs.dir names the folder that they may be in")
+		return nil, &RuleError{"files: this server reads none: its setting jobs.dir names the folder that they may be in"}
 	}
 	patterns := slices.Compact(slices.Sorted(slices.Values(s.Files)))
 	if len(patterns) > mostPatterns {

@@ -45,13 +45,21 @@ func inner(err error) error {
 func (r *Rules) allow(u *url.URL) error {
 	host := strings.ToLower(u.Host)
 	if _, ok := r.Hosts[host]; !ok {
-		return fmt.Errorf("url: the host %s is none that this server asks: its setting jobs.hosts names them", host)
+		return &RuleError{fmt.Sprintf("url: the host %s is none that this server asks: its setting jobs.hosts names them", host)}
 	}
 	if u.Scheme != "https" && !slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname()) {
 		return fmt.Errorf("url: %s is asked over https only", host)
 	}
 	return nil
 }
+
+// RuleError is what the rules of a server do not allow; those of another may.
+type RuleError struct{ reason string }
+
+func (e *RuleError) Error() string { return e.reason }
+
+// Retryable reports that a server of the same store may do it; see [mds.Retryable].
+func (e *RuleError) Retryable() bool { return true }
 
 // Error is a part that could not be read.
 type Error struct {

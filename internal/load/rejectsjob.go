@@ -37,7 +37,7 @@ func (r *Rejects) Keep(of func(file string) bool) error {
 	if err != nil {
 		return r.fail(err)
 	}
-	defer before.Close() //nolint:errcheck // it is only read
+	defer before.Close()                                                                //nolint:errcheck // it is only read
 	draft, err := os.OpenFile(r.path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640) //nolint:gosec // the user names it
 	if err != nil {
 		return r.fail(err)

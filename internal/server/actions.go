@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -238,11 +239,15 @@ func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 		return err
 	}
 	run.Parts(len(parts))
+	var bad badParts
 	for _, part := range parts {
 		if run.Done(part.Name) {
 			continue
 		}
 		done, err := k.fillPart(ctx, run, &spec, opt, part, rejects)
+		if err != nil && ctx.Err() == nil && bad.add(part.Name, err) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", part.Name, err)
 		}
@@ -250,8 +255,53 @@ func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 			return err
 		}
 	}
-	return nil
+	note := ""
+	if failed := run.Job().Failed; failed > 0 {
+		note = fmt.Sprintf("%d rows did not get into the store: those that are no records are in %s on %s", failed, rejects.Path(), job.Worker)
+	}
+	run.Progress(0, 0, note)
+	return bad.err(len(parts))
 }
+
+// badParts are parts that cannot be read, whatever is tried: the others are loaded all the same.
+type badParts struct {
+	n     int
+	shown []string
+}
+
+// add notes a part where it is its own that it cannot be loaded.
+func (b *badParts) add(name string, err error) bool {
+	var source *backfill.Error
+	var body *bodyError
+	if errors.Is(err, ingest.ErrStopped) || errors.Is(err, mds.ErrUnknownTenant) {
+		return false
+	}
+	if !errors.As(err, &source) && !errors.As(err, &body) || mds.Retryable(err) || mds.Unavailable(err) {
+		return false
+	}
+	const shown = 3
+	if b.n++; b.n <= shown {
+		b.shown = append(b.shown, name+": "+err.Error())
+	}
+	return true
+}
+
+func (b *badParts) err(of int) error {
+	switch {
+	case b.n == 0:
+		return nil
+	case of == 1:
+		return errors.New(b.shown[0])
+	case b.n > len(b.shown):
+		return fmt.Errorf("%d of %d parts cannot be loaded: %s; and %d more", b.n, of, strings.Join(b.shown, "; "), b.n-len(b.shown))
+	}
+	return fmt.Errorf("%d of %d parts cannot be loaded: %s", b.n, of, strings.Join(b.shown, "; "))
+}
+
+// bodyError is what is wrong with what a part has.
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
 
 // mostRejects is how many bytes of rows that are no records are kept of a job.
 const mostRejects = 64 << 20
@@ -293,7 +343,7 @@ func (k *service[R]) fillPart(ctx context.Context, run *jobs.Run, spec *backfill
 	}
 	var file *load.FileError
 	if errors.As(err, &file) {
-		err = file.Err
+		err = &bodyError{file.Err}
 	}
 	became, _ := tally.Outcome()
 	done.Written, done.Failed = became.Committed, result.Ledger.Rejected+became.DeadLettered+became.Dropped
