@@ -67,13 +67,18 @@ func (s *Server) identify(c *call, scope mds.Scope) (err error) {
 	}
 	c.scopes, c.operator = id.Scopes, id.Tenant.Slug == s.cfg.Control.Operator && id.May(mds.ScopeAdmin)
 	if scope != anyKey && !id.May(scope) {
-		return &problem{
-			status: http.StatusForbidden, code: "forbidden",
-			asks:   fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, scope),
-			detail: fmt.Sprintf("the key %s may not do this: it takes the scope %s", id.KeyID, scope),
-		}
+		return lacking(c, scope)
 	}
 	return nil
+}
+
+// lacking refuses a key that has not the scope.
+func lacking(c *call, scope mds.Scope) error {
+	return &problem{
+		status: http.StatusForbidden, code: "forbidden",
+		asks:   fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, scope),
+		detail: fmt.Sprintf("the key %s may not do this: it takes the scope %s", c.key, scope),
+	}
 }
 
 // errNoOperator refuses what is about all tenants.

@@ -157,6 +157,10 @@ func TestScopes(t *testing.T) {
 					want = http.StatusOK
 				}
 				a := ask(bearer(token)...)
+				if name == "admin" && o.path == "/backfill/{job}" { // it brings records, too
+					a.problem(t, http.StatusForbidden, "forbidden", "it takes the scope write")
+					continue
+				}
 				if want == http.StatusOK && slices.Contains([]int{http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusConflict}, a.status) && strings.Contains(jobPaths, o.path) {
 					continue // it was let in, and asked for nothing that there is
 				}

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,6 +28,9 @@ func (s *Server) startJobs() {
 		Jobs: s.cfg.Jobs.Jobs, Actions: s.actions(), Worker: s.cfg.Jobs.Worker, Version: s.cfg.Version,
 		Lease: s.cfg.Jobs.Lease, Poll: s.cfg.Jobs.Poll, Backoff: s.cfg.Jobs.Backoff, Concurrency: s.cfg.Jobs.Concurrency, Metrics: s.jobMetrics, Logger: s.cfg.Logger,
 	})
+	if s.cfg.Jobs.Concurrency >= 0 {
+		s.timers.Go(s.forgetJobs)
+	}
 	if every := s.cfg.Jobs.PoliciesEvery; every > 0 {
 		s.timers.Go(func() { s.everySoOften(every) })
 	}
@@ -39,8 +43,7 @@ func (s *Server) everySoOften(every time.Duration) {
 	defer stop()
 	for ctx.Err() == nil {
 		due := time.Now().Truncate(every)
-		job := mds.Job{Action: mds.JobPolicies, Name: "every " + every.String(), Key: fmt.Sprintf("every-%s-%d", every, due.Unix())}
-		if _, _, err := s.cfg.Jobs.Jobs.Enqueue(ctx, job); err != nil && ctx.Err() == nil {
+		if err := s.policiesDue(ctx, every, due); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("policies are not carried out this time", "error", err)
 		}
 		s.jobs.Wake()
@@ -50,6 +53,41 @@ func (s *Server) everySoOften(every time.Duration) {
 		}
 	}
 }
+
+// policiesDue makes a job that carries out policies, unless one waits or runs that does the same.
+func (s *Server) policiesDue(ctx context.Context, every time.Duration, due time.Time) error {
+	there, err := s.cfg.Jobs.Jobs.List(ctx, mds.JobFilter{Common: true, Actions: []mds.JobAction{mds.JobPolicies}, States: []mds.JobState{mds.JobQueued, mds.JobRunning}, Limit: mostJobs})
+	if err != nil || slices.ContainsFunc(there, func(j mds.Job) bool { return j.State == mds.JobRunning || !j.NotBefore.After(due.Add(every)) }) {
+		return err
+	}
+	_, _, err = s.cfg.Jobs.Jobs.Enqueue(ctx, mds.Job{Action: mds.JobPolicies, Name: "every " + every.String(), Key: fmt.Sprintf("every-%s-%d", every, due.Unix())})
+	return err
+}
+
+// forgetJobs removes jobs that ended long ago, until the server is to end.
+func (s *Server) forgetJobs() {
+	ctx, stop := until(s.background, s.drain)
+	defer stop()
+	often := time.NewTicker(time.Hour)
+	defer often.Stop()
+	for {
+		select {
+		case <-often.C:
+		case <-ctx.Done():
+			return
+		}
+		n, err := s.cfg.Jobs.Jobs.Cleanup(ctx, time.Now().Add(-jobsKept))
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.cfg.Logger.Warn("jobs that ended long ago are not removed this time", "error", err)
+		case n > 0:
+			s.cfg.Logger.Info("jobs that ended long ago are removed", "jobs", n)
+		}
+	}
+}
+
+// jobsKept is how long what is known of a job is kept after its end.
+const jobsKept = 30 * 24 * time.Hour
 
 // jobOperations are those of jobs, where the server has any.
 func (s *Server) jobOperations() []operation {
@@ -201,15 +239,48 @@ func (s *Server) documentBody(v any) *huma.RequestBody {
 	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeJSON: {Schema: s.schemaOf(v)}}}
 }
 
-// notedJob is what the audit log has of a job: not its params, in which a URL may have a secret.
+// notedJob is what the audit log has of a job: not the URL of its params, in which there may be a
+// secret, and of many symbols the first.
 func notedJob(r *client.JobRequest) map[string][]string {
 	noted := make(map[string][]string)
-	for name, text := range map[string]string{"action": r.Action, "name": r.Name, "dataset": r.Dataset, "vendor": r.Vendor} {
+	for name, text := range map[string]string{"action": r.Action, "name": r.Name, "dataset": r.Dataset, "vendor": r.Vendor, "params": notedParams(r.Params)} {
 		if text != "" {
 			noted[name] = []string{text}
 		}
 	}
+	if r.AllTenants {
+		noted["all_tenants"] = []string{"true"}
+	}
+	const first = 10
+	switch more := len(r.Symbols) - first; {
+	case more > 0:
+		noted["symbols"] = append(slices.Clone(r.Symbols[:first]), fmt.Sprintf("and %d more", more))
+	case len(r.Symbols) > 0:
+		noted["symbols"] = r.Symbols
+	}
 	return noted
+}
+
+// notedParams are params without a URL, cut to what a line of a log may have.
+func notedParams(params json.RawMessage) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(params, &members) != nil || len(members) == 0 {
+		return ""
+	}
+	for name := range members {
+		if strings.EqualFold(name, "url") { // as its reader takes it
+			members[name] = json.RawMessage(`"…"`)
+		}
+	}
+	text, err := json.Marshal(members)
+	if err != nil {
+		return ""
+	}
+	const most = 1_000
+	if len(text) > most {
+		return strings.ToValidUTF8(string(text[:most]), "") + "…"
+	}
+	return string(text)
 }
 
 // make keeps a job that is to be done.
@@ -232,6 +303,9 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 	case !c.operator:
 		return errNoOperator
 	}
+	if err := s.mayHave(c, &job); err != nil {
+		return err
+	}
 	if err := s.doable(c.Context(), &job); err != nil {
 		return err
 	}
@@ -250,6 +324,24 @@ func (s *Server) make(c *call, request *client.JobRequest) error {
 	s.jobs.Wake()
 	c.w.Header().Set("Location", "/v1/jobs/"+kept.ID)
 	return c.json(http.StatusAccepted, client.JobOf(&kept))
+}
+
+// recordScopes are those of the actions that bring records, or hand them out.
+var recordScopes = map[mds.JobAction]mds.Scope{mds.JobBackfill: mds.ScopeWrite, mds.JobReplay: mds.ScopeWrite, mds.JobExport: mds.ScopeRead}
+
+// mayHave refuses a job whose records the key may not touch by itself, and one of a tenant that would
+// keep those of others waiting.
+func (s *Server) mayHave(c *call, job *mds.Job) error {
+	if scope, ok := recordScopes[job.Action]; ok && s.cfg.Keys != nil && !slices.Contains(c.scopes, scope) {
+		return lacking(c, scope)
+	}
+	if job.Priority > 0 && !c.operator {
+		return &problem{
+			status: http.StatusForbidden, code: "no_operator",
+			detail: "priority: one above 0 has the jobs of all tenants wait: it takes a key with the scope admin of the tenant that the server's setting serve.operator_tenant names",
+		}
+	}
+	return nil
 }
 
 // doable refuses a job that no attempt would do.
