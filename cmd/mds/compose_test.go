@@ -186,7 +186,7 @@ func TestComposeSetup(t *testing.T) {
 		return c.must(slices.Concat([]string{"keys"}, args, []string{"--dsn", setup["MDS_DSN"], "--admin-dsn", setup["MDS_ADMIN_DSN"]})...).stdout
 	}
 	list("revoke", strings.Split(key, "_")[1])
-	key = c.setUp(setup, keys)
+	c.setUp(setup, keys)
 	if all := list("list", "--tenant", "metrics"); strings.Count(all, " admin   active ") != 1 || strings.Count(all, " admin   revoked ") != 1 {
 		t.Errorf("for one that was revoked there is no other:\n%s", all)
 	}

@@ -53,6 +53,7 @@ func (c *cli) jobOf(id string, args ...string) client.Job {
 
 // TestJobs has a server do things, by the commands, in both ways that lead to it.
 func TestJobs(t *testing.T) {
+	t.Setenv("MDS_SERVE_OPERATOR_TENANT", "default")
 	in := t.TempDir()
 	if err := os.WriteFile(filepath.Join(in, "MSFT.csv"), []byte("ts,close\n2026-01-02,1\n2026-01-05,2\n"), 0o600); err != nil {
 		t.Fatal(err)

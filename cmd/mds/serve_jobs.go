@@ -31,6 +31,11 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 			return nil, usagef("%s: there is no such folder: make it, or name another", a.settings.Is(folder.key))
 		}
 	}
+	if set.Exports != "" {
+		if err := writable(set.Exports); err != nil {
+			return nil, usagef("%s: it cannot be written to (%w): let this account write there, under systemd with ReadWritePaths= too", a.settings.Is("jobs.exports"), err)
+		}
+	}
 	cfg := &server.JobsConfig{
 		Worker: workerName(), Concurrency: set.Concurrency, Lease: set.Lease, PoliciesEvery: set.PoliciesEvery,
 		Sources: backfill.Rules{Dir: set.Dir, Hosts: headers}, Exports: set.Exports,
@@ -56,6 +61,19 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 		return nil, usagef("%s: it needs the owner of the database: set MDS_ADMIN_DSN", a.settings.Is("jobs.policies_every"))
 	}
 	return cfg, nil
+}
+
+// writable tries whether a folder takes files.
+func writable(folder string) error {
+	f, err := os.CreateTemp(folder, ".mds-*")
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // workerName tells a server from the others that have the store, and from itself before it

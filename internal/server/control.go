@@ -124,8 +124,14 @@ func timeIn(name, text string) (time.Time, error) {
 	if err != nil {
 		return at, badRequest("bad_parameter", name+": "+err.Error())
 	}
+	if at.IsZero() {
+		return at, badRequest("bad_parameter", name+": "+noTime)
+	}
 	return at.UTC().Truncate(time.Microsecond), nil
 }
+
+// noTime refuses the zero time, which stands for none: it would pick everything.
+const noTime = "the first moment of the year 1 is none to go by; leave it out, or say a later one"
 
 // invalid is a fault that a document has, in the words of the store.
 func invalid(code string, err error) error {

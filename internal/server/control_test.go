@@ -544,3 +544,48 @@ func TestLettersOverHTTP(t *testing.T) {
 		}
 	})
 }
+
+// TestZeroTime takes the zero time for none that is said nowhere: as a bound it would pick
+// everything.
+func TestZeroTime(t *testing.T) {
+	controlledEngines(t, func(t *testing.T, c *controlled) {
+		a, err := c.store.Tenant(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.bury(t, a, "KEPT")
+		for _, request := range []string{"DELETE /v1/dead-letters?kind=bars&until=0001-01-01", "GET /v1/dead-letters?since=0001-01-01T01:00:00%2B01:00"} {
+			method, path, _ := strings.Cut(request, " ")
+			c.do(t, c.a, method, path, "").problem(t, http.StatusBadRequest, "bad_parameter", "the first moment of the year 1")
+		}
+		c.do(t, c.a, http.MethodPost, "/v1/keys", `{"scopes":["read"],"expires":"0001-01-01"}`).problem(t, http.StatusBadRequest, "bad_parameter", "expires: ")
+		if left := c.buried(t, a); len(left) != 1 {
+			t.Errorf("left are %v", left)
+		}
+	})
+}
+
+// TestTenantWithoutItsKey leaves a tenant whose key could not be made, and says so.
+func TestTenantWithoutItsKey(t *testing.T) {
+	keyedWith(t, func(t *testing.T, st *store.Store, _, owner string) server.Config {
+		cfg := controlling(t, st, owner)
+		open := cfg.Control.Keys
+		cfg.Control.Keys = func(ctx context.Context) (store.Keys, error) {
+			keys, err := open(ctx)
+			return brokenKeys{keys}, err
+		}
+		return cfg
+	}, func(t *testing.T, k *keyed) {
+		token, _ := k.make(t, "default", time.Time{}, mds.ScopeRead, mds.ScopeAdmin)
+		body := strings.NewReader(`{"tenant":"fresh","key":{"scopes":["read"]}}`)
+		k.ask(t, http.MethodPost, "/v1/tenants", body, bearer(token)...).problem(t, http.StatusInternalServerError, "internal", "the tenant is made, but its key is not")
+		if _, err := k.store.Tenant(t.Context(), "fresh"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// brokenKeys makes none.
+type brokenKeys struct{ store.Keys }
+
+func (brokenKeys) Create(context.Context, mds.APIKey) error { return errors.New("the disk is full") }

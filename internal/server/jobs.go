@@ -422,6 +422,9 @@ func instant(c *call, name string) (time.Time, error) {
 	if err != nil {
 		return at, badRequest("bad_parameter", name+": "+err.Error())
 	}
+	if at.IsZero() {
+		return at, badRequest("bad_parameter", name+": "+noTime)
+	}
 	return at.UTC(), nil
 }
 

@@ -74,6 +74,27 @@ func refusedLogin(err error) error {
 	return err
 }
 
+// loginName refuses what is no name of a login, whoever there is: PostgreSQL would cut it, or
+// keeps it for itself.
+func loginName(name string) error {
+	var why string
+	switch {
+	case name == "":
+		why = "is missing"
+	case len(name) > 63:
+		why = "has more than 63 bytes"
+	case strings.ContainsRune(name, 0) || strings.ContainsRune(name, '\ufffd'):
+		why = "is no text"
+	case strings.TrimSpace(name) != name || strings.ContainsAny(name, "\r\n"):
+		why = "has spaces around it or line ends"
+	case strings.HasPrefix(name, "pg_") || name == "public" || name == "none":
+		why = "is a name that PostgreSQL keeps for itself"
+	default:
+		return nil
+	}
+	return badRequest("bad_parameter", "login: it "+why+"; give the login another name")
+}
+
 func loginOf(l postgres.TenantLogin) client.Login {
 	return client.Login{Login: l.Login, Tenant: l.Tenant.Slug, TenantID: l.Tenant.ID}
 }
@@ -103,6 +124,9 @@ func (s *Server) grantLogin(c *call, r *client.LoginRequest) error {
 		return badRequest("bad_parameter", "password: it is that of a login that is made; say create, too")
 	case strings.ContainsRune(r.Password, 0):
 		return badRequest("bad_parameter", "password: it has a NUL character in it")
+	}
+	if err := loginName(r.Login); err != nil {
+		return err
 	}
 	tenant, err := s.cfg.Store.Tenant(c.Context(), r.Tenant)
 	if err != nil {

@@ -209,6 +209,9 @@ func TestLoginsOverHTTP(t *testing.T) {
 		if seen := pgtest.Ask(t, withLogin(t, c.owner, name, "of-my-own-7"), "SELECT count(*) FROM mds.bars"); seen != "1" {
 			t.Errorf("it sees %s", seen)
 		}
+		for _, name := range []string{"", strings.Repeat("z", 64), `\u0000`, `\ud800`, "pg_read_all_data", "pg_mine", "public", "none", " x"} {
+			c.do(t, c.op, http.MethodPost, "/v1/logins", `{"tenant":"a","create":true,"login":"`+name+`"}`).problem(t, http.StatusBadRequest, "bad_parameter", "login: it ")
+		}
 		c.do(t, c.op, http.MethodPost, "/v1/logins", `{"tenant":"a","login":"`+owner.User.Username()+`"}`).problem(t, http.StatusConflict, "login_refused", "")
 	})
 }
