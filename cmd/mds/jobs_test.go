@@ -139,6 +139,29 @@ func TestJobs(t *testing.T) {
 	})
 }
 
+// TestJobFolders says of folders that are not there, and of headers that are none, where they are.
+func TestJobFolders(t *testing.T) {
+	headers := t.TempDir()
+	if err := os.WriteFile(filepath.Join(headers, "api.example.com"), []byte("# ours\nX-Api-Key: geheim\nno header\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		env  map[string]string
+		says string
+	}{
+		{map[string]string{"MDS_JOBS_DIR": "/nowhere/in"}, `MDS_JOBS_DIR is "/nowhere/in": there is no such folder`},
+		{map[string]string{"MDS_JOBS_EXPORTS": "/nowhere/out"}, `MDS_JOBS_EXPORTS is "/nowhere/out": there is no such folder`},
+		{map[string]string{"MDS_JOBS_HEADERS_DIR": "/nowhere/h"}, `MDS_JOBS_HEADERS_DIR is "/nowhere/h": there is no such folder`},
+		{map[string]string{"MDS_JOBS_HEADERS_DIR": headers, "MDS_JOBS_HOSTS": "api.example.com"}, filepath.Join(headers, "api.example.com") + ":3: it is no header: write Name: value"},
+	} {
+		c := newCLI(t)
+		c.env = tt.env
+		if out := c.run("serve", "--listen", "127.0.0.1:0"); out.exit != exitUsage || !strings.Contains(out.stderr, tt.says) || strings.Contains(out.stderr, "geheim") {
+			t.Errorf("%v: exit %d, %s", tt.env, out.exit, out.stderr)
+		}
+	}
+}
+
 // TestTakenOver kills the server that runs a backfill, with kill -9 in the middle of a part:
 // another server goes on with the parts that are not done, and no row is lost or there twice.
 func TestTakenOver(t *testing.T) {

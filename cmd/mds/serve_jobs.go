@@ -19,11 +19,7 @@ import (
 // jobsConfig is what the settings say of the jobs of a server.
 func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig, error) {
 	set := &a.settings.Jobs
-	headers, err := backfill.Headers(set.HeadersDir, set.Hosts)
-	if err != nil {
-		return nil, usagef("%s: %w", a.settings.Is("jobs.headers_dir"), err)
-	}
-	for _, folder := range []struct{ key, path string }{{"jobs.dir", set.Dir}, {"jobs.exports", set.Exports}} {
+	for _, folder := range []struct{ key, path string }{{"jobs.dir", set.Dir}, {"jobs.headers_dir", set.HeadersDir}, {"jobs.exports", set.Exports}} {
 		if folder.path == "" {
 			continue
 		}
@@ -35,6 +31,10 @@ func (a *app) jobsConfig(s *session, letters deadletter.Dir) (*server.JobsConfig
 		if err := writable(set.Exports); err != nil {
 			return nil, usagef("%s: it cannot be written to (%w): let this account write there, under systemd with ReadWritePaths= too", a.settings.Is("jobs.exports"), err)
 		}
+	}
+	headers, err := backfill.Headers(set.HeadersDir, set.Hosts)
+	if err != nil {
+		return nil, usagef("%s: %w", a.settings.Is("jobs.headers_dir"), err)
 	}
 	cfg := &server.JobsConfig{
 		Worker: workerName(), Concurrency: set.Concurrency, Lease: set.Lease, PoliciesEvery: set.PoliciesEvery,

@@ -118,7 +118,7 @@ func (s *Server) jobOperations() []operation {
 		}, notedJob, s.make),
 		{
 			method: http.MethodGet, path: "/v1/jobs", id: "jobs", tag: "jobs", scope: mds.ScopeAdmin,
-			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those that are of all; without their params and symbols, which the job by its id has.",
+			summary: "List jobs", description: "The newest first: those of the tenant, and for an operator those of all tenants; without their params and symbols, which the job by its id has.",
 			params:    append(slices.Clone(filter), number("limit", "At most so many", 1, mostJobs), text("after", "Go on after the job with this id"), number("silent", "Only those that run and were not heard of for so many seconds", 1, 1<<31)),
 			responses: s.document200("The jobs", client.Jobs{}),
 			limit:     s.queries,
@@ -402,12 +402,16 @@ func (s *Server) ofDataset(ctx context.Context, job *mds.Job, check func(*served
 	return fmt.Errorf("dataset %q: use %s", job.Dataset, strings.Join(names, ", "))
 }
 
-// jobOf is the job that a request names, if it is the tenant's, or for an operator of all.
+// jobOf is the job that a request names, if it is the tenant's. An operator has each, of others
+// without what they have told it to do.
 func (s *Server) jobOf(c *call) (mds.Job, error) {
 	job, err := s.cfg.Jobs.Jobs.Job(c.Context(), c.r.PathValue("id"))
-	own := job.Tenant.ID == c.tenant.ID || job.Tenant.ID == "" && c.operator
-	if errors.Is(err, mds.ErrUnknownJob) || err == nil && !own {
+	own := job.Tenant.ID == c.tenant.ID
+	if errors.Is(err, mds.ErrUnknownJob) || err == nil && !own && !c.operator {
 		return job, &problem{status: http.StatusNotFound, code: "unknown_job", detail: fmt.Sprintf("there is no such job: %q", c.r.PathValue("id"))}
+	}
+	if !own && job.Tenant.ID != "" {
+		job.Params, job.Symbols = nil, nil
 	}
 	return job, err
 }
@@ -430,7 +434,9 @@ func instant(c *call, name string) (time.Time, error) {
 
 // jobFilter reads the parameters that pick jobs.
 func (c *call) jobFilter() (f mds.JobFilter, err error) {
-	f.TenantID, f.Common = c.tenant.ID, c.operator
+	if !c.operator {
+		f.TenantID = c.tenant.ID
+	}
 	for _, state := range c.list("state") {
 		f.States = append(f.States, mds.JobState(state))
 	}

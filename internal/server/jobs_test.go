@@ -441,6 +441,17 @@ func TestJobsOfOthers(t *testing.T) {
 		if k.get(t, "/v1/jobs", bearer(a)...).into(t, http.StatusOK, &list); len(list.Jobs) != 1 {
 			t.Errorf("%+v", list)
 		}
+		// The operator, who is the admin of a, sees what b has done, not what b has told.
+		of := k.job(t, "/v1/jobs", `{"action": "refresh", "symbols": ["SECRET"]}`, bearer(b)...)
+		if seen := k.get(t, "/v1/jobs/"+of.ID, bearer(a)...); seen.status != http.StatusOK || !strings.Contains(seen.body, `"tenant":"b"`) || strings.Contains(seen.body, "SECRET") {
+			t.Errorf("%d %s", seen.status, seen.body)
+		}
+		if !strings.Contains(k.get(t, "/v1/jobs/"+of.ID, bearer(b)...).body, "SECRET") {
+			t.Error("b does not see its own")
+		}
+		if k.get(t, "/v1/jobs", bearer(a)...).into(t, http.StatusOK, &list); len(list.Jobs) != 2 {
+			t.Errorf("the operator sees %+v", list)
+		}
 	})
 }
 
