@@ -37,9 +37,9 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"nothing", `{}`, year, "params: name files or a url, one of them"},
 		{"both", `{"files":["a"],"url":"https://data.example.com/a"}`, year, "params: name files or a url, one of them"},
-		{"no object", `[]`, year, "params: cannot unmarshal array"},
-		{"two objects", `{"files":["a"]} {}`, year, "params: there is more than one object"},
-		{"a typo", `{"file":["a"]}`, year, `params: unknown field "file"`},
+		{"no object", `[]`, year, "params: it is of another type, array"},
+		{"two objects", `{"files":["a"]} {}`, year, "params: there is more than one JSON object"},
+		{"a typo", `{"file":["a"]}`, year, `params: there is no member "file"`},
 		{"step of files", `{"files":["a"],"step":"1d"}`, year, "params: step and missing belong to a url"},
 		{"missing what", `{"url":"https://data.example.com/a","missing":"ok"}`, year, `params: missing "ok": use fail or skip`},
 		{"symbol from where", `{"files":["a"],"symbol_from":"x"}`, year, `params: symbol_from "x": use filename, or leave it out`},

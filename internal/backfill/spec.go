@@ -3,19 +3,18 @@
 package backfill
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/marketdatastore/mds/internal/document"
 )
 
 // Spec says where records come from, and how they are read, as the parameters of a job say
@@ -57,13 +56,8 @@ type Range struct {
 
 // Parse reads the parameters of a job. Its error is one sentence.
 func Parse(params []byte) (s Spec, err error) {
-	decoder := json.NewDecoder(bytes.NewReader(params))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&s); err != nil {
-		return s, fmt.Errorf("params: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return s, errors.New("params: there is more than one object")
+	if err := document.Read(params, &s); err != nil {
+		return s, fmt.Errorf("params: %w", err)
 	}
 	switch {
 	case (len(s.Files) == 0) == (s.URL == ""):

@@ -257,7 +257,11 @@ func (k *service[R]) fill(ctx context.Context, run *jobs.Run) error {
 	}
 	note := ""
 	if failed := run.Job().Failed; failed > 0 {
-		note = fmt.Sprintf("%d rows did not get into the store: those that are no records are in %s on %s", failed, rejects.Path(), job.Worker)
+		rows := "rows"
+		if failed == 1 {
+			rows = "row"
+		}
+		note = fmt.Sprintf("%d %s did not get into the store: those that are no records are in %s on %s", failed, rows, rejects.Path(), job.Worker)
 	}
 	run.Progress(0, 0, note)
 	return bad.err(len(parts))

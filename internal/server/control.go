@@ -3,18 +3,17 @@ package server
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/client"
 	"github.com/marketdatastore/mds/codec"
+	"github.com/marketdatastore/mds/internal/document"
 	"github.com/marketdatastore/mds/store"
 )
 
@@ -81,30 +80,14 @@ func read[T any](s *Server, c *call) (*T, error) {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, badRequest("unreadable_body", "the body is empty: send a JSON object, as /openapi.json describes it")
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
 	to := new(T)
-	if err := decoder.Decode(to); err != nil {
-		return nil, badRequest("unreadable_body", "the body is not the JSON object that /openapi.json describes: "+inJSON(err))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+	switch err := document.Read(text, to); {
+	case errors.Is(err, document.ErrMore):
 		return nil, badRequest("unreadable_body", "there is more in the body than one JSON object")
+	case err != nil:
+		return nil, badRequest("unreadable_body", "the body is not the JSON object that /openapi.json describes: "+err.Error())
 	}
 	return to, nil
-}
-
-// inJSON says what is wrong with a document, in words of JSON.
-func inJSON(err error) string {
-	var wrong *json.UnmarshalTypeError
-	switch name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); {
-	case unknown:
-		return "there is no member " + name
-	case errors.As(err, &wrong) && wrong.Field == "":
-		return "it is of another type, " + wrong.Value
-	case errors.As(err, &wrong):
-		return wrong.Field + " is of another type, " + wrong.Value
-	}
-	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // note adds to what the audit log is told of the call.

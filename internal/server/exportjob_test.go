@@ -242,7 +242,7 @@ func TestExportRefused(t *testing.T) {
 		`"dataset": "bars", "params": {"out": "a", "template": "{strike}.csv"}`:                    `params: template: there is no {strike} for bars; use {table}, {start}, {end}, {vendor}, {symbol} and {timeframe}`,
 		`"dataset": "bars", "params": {"out": "a.txt"}`:                                            `params: a.txt does not say its format: name it .csv or .ndjson`,
 		`"dataset": "bars", "params": {"out": "a.csv", "format": "parquet"}`:                       `params: format "parquet": use csv or ndjson`,
-		`"dataset": "bars", "params": {"out": "a.csv", "file": "b.csv"}`:                           `params: unknown field "file"`,
+		`"dataset": "bars", "params": {"out": "a.csv", "file": "b.csv"}`:                           `params: there is no member "file"`,
 		`"dataset": "bars", "params": {"out": "a.csv", "where": {"close": ["1"]}}`:                 `params: where: bars are not picked by "close": use vendor, timeframe, or the symbols of the job`,
 		`"dataset": "bars", "params": {"out": "a.csv", "where": {"symbol": ["A"]}}`:                `params: where: bars are not picked by "symbol": use vendor, timeframe, or the symbols of the job`,
 		`"dataset": "bars", "params": {"out": "a.csv", "where": {"timeframe": ["1y"]}}`:            `timeframe: `,

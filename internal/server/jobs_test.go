@@ -110,7 +110,7 @@ func TestBadParts(t *testing.T) {
 		if job.State != "failed" || job.Parts != 4 || job.PartsDone != 2 || job.Attempt != 1 || !strings.HasPrefix(job.Error, "2 of 4 parts cannot be loaded: B.csv: it is empty") || !strings.Contains(job.Error, "; D.csv: ") {
 			t.Errorf("%+v", job)
 		}
-		if want := "1 rows did not get into the store: those that are no records are in " + filepath.Join(rejects, "job-"+job.ID+".ndjson") + " on test"; job.Note != want {
+		if want := "1 row did not get into the store: those that are no records are in " + filepath.Join(rejects, "job-"+job.ID+".ndjson") + " on test"; job.Note != want {
 			t.Errorf("the note is %q, want %q", job.Note, want)
 		}
 		if got := w.symbols(t); got != "A C" {
@@ -121,32 +121,28 @@ func TestBadParts(t *testing.T) {
 
 // TestRulesOfAnother leaves a backfill that one server may not do to another one that may.
 func TestRulesOfAnother(t *testing.T) {
-	engines(t, func(t *testing.T, dsn string) {
-		if strings.HasPrefix(dsn, "duckdb") {
-			t.Skip("one process has the store")
-		}
-		in := t.TempDir()
-		write(t, filepath.Join(in, "A.csv"), "ts,close\n2026-01-02,1\n")
-		may := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: backfill.Rules{Dir: in}, Concurrency: -1}})
-		mayNot := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Worker: "may not", Backoff: time.Millisecond}})
-		var job client.Job
-		may.ask(t, http.MethodPost, "/v1/jobs", strings.NewReader(`{"action": "backfill", "dataset": "bars", "max_attempts": 1000, "params": {"files": ["A.csv"], "symbol_from": "filename", "fixed": {"timeframe": "1d"}}}`)).into(t, http.StatusAccepted, &job)
-		await(t, "it was tried where it may not be done", func() bool {
-			mayNot.get(t, "/v1/jobs/"+job.ID).into(t, http.StatusOK, &job)
-			return job.Attempt > 0 && job.State == "queued"
-		})
-		if !strings.Contains(job.Error, "this server reads none") {
-			t.Errorf("%+v", job)
-		}
-		serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: backfill.Rules{Dir: in}, Worker: "may", Poll: 5 * time.Millisecond}})
-		await(t, "it is done", func() bool {
-			may.get(t, "/v1/jobs/"+job.ID).into(t, http.StatusOK, &job)
-			return job.State == "done"
-		})
-		if job.Worker != "may" || may.symbols(t) != "A" {
-			t.Errorf("%+v", job)
-		}
+	dsn := migrated(t) // of a DuckDB store one process has the files
+	in := t.TempDir()
+	write(t, filepath.Join(in, "A.csv"), "ts,close\n2026-01-02,1\n")
+	may := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: backfill.Rules{Dir: in}, Concurrency: -1}})
+	mayNot := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Worker: "may not", Backoff: time.Millisecond}})
+	var job client.Job
+	may.ask(t, http.MethodPost, "/v1/jobs", strings.NewReader(`{"action": "backfill", "dataset": "bars", "max_attempts": 1000, "params": {"files": ["A.csv"], "symbol_from": "filename", "fixed": {"timeframe": "1d"}}}`)).into(t, http.StatusAccepted, &job)
+	await(t, "it was tried where it may not be done", func() bool {
+		mayNot.get(t, "/v1/jobs/"+job.ID).into(t, http.StatusOK, &job)
+		return job.Attempt > 0 && job.State == "queued"
 	})
+	if !strings.Contains(job.Error, "this server reads none") {
+		t.Errorf("%+v", job)
+	}
+	serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: backfill.Rules{Dir: in}, Worker: "may", Poll: 5 * time.Millisecond}})
+	await(t, "it is done", func() bool {
+		may.get(t, "/v1/jobs/"+job.ID).into(t, http.StatusOK, &job)
+		return job.State == "done"
+	})
+	if job.Worker != "may" || may.symbols(t) != "A" {
+		t.Errorf("%+v", job)
+	}
 }
 
 // TestBackfillResumes goes on where it was stopped: parts that are done are not asked for again.

@@ -1,12 +1,9 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +12,7 @@ import (
 	"github.com/marketdatastore/mds/codec"
 	"github.com/marketdatastore/mds/ingest"
 	"github.com/marketdatastore/mds/internal/deadletter"
+	"github.com/marketdatastore/mds/internal/document"
 	"github.com/marketdatastore/mds/internal/jobs"
 	"github.com/marketdatastore/mds/internal/replay"
 )
@@ -36,13 +34,8 @@ func readParams(job *mds.Job, into any) error {
 	if len(job.Params) == 0 {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(job.Params))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return fmt.Errorf("params: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("params: there is more than one object")
+	if err := document.Read(job.Params, into); err != nil {
+		return fmt.Errorf("params: %w", err)
 	}
 	return nil
 }

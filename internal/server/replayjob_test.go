@@ -139,8 +139,8 @@ func TestReplayRefused(t *testing.T) {
 		`"params": {"ids": ["7"]}`:                                  `params: ids: "7" is no letter's; one is like`,
 		`"params": {"since": "soon"}`:                               `params: since: `,
 		`"params": {"since": "2026-01-02", "before": "2026-01-02"}`: `params: since is not before before`,
-		`"params": {"kind": "bars"}`:                                `params: unknown field "kind"`,
-		`"params": {"overwrite": "yes"}`:                            `params: cannot unmarshal string into Go struct field`,
+		`"params": {"kind": "bars"}`:                                `params: there is no member "kind"`,
+		`"params": {"overwrite": "yes"}`:                            `params: overwrite is of another type, string`,
 		`"dataset": "bars"`:                                         `dataset, start and end belong to other actions than replay`,
 		`"start": "2026-01-01"`:                                     `dataset, start and end belong to other actions than replay`,
 	} {

@@ -37,13 +37,17 @@ func TestMain(m *testing.M) {
 // engines runs a test on each.
 func engines(t *testing.T, test func(t *testing.T, dsn string)) {
 	t.Run("DuckDB", func(t *testing.T) { test(t, "duckdb://"+t.TempDir()) })
-	t.Run("PostgreSQL", func(t *testing.T) {
-		test(t, pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-			_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
-			_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
-			return errors.Join(err, grantErr)
-		}).Service)
-	})
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, migrated(t)) })
+}
+
+// migrated is the DSN of a database that has its schema.
+func migrated(t *testing.T) string {
+	t.Helper()
+	return pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
+		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
+		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
+		return errors.Join(err, grantErr)
+	}).Service
 }
 
 // world is a server that runs.
