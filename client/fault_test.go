@@ -243,6 +243,64 @@ func TestCutDocument(t *testing.T) {
 	}
 }
 
+// breaking is the body of an answer whose reader breaks it off, whereupon the other side ends
+// it as if it were whole.
+type breaking struct {
+	io.Reader
+	off func()
+}
+
+func (b breaking) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.off()
+	}
+	return n, err
+}
+
+func (b breaking) Close() error { return nil }
+
+func (b breaking) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: b}, nil
+}
+
+// TestBrokenOff takes no end of an answer for the end of the records once it was broken off.
+func TestBrokenOff(t *testing.T) {
+	var bars strings.Builder
+	w, err := arrow.NewWriter[mds.Bar](&bars, arrow.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Write(minutes(3)), w.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	connect := func(body string) (context.Context, *client.Client) {
+		ctx, cancel := context.WithCancel(t.Context())
+		t.Cleanup(cancel)
+		c, err := client.New(client.Config{URL: "http://mds.example", HTTPClient: &http.Client{Transport: breaking{strings.NewReader(body), cancel}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ctx, c
+	}
+	var n int
+	ctx, c := connect(bars.String())
+	for _, err = range client.TableOf[mds.Bar](c).Query(ctx, mds.Tenant{}, mds.Query{}) {
+		n++
+	}
+	if n != 4 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d, %v: want 3 bars and what ended them", n, err)
+	}
+	n = 0
+	ctx, c = connect(`{"id":"1"}` + "\n")
+	for _, err = range c.Letters(ctx, mds.Tenant{}, client.LetterFilter{}) {
+		n++
+	}
+	if n != 2 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d, %v: want a letter and what ended them", n, err)
+	}
+}
+
 // TestHalves sends what is too large for one request in several, so that the last of a key
 // wins all the same; but not under an idempotency key.
 func TestHalves(t *testing.T) {

@@ -89,7 +89,7 @@ func (c *Client) Letters(ctx context.Context, tenant mds.Tenant, filter LetterFi
 		for {
 			var letter Letter
 			switch err := decoder.Decode(&letter); {
-			case errors.Is(err, io.EOF):
+			case errors.Is(err, io.EOF) && ctx.Err() == nil: // else it may come of breaking off
 				return
 			case err != nil && ctx.Err() != nil:
 				yield(letter, ended(ctx))

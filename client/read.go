@@ -144,7 +144,7 @@ func decode[R mds.Record[R]](ctx context.Context, body io.Reader, yield func(R, 
 		case len(rejected) > 0:
 			return fmt.Errorf("record %d: %s", rejected[0].Line, rejected[0].Reason)
 		case errors.Is(err, io.EOF):
-			return nil
+			return ctx.Err() // an end that came of breaking off is none
 		case err != nil:
 			return err
 		}

@@ -255,3 +255,41 @@ func TestFetch(t *testing.T) {
 		t.Error(asked)
 	}
 }
+
+// roundTripper asks nobody.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestEndedByBreakingOff is of an answer whose end is the other side's answer to our breaking
+// it off: over TLS the last chunk may arrive before the connection is closed.
+func TestEndedByBreakingOff(t *testing.T) {
+	rules := &backfill.Rules{
+		Hosts: map[string]http.Header{"vendor.example": {}}, Timeout: time.Millisecond,
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			body, w := io.Pipe()
+			go func() {
+				_, _ = io.WriteString(w, "half")
+				<-r.Context().Done()
+				_ = w.Close()
+			}()
+			return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+		}),
+	}
+	spec, err := backfill.Parse([]byte(`{"url":"https://vendor.example/{symbol}"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := spec.Parts(t.Context(), rules, backfill.Range{Symbols: []string{"SPY"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := spec.Open(t.Context(), rules, parts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if text, err := io.ReadAll(body); string(text) != "half" || !mds.Retryable(err) || !strings.Contains(err.Error(), "the answer of vendor.example ends too early: nothing came for 1ms") {
+		t.Errorf("%q %v", text, err)
+	}
+}

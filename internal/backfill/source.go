@@ -105,10 +105,10 @@ func (s *Spec) Open(ctx context.Context, rules *Rules, part Part) (io.ReadCloser
 
 // fetch asks for a URL.
 func (s *Spec) fetch(ctx context.Context, rules *Rules, part Part) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, part.url, nil)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, &Error{Reason: "url: " + err.Error(), err: err}
 	}
 	for name, values := range rules.Hosts[strings.ToLower(req.URL.Host)] {
@@ -126,12 +126,12 @@ func (s *Spec) fetch(ctx context.Context, rules *Rules, part Part) (io.ReadClose
 		}
 		return rules.allow(to.URL)
 	}}
-	body := &patient{cancel: cancel, patience: cmp.Or(rules.Timeout, time.Minute), left: cmp.Or(rules.MaxBytes, 4<<30), host: req.URL.Host}
-	body.timer = time.AfterFunc(body.patience, cancel)
+	body := &patient{ctx: ctx, cancel: cancel, patience: cmp.Or(rules.Timeout, time.Minute), left: cmp.Or(rules.MaxBytes, 4<<30), host: req.URL.Host}
+	body.timer = time.AfterFunc(body.patience, func() { cancel(fmt.Errorf("nothing came for %v", body.patience)) })
 	resp, err := client.Do(req) //nolint:bodyclose // patient closes it
 	if err != nil {
 		body.timer.Stop()
-		cancel()
+		cancel(nil)
 		var outer *url.Error
 		if errors.As(err, &outer) {
 			err = outer.Err // without the URL, which may have a key in it
@@ -156,8 +156,9 @@ func (s *Spec) fetch(ctx context.Context, rules *Rules, part Part) (io.ReadClose
 
 // patient is an answer that has to go on coming, and is of bounded length.
 type patient struct {
+	ctx      context.Context // of the request
 	body     io.ReadCloser
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	timer    *time.Timer
 	patience time.Duration
 	left     int64
@@ -171,6 +172,11 @@ func (p *patient) Read(b []byte) (int, error) {
 	if p.left -= int64(n); p.left < 0 {
 		return n, &Error{Reason: "the answer of " + p.host + " is larger than a body may be"}
 	}
+	if errors.Is(err, io.EOF) && p.ctx.Err() != nil {
+		// The other side learns of it when we break off, and may end its answer
+		// as if that were whole before the connection is closed.
+		err = context.Cause(p.ctx)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &Error{Reason: "the answer of " + p.host + " ends too early: " + err.Error(), passes: true, err: err}
 	}
@@ -179,6 +185,6 @@ func (p *patient) Read(b []byte) (int, error) {
 
 func (p *patient) Close() error {
 	p.timer.Stop()
-	p.cancel()
+	p.cancel(nil)
 	return p.body.Close()
 }
