@@ -131,13 +131,14 @@ func TestRotateInTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	errs := make(chan error, 2)
+	now := time.Now() // of both: whoever comes second comes after the key has ended
 	for range 2 {
 		keys, err := postgres.OpenKeys(ctx, d.Owner)
 		if err != nil {
 			t.Fatal(err)
 		}
 		go func() {
-			_, next := apikey.New(time.Now())
+			_, next := apikey.New(now)
 			_, _, err := keys.Rotate(ctx, key.ID, next, next.Created)
 			errs <- err
 		}()
