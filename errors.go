@@ -61,6 +61,36 @@ func (e *RecordError) Error() string {
 
 func (e *RecordError) Unwrap() error { return e.Err }
 
+// RefusedError names the records of a batch that no write takes, by a store that stored all
+// others of it. A server does so, which joins the batches of many; a store of one's own
+// stores none of such a batch, and returns a [*RecordError].
+type RefusedError struct {
+	// Records are in order of their index, each once. There is one at least.
+	Records []RefusedRecord
+}
+
+// RefusedRecord is a record of a batch that is refused for good.
+type RefusedRecord struct {
+	// Index counts from 0 within the batch.
+	Index int
+	Err   error
+	// Kept says that the store keeps the record itself, as a dead letter.
+	Kept bool
+}
+
+func (e *RefusedError) Error() string {
+	text := e.Unwrap().Error()
+	if n := len(e.Records) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text
+}
+
+// Unwrap is the first of them, as a [*RecordError].
+func (e *RefusedError) Unwrap() error {
+	return &RecordError{Index: e.Records[0].Index, Err: e.Records[0].Err}
+}
+
 // Retryable reports whether the same call may succeed if it is made again.
 // The layer that knows says so, by a method Retryable on its error; an error
 // that says nothing is permanent.

@@ -48,7 +48,7 @@ func (a *Answer) add(b *Answer, begin int) {
 	for _, sum := range []struct{ to, of *int64 }{
 		{&a.Read, &b.Read}, {&a.Rejected, &b.Rejected}, {&a.Accepted, &b.Accepted}, {&a.Committed, &b.Committed},
 		{&a.DeadLettered, &b.DeadLettered}, {&a.Dropped, &b.Dropped}, {&a.Unwritten, &b.Unwritten}, {&a.Pending, &b.Pending},
-		{&a.Unchanged, &b.Unchanged}, {&a.Superseded, &b.Superseded}, {&a.Omitted, &b.Omitted},
+		{&a.Unchanged, &b.Unchanged}, {&a.Superseded, &b.Superseded}, {&a.Omitted, &b.Omitted}, {&a.RefusedOmitted, &b.RefusedOmitted},
 	} {
 		*sum.to += *sum.of
 	}
@@ -56,6 +56,7 @@ func (a *Answer) add(b *Answer, begin int) {
 		e.Line += begin
 		a.Errors = append(a.Errors, e)
 	}
+	a.Refused = append(a.Refused, b.Refused...)
 	a.Ignored = b.Ignored // the columns are the same
 	for what, n := range b.Warnings {
 		if a.Warnings == nil {

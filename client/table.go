@@ -24,6 +24,9 @@ const (
 	document = "application/json"
 )
 
+// mostErrors is how many refused records a server names at most.
+const mostErrors = "10000"
+
 // Table reads and writes one kind of record. It is safe for concurrent use.
 type Table[R mds.Record[R]] struct {
 	c      *Client
@@ -36,28 +39,6 @@ func TableOf[R mds.Record[R]](c *Client) *Table[R] {
 }
 
 func (t *Table[R]) path() string { return "/v1/" + t.schema.Kind }
-
-// RejectedError reports records that the server did not store, of a batch that it stored
-// otherwise.
-type RejectedError struct {
-	Answer
-}
-
-func (e *RejectedError) Error() string {
-	text := fmt.Sprintf("%d of %d %s were not stored", e.Read-e.Committed, e.Read, e.Kind)
-	if len(e.Errors) > 0 {
-		text += fmt.Sprintf("; record %d: %s", e.Errors[0].Line, e.Errors[0].Reason)
-	}
-	return text
-}
-
-// Unwrap is the first record that the server refused, where it refused some.
-func (e *RejectedError) Unwrap() error {
-	if len(e.Errors) == 0 {
-		return nil
-	}
-	return &mds.RecordError{Index: e.Errors[0].Line - 1, Err: errors.New(e.Errors[0].Reason)}
-}
 
 // WriteBatch upserts records, and returns when they are on the store's disk; see
 // [ingest.Writer]. Of records that are invalid none is sent, and the error is an
@@ -97,9 +78,12 @@ func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, r r
 		return Answer{}, err
 	}
 	r.tenant, r.contentType = t.c.tenant(tenant), columns
+	if r.query == nil {
+		r.query = url.Values{"max_errors": {mostErrors}}
+	}
 	answer, err := t.deliver(ctx, records, r)
 	if err == nil && answer.Committed != int64(len(records)) {
-		err = &RejectedError{answer}
+		err = &RejectedError{answer, t.refused(records, &answer)}
 	}
 	return answer, err
 }

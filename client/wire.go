@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -28,9 +29,20 @@ type Answer struct {
 	Superseded int64      `json:"superseded,omitempty" doc:"With late: of those committed, how many found a newer one stored, which stays"`
 	Errors     []RowError `json:"errors,omitempty" doc:"The first rejected rows"`
 	// Omitted counts the rejected rows that are not among Errors.
-	Omitted  int64            `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
+	Omitted int64 `json:"errors_omitted,omitempty" doc:"How many rejected rows are not listed"`
+	// Refused are the first of those that are dead letters, or dropped since no write takes them.
+	Refused []Refused `json:"refused,omitempty" doc:"The first records that the store refuses, and why: dead letters, unless they are dropped"`
+	// RefusedOmitted counts those that are not among Refused.
+	RefusedOmitted int64 `json:"refused_omitted,omitempty" doc:"How many refused records are not listed"`
+
 	Ignored  []string         `json:"ignored,omitempty" doc:"Names in the body that feed no column"`
 	Warnings map[string]int64 `json:"warnings,omitempty" doc:"Records with something odd about them, by what"`
+}
+
+// Refused is a record that no write takes.
+type Refused struct {
+	Record json.RawMessage `json:"record" doc:"The record, as NDJSON has it"`
+	Reason string          `json:"reason" doc:"Why the store refuses it"`
 }
 
 // RowError is a row that became no record.

@@ -24,11 +24,13 @@ type Refusal struct {
 	// Writes is how many writes had the record in them.
 	Writes int
 	Err    error
+	// Kept says that the store keeps the record itself; see [mds.RefusedRecord].
+	Kept bool
 }
 
 // Isolate writes records in order, and where they are refused for good in halves, down to
-// the records that are guilty: these are named, all others are stored. A batch is refused
-// as a whole for a tenant that the store does not hold.
+// the records that are guilty: these are named, all others are stored. Nothing is written again
+// where the error names them itself (see [mds.RefusedError]). A batch is refused as a whole for a tenant that the store does not hold.
 //
 // The error is one that is no fault of the records: the store is not well (see
 // [mds.Unavailable]), or the same write may succeed later ([mds.Retryable]), or a
@@ -60,6 +62,9 @@ func (i *isolation[R]) part(ctx context.Context, from, to, n int) error {
 	if faultOf(err) != refused {
 		return err
 	}
+	if i.told(receipt, err, from, to, n) {
+		return nil
+	}
 	var record *mds.RecordError
 	named := errors.As(err, &record) && record.Index >= 0 && record.Index < to-from
 	if to-from == 1 || errors.Is(err, mds.ErrUnknownTenant) {
@@ -67,7 +72,7 @@ func (i *isolation[R]) part(ctx context.Context, from, to, n int) error {
 			err = record.Err
 		}
 		for at := from; at < to; at++ {
-			i.refuse(at, n, err)
+			i.refuse(at, n, err, false)
 		}
 		return nil
 	}
@@ -82,7 +87,7 @@ func (i *isolation[R]) part(ctx context.Context, from, to, n int) error {
 	if err := i.part(ctx, from, guilty, n+1); err != nil {
 		return err
 	}
-	i.refuse(guilty, n, record.Err)
+	i.refuse(guilty, n, record.Err, false)
 	return i.halves(ctx, guilty+1, to, n)
 }
 
@@ -96,8 +101,47 @@ func (i *isolation[R]) halves(ctx context.Context, from, to, n int) error {
 	return i.part(ctx, middle, to, n+1)
 }
 
-func (i *isolation[R]) refuse(at, n int, err error) {
-	i.Refused = append(i.Refused, Refusal{Index: at, Writes: n, Err: err})
+// told settles records[from:to] where the error names all among them that are refused.
+func (i *isolation[R]) told(receipt mds.Receipt, err error, from, to, n int) bool {
+	named := refusedOf(err, to-from)
+	if len(named) == 0 {
+		return false
+	}
+	for _, r := range named {
+		i.refuse(from+r.Index, n, r.Err, r.Kept)
+	}
+	i.Receipt = i.Receipt.Add(counted(receipt, to-from-len(named)))
+	i.Done = to
+	return true
+}
+
+// refusedOf returns the records that an error names as all that are refused of a batch of n;
+// none where it does not.
+func refusedOf(err error, n int) []mds.RefusedRecord {
+	var named *mds.RefusedError
+	if !errors.As(err, &named) {
+		return nil
+	}
+	before := -1
+	for _, r := range named.Records {
+		if r.Index <= before || r.Index >= n {
+			return nil
+		}
+		before = r.Index
+	}
+	return named.Records
+}
+
+// counted is the receipt of n records: a writer that does not count has written all.
+func counted(receipt mds.Receipt, n int) mds.Receipt {
+	if receipt.Written+receipt.Unchanged+receipt.Superseded == int64(n) {
+		return receipt
+	}
+	return mds.Receipt{Written: int64(n), Modes: receipt.Modes}
+}
+
+func (i *isolation[R]) refuse(at, n int, err error, kept bool) {
+	i.Refused = append(i.Refused, Refusal{Index: at, Writes: n, Err: err, Kept: kept})
 	i.Done = at + 1
 }
 
@@ -136,7 +180,8 @@ func (i *isolation[R]) merge(bad, more []Refusal, index []int, n int) {
 		if len(more) == 0 || len(bad) > 0 && bad[0].Index < index[more[0].Index] {
 			next, bad = bad[0], bad[1:]
 		} else {
-			next, more = Refusal{Index: index[more[0].Index], Writes: n + more[0].Writes, Err: more[0].Err}, more[1:]
+			next, more = more[0], more[1:]
+			next.Index, next.Writes = index[next.Index], n+next.Writes
 		}
 		if next.Index < i.Done {
 			i.Refused = append(i.Refused, next)

@@ -15,7 +15,8 @@ import (
 
 // TestIsolate has records of which some are invalid, some refused, by name or not, and a
 // store that stops answering after some writes: what is done is a prefix, in which each
-// record is written once or refused, and nothing after it is.
+// record is written once or refused, and nothing after it is. A server stores the others of a
+// batch, and names all that its store refuses: of these none is written again.
 func TestIsolate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const (
@@ -25,6 +26,7 @@ func TestIsolate(t *testing.T) {
 			invalidOne
 		)
 		kinds := rapid.SliceOfN(rapid.SampledFrom([]int{good, good, good, refusedUnnamed, refusedNamed, invalidOne}), 0, 60).Draw(t, "kinds")
+		names := rapid.Bool().Draw(t, "names all")
 		left := rapid.IntRange(0, 200).Draw(t, "writes before it is down")
 		records := make([]mds.Bar, len(kinds))
 		for i, kind := range kinds {
@@ -42,6 +44,20 @@ func TestIsolate(t *testing.T) {
 				if err := part[i].Validate(); err != nil {
 					return mds.Receipt{}, &mds.RecordError{Index: i, Err: err}
 				}
+			}
+			if names {
+				var named []mds.RefusedRecord
+				for i := range part {
+					if c := part[i].Close; c == refusedNamed || c == refusedUnnamed {
+						named = append(named, mds.RefusedRecord{Index: i, Err: errRefused, Kept: c == refusedNamed})
+					} else {
+						written = append(written, int(part[i].TS.Unix()-1_700_000_000)/60)
+					}
+				}
+				if len(named) > 0 {
+					return mds.Receipt{}, &mds.RefusedError{Records: named}
+				}
+				return mds.Receipt{Written: int64(len(part))}, nil
 			}
 			for i := range part {
 				switch part[i].Close {
@@ -69,6 +85,9 @@ func TestIsolate(t *testing.T) {
 		}
 		for _, r := range i.Refused {
 			refused = append(refused, r.Index)
+			if r.Kept != (names && kinds[r.Index] == refusedNamed) {
+				t.Fatalf("%+v", r)
+			}
 		}
 		if !slices.Equal(written, wantWritten) || !slices.Equal(refused, wantRefused) || i.Receipt.Written != int64(len(written)) {
 			t.Fatalf("of %v, done %d: %v were written and %v refused, %+v", kinds, i.Done, written, refused, i.Receipt)

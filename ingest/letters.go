@@ -27,6 +27,10 @@ func codeOf(err error) string {
 // keep has the records kept that are set aside, or drops them where nothing keeps any. It
 // reports whether it could: if not, the job is to come back.
 func (c *Coordinator[R]) keep(j *job[R]) bool {
+	c.leaveKept(j)
+	if len(j.setAside) == 0 {
+		return true
+	}
 	if c.cfg.DeadLetters == nil {
 		records := make([]R, len(j.setAside))
 		for i := range j.setAside {
@@ -52,6 +56,29 @@ func (c *Coordinator[R]) keep(j *job[R]) bool {
 	j.setAside, j.letters = nil, nil
 	j.try.pauses = 0
 	return true
+}
+
+// leaveKept has done with records that the store keeps itself.
+func (c *Coordinator[R]) leaveKept(j *job[R]) {
+	var first error
+	n, others := 0, j.setAside[:0]
+	for _, r := range j.setAside {
+		if !r.Kept {
+			others = append(others, r)
+			continue
+		}
+		if n++; first == nil {
+			first = r.Err
+		}
+		j.refused = append(j.refused, r)
+	}
+	if n == 0 {
+		return
+	}
+	c.cfg.Logger.Warn("records that no write takes are dead letters of the store", "coordinator", c.cfg.ID, "tenant", j.tenant.Slug, "records", n, "first", first)
+	if j.setAside = others; len(others) == 0 {
+		j.setAside = nil
+	}
 }
 
 func (c *Coordinator[R]) lettersOf(j *job[R]) []Letter[R] {

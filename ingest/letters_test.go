@@ -180,3 +180,71 @@ func TestWritesOfALetter(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+// naming is a server: it stores what it can of a batch, names the rest, and keeps that itself
+// but for what is not even a record there.
+type naming struct{ *world }
+
+func (n naming) WriteBatch(ctx context.Context, tenant mds.Tenant, batch []mds.Bar) (mds.Receipt, error) {
+	var rest []mds.Bar
+	var named []mds.RefusedRecord
+	for i := range batch {
+		if batch[i].Close < 0 {
+			named = append(named, mds.RefusedRecord{Index: i, Err: errRefused, Kept: batch[i].Close == -1})
+		} else {
+			rest = append(rest, batch[i])
+		}
+	}
+	receipt, err := n.world.WriteBatch(ctx, tenant, rest)
+	if err == nil && len(named) > 0 {
+		err = &mds.RefusedError{Records: named}
+	}
+	return receipt, err
+}
+
+// TestLettersElsewhere keeps no letters of what the store keeps itself, and writes nothing of a
+// batch again that the store has.
+func TestLettersElsewhere(t *testing.T) {
+	w, letters := newWorld(), &drawer{}
+	var told []float64
+	c, err := ingest.New(t.Context(), naming{w}, ingest.Config[mds.Bar]{DeadLetters: letters, Workers: 1, Committed: func(_ mds.Tenant, records []mds.Bar, r mds.Receipt) {
+		for i := range records {
+			told = append(told, records[i].Close)
+		}
+		if r.Written != int64(len(records)) {
+			t.Errorf("%+v of %d", r, len(records))
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := c.For(mds.DefaultTenant())
+	first := submit(t, h, bar("s", 0, 1), bar("s", 1, -1), bar("s", 2, 2))
+	second := submit(t, h, bar("s", 3, -2), bar("s", 4, 3), bar("s", 5, -1))
+	stop(t, c)
+	if o, err := first.Wait(t.Context()); o != (ingest.Outcome{Committed: 2, DeadLettered: 1}) || !errors.Is(err, ingest.ErrDeadLettered) || !errors.Is(err, errRefused) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, _ := second.Wait(t.Context()); o != (ingest.Outcome{Committed: 1, DeadLettered: 2}) {
+		t.Errorf("%+v", o)
+	}
+	var refused []int64
+	for _, r := range second.Refused() {
+		if refused = append(refused, r.Record.TS.Unix()); !errors.Is(r.Err, errRefused) {
+			t.Error(r.Err)
+		}
+	}
+	slices.Sort(refused)
+	if want := []int64{bar("s", 3, 0).TS.Unix(), bar("s", 5, 0).TS.Unix()}; !slices.Equal(refused, want) {
+		t.Errorf("%d of the second are refused, want %d", refused, want)
+	}
+	if l := c.Stats().Ledger; l.Accepted != 6 || l.Written != 3 || l.DeadLettered != 3 || l.Elsewhere != 2 || l.Dropped != 0 || l.Pending != 0 {
+		t.Errorf("%+v", l)
+	}
+	if l := letters.kept(); len(l) != 1 || l[0].Record.Close != -2 {
+		t.Errorf("letters %+v", l)
+	}
+	if !slices.Equal(told, []float64{1, 2, 3}) || len(w.stored()) != 3 || w.calls > 2 {
+		t.Errorf("told %v, stored %v, %d writes", told, w.stored(), w.calls)
+	}
+}

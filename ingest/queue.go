@@ -27,6 +27,7 @@ type chunk[R any] struct {
 	settled bool
 	done    chan struct{} // made when somebody waits
 	lost    []loss        // records that were not committed
+	refused []refusal[R]  // of them, by the store
 }
 
 // mark says when the records before end, and after the mark before, were submitted.
@@ -39,6 +40,12 @@ type mark struct {
 type loss struct {
 	from, to int
 	err      error // wraps ErrDropped, ErrDeadLettered or ErrUnwritten
+}
+
+// refusal is a record of a chunk that the store refuses.
+type refusal[R any] struct {
+	at int
+	Refused[R]
 }
 
 // pending is how many records are neither settled nor dropped.

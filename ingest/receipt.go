@@ -116,6 +116,29 @@ func (r *Receipt[R]) Settled() (o Outcome, settled bool) {
 	return o, true
 }
 
+// Refused is a record that no write takes, and why.
+type Refused[R any] struct {
+	Record R
+	Err    error
+}
+
+// Refused returns the records that the store refused, of those that are settled: they are
+// dead letters, or dropped where there are none. They are in no order.
+func (r *Receipt[R]) Refused() (list []Refused[R]) {
+	for p := range r.parts {
+		r.c.lock()
+		if p.chunk.settled {
+			for i := range p.chunk.refused {
+				if at := p.chunk.refused[i].at; at >= p.from && at < p.to {
+					list = append(list, p.chunk.refused[i].Refused)
+				}
+			}
+		}
+		r.c.unlock()
+	}
+	return list
+}
+
 func (r *Receipt[R]) parts(yield func(*part[R]) bool) {
 	if r.first.chunk == nil || !yield(&r.first) {
 		return

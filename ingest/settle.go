@@ -39,20 +39,25 @@ func (c *Coordinator[R]) settle(j *job[R]) {
 // book enters what became of a job into the ledger, and tells the chunks of records that
 // were not committed.
 func (c *Coordinator[R]) book(j *job[R]) {
-	l, what := &j.tenant.ledger, ErrDeadLettered
-	if c.cfg.DeadLetters != nil {
-		l.DeadLettered += int64(len(j.refused))
-	} else {
-		l.Dropped += int64(len(j.refused))
-		what = ErrDropped
-	}
+	l := &j.tenant.ledger
 	l.Receipt = l.Add(j.receipt)
-	if c.over {
-		return
-	}
 	for _, r := range j.refused {
-		ch, at := j.at(r.Index)
-		ch.lose(at, at+1, fmt.Errorf("%w: %w", what, r.Err))
+		what := ErrDeadLettered
+		switch {
+		case r.Kept:
+			l.DeadLettered++
+			l.Elsewhere++
+		case c.cfg.DeadLetters != nil:
+			l.DeadLettered++
+		default:
+			l.Dropped++
+			what = ErrDropped
+		}
+		if !c.over {
+			ch, at := j.at(r.Index)
+			ch.lose(at, at+1, fmt.Errorf("%w: %w", what, r.Err))
+			ch.refused = append(ch.refused, refusal[R]{at, Refused[R]{j.records[r.Index], r.Err}})
+		}
 	}
 }
 

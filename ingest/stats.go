@@ -17,7 +17,10 @@ type Ledger struct {
 	Accepted int64 `json:"accepted"`
 	mds.Receipt
 	DeadLettered int64 `json:"dead_lettered"`
-	Dropped      int64 `json:"dropped"`
+	// Elsewhere counts those of the dead letters that the store keeps itself, as a server
+	// does; see [mds.RefusedRecord].
+	Elsewhere int64 `json:"dead_lettered_elsewhere,omitempty"`
+	Dropped   int64 `json:"dropped"`
 	// Pending records are queued or being written.
 	Pending int64 `json:"pending"`
 }
@@ -26,7 +29,7 @@ type Ledger struct {
 func (l *Ledger) add(o Ledger) Ledger {
 	return Ledger{
 		Accepted: l.Accepted + o.Accepted, Receipt: l.Add(o.Receipt),
-		DeadLettered: l.DeadLettered + o.DeadLettered, Dropped: l.Dropped + o.Dropped, Pending: l.Pending + o.Pending,
+		DeadLettered: l.DeadLettered + o.DeadLettered, Elsewhere: l.Elsewhere + o.Elsewhere, Dropped: l.Dropped + o.Dropped, Pending: l.Pending + o.Pending,
 	}
 }
 

@@ -282,10 +282,28 @@ func (w *writing[R]) attempt(ctx context.Context, records []R) (mds.Receipt, err
 	if from != to {
 		c.logCircuit(to, err)
 	}
-	if err == nil && c.cfg.Committed != nil {
-		c.tellCommitted(t.Tenant, records, receipt)
+	if c.cfg.Committed != nil {
+		if stored := storedOf(records, err); len(stored) > 0 {
+			c.tellCommitted(t.Tenant, stored, counted(receipt, len(stored)))
+		}
 	}
 	return receipt, err
+}
+
+// storedOf is what a write has stored of records.
+func storedOf[R any](records []R, err error) (stored []R) {
+	if err == nil {
+		return records
+	}
+	from := 0
+	named := refusedOf(err, len(records))
+	for _, r := range named {
+		stored, from = append(stored, records[from:r.Index]...), r.Index+1
+	}
+	if len(named) > 0 {
+		stored = append(stored, records[from:]...)
+	}
+	return stored
 }
 
 // tellCommitted calls the configured function, which may panic at its own cost.
@@ -315,9 +333,7 @@ func (w *writing[R]) call(outer context.Context, records []R) (receipt mds.Recei
 	receipt, err = c.writer.WriteBatch(ctx, w.j.tenant.Tenant, records)
 	switch {
 	case err == nil:
-		if told := receipt.Written + receipt.Unchanged + receipt.Superseded; told != int64(len(records)) {
-			receipt = mds.Receipt{Written: int64(len(records)), Modes: receipt.Modes} // a writer that does not count has written all
-		}
+		receipt = counted(receipt, len(records))
 	case outer.Err() != nil && faultOf(err) != refused, outer.Err() != nil && !classified(err):
 		err = fmt.Errorf("%w: %w", errAbandoned, err)
 	case ctx.Err() != nil && !classified(err):

@@ -262,7 +262,10 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 		}
 		if err == nil || result.Ledger.Read > 0 {
 			a.printResult(schema.Kind, result.Result, rejects, f.strict)
-			if n := result.Ledger.DeadLettered; n > 0 {
+			if n := result.elsewhere; n > 0 {
+				fmt.Fprintf(a.stderr, "the server's store refuses %s: they are dead letters there now; mds dlq list --at-server shows them\n", plural(n, "row"))
+			}
+			if n := result.Ledger.DeadLettered - result.elsewhere; n > 0 {
 				fmt.Fprintf(a.stderr, "the store refuses %s: they are dead letters now, in %s; mds dlq list shows them\n", plural(n, "row"), result.letters)
 			}
 		}
@@ -287,7 +290,8 @@ func runIngest[R mds.Record[R]](ctx context.Context, a *app, f *ingestFlags, fil
 // ingestion is what a load did, and where the dead letters are.
 type ingestion struct {
 	load.Result
-	letters string
+	letters   string
+	elsewhere int64 // letters that a server keeps
 }
 
 // loadInto loads files through a coordinator.
@@ -329,7 +333,7 @@ func loadInto[R mds.Record[R]](ctx context.Context, a *app, s *session, f *inges
 	case unwritten != nil && err == nil:
 		err = unwritten
 	}
-	return ingestion{result, c.dir.Path}, cmp.Or(gaveUp, err)
+	return ingestion{result, c.dir.Path, c.handle.Ledger().Elsewhere}, cmp.Or(gaveUp, err)
 }
 
 // rejectsPath is where rejected rows go unless a flag says otherwise: a new

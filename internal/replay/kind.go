@@ -112,8 +112,17 @@ func backwards[R any](write writeFunc[R]) writeFunc[R] {
 		batch = slices.Clone(batch)
 		slices.Reverse(batch)
 		receipt, err := write(ctx, batch)
+		var several *mds.RefusedError
 		var record *mds.RecordError
-		if errors.As(err, &record) {
+		switch {
+		case errors.As(err, &several):
+			flipped := slices.Clone(several.Records)
+			for i := range flipped {
+				flipped[i].Index = len(batch) - 1 - flipped[i].Index
+			}
+			slices.Reverse(flipped)
+			err = &mds.RefusedError{Records: flipped}
+		case errors.As(err, &record):
 			err = &mds.RecordError{Index: len(batch) - 1 - record.Index, Err: record.Err}
 		}
 		return receipt, err

@@ -267,7 +267,13 @@ func TestFollowPoison(t *testing.T) {
 	w := serve(t, dsn, server.Config{}, st)
 	w.post(t, "/v1/bars", bar("A", 1, 1))
 	f := w.follow(t, "?kind=bars")
-	if a := w.post(t, "/v1/bars", bar("A", 0, 0)+bar("A", 1, 11)+bar("A", 2, 2)+bar("A", 3, 3)); !strings.Contains(a.body, `"committed":3,"dead_lettered":0,"dropped":1`) {
+	a := w.post(t, "/v1/bars", bar("A", 0, 0)+bar("A", 1, 11)+bar("A", 2, 2)+bar("A", 3, 3))
+	if !strings.Contains(a.body, `"committed":3,"dead_lettered":0,"dropped":1`) ||
+		!strings.Contains(a.body, `"refused":[{"record":{"vendor":"v","symbol":"A","timeframe":"1m","ts":"2026-01-02T14:31:00Z","open":null,"high":null,"low":null,"close":11,`) ||
+		!strings.Contains(a.body, "a row is there already") {
+		t.Fatal(a.body)
+	}
+	if a := w.post(t, "/v1/bars?max_errors=1", bar("A", 1, 11)+bar("A", 3, 3)); !strings.Contains(a.body, `"dropped":2`) || strings.Count(a.body, `"record"`) != 1 || !strings.Contains(a.body, `"refused_omitted":1`) {
 		t.Fatal(a.body)
 	}
 	w.server.Drain()

@@ -20,7 +20,8 @@ type intake[R mds.Record[R]] struct {
 	reading context.Context // ends when the client has gone, or intake ends
 	handle  *ingest.Handle[R]
 	size    func(*R) int
-	most    int   // errors listed
+	schema  *mds.Schema[R]
+	most    int   // errors and refused records listed
 	room    int   // bytes of them, roughly; 0 for any
 	portion int64 // records handed over at a time, at most
 	// late writes records that come late, at once; nil has the coordinator write them.
@@ -131,9 +132,7 @@ func unreadable(err error) error {
 func (in *intake[R]) reject(row *codec.RowError) {
 	in.answer.Rejected++
 	e := client.RowError{Line: row.Line, Field: row.Field, Reason: clipped(row.Reason)}
-	const around = 40
-	in.listed += around + len(e.Field) + len(e.Reason)
-	if len(in.answer.Errors) < in.most && (in.room == 0 || in.listed <= in.room) {
+	if len(in.answer.Errors)+len(in.answer.Refused) < in.most && in.takes(len(e.Field)+len(e.Reason)) {
 		in.answer.Errors = append(in.answer.Errors, e)
 	} else {
 		in.answer.Omitted++
@@ -208,16 +207,47 @@ func (in *intake[R]) look() {
 		if !settled {
 			break
 		}
-		in.add(o)
+		in.add(&in.open[n], o)
 	}
 	in.open = append(in.open[:0], in.open[n:]...)
 }
 
-func (in *intake[R]) add(o ingest.Outcome) {
+// add adds what became of the records of a receipt.
+func (in *intake[R]) add(receipt *ingest.Receipt[R], o ingest.Outcome) {
 	in.answer.Committed += o.Committed
 	in.answer.DeadLettered += o.DeadLettered
 	in.answer.Dropped += o.Dropped
 	in.answer.Unwritten += o.Unwritten
+	if o.DeadLettered+o.Dropped == 0 {
+		return
+	}
+	for _, refused := range receipt.Refused() {
+		in.refuse(&refused)
+	}
+}
+
+// refuse notes a record that the store refuses.
+func (in *intake[R]) refuse(refused *ingest.Refused[R]) {
+	if len(in.answer.Errors)+len(in.answer.Refused) >= in.most {
+		in.answer.RefusedOmitted++
+		return
+	}
+	e := client.Refused{Record: codec.AppendObject(nil, in.schema, &refused.Record), Reason: clipped(refused.Err.Error())}
+	if in.takes(len(e.Record) + len(e.Reason)) {
+		in.answer.Refused = append(in.answer.Refused, e)
+	} else {
+		in.answer.RefusedOmitted++
+	}
+}
+
+// takes reports that there is room in the answer for so many bytes more.
+func (in *intake[R]) takes(bytes int) bool {
+	const around = 40
+	if in.room > 0 && in.listed+around+bytes > in.room {
+		return false
+	}
+	in.listed += around + bytes
+	return true
 }
 
 // settle waits until all that was handed over is settled, or ctx ends.
@@ -231,7 +261,7 @@ func (in *intake[R]) settle(ctx context.Context) error {
 		if err != nil && !errors.As(err, &lost) {
 			return err
 		}
-		in.add(o)
+		in.add(&in.open[0], o)
 		in.open = in.open[1:]
 	}
 	return nil

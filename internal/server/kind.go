@@ -142,7 +142,7 @@ func (k *service[R]) ingestOperation() operation {
 			"While the queue is full the answer is 429 before anything is read; later the body is read more slowly.",
 		params: []param{
 			choice("ack", "When to answer: once the records are on the store's disk, or once they are queued in memory", "committed", "accepted"),
-			number("max_errors", "How many rejected rows to list", 0, mostErrors),
+			number("max_errors", "How many rejected rows, and refused records, to list", 0, mostErrors),
 			text("tz", "The time zone of times without an offset, such as America/New_York"),
 			choice("no_header", "Whether the first line of CSV is data: columns then maps each by its number, such as ts=#1", "false", "true"),
 			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
@@ -208,7 +208,7 @@ func (k *service[R]) takeIn(c *call) error {
 	}
 	ctx, cancel := until(c.Context(), k.ended)
 	defer cancel()
-	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, most: most, answer: client.Answer{Kind: k.schema.Kind}}
+	in := &intake[R]{reading: ctx, handle: k.coordinator.For(c.tenant), size: k.size, schema: &k.schema, most: most, answer: client.Answer{Kind: k.schema.Kind}}
 	if err := k.tenants.since(c.moment, c.tenant); err != nil { // the handle may be another one's
 		return err
 	}
