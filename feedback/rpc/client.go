@@ -61,7 +61,6 @@ type Client struct {
 	cfg   ClientConfig
 	where string // the URL without its password
 	rpc   feedbackv1connect.FeedbackServiceClient
-	own   *http.Client // of which connections are closed, nil where it was given
 }
 
 // NewClient returns a client. Nothing is sent before [Client.Run].
@@ -87,8 +86,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, where: where}
 	if cfg.HTTPClient == nil {
-		c.own = &http.Client{Transport: transport(cfg.Heartbeat)}
-		c.cfg.HTTPClient = c.own
+		c.cfg.HTTPClient = &http.Client{Transport: transport(cfg.Heartbeat)}
 	}
 	c.rpc = feedbackv1connect.NewFeedbackServiceClient(c.cfg.HTTPClient, cfg.URL,
 		connect.WithGRPC(), connect.WithReadMaxBytes(eventMax))
@@ -129,7 +127,8 @@ func (cfg *ClientConfig) validate() (where string, err error) {
 
 // transport speaks HTTP/2 alone, without TLS where the URL says http. A connection on which
 // nothing comes is closed with the third heartbeat: otherwise streams would be opened on it
-// for as long as TCP waits.
+// for as long as TCP waits. A connection ends with its stream: to close those that are idle
+// misses one whose stream is being broken off.
 func transport(heartbeat time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
@@ -137,7 +136,10 @@ func transport(heartbeat time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:     http.ProxyFromEnvironment,
 		Protocols: protocols,
-		HTTP2:     &http.HTTP2Config{SendPingTimeout: (missed - 1) * heartbeat, PingTimeout: heartbeat},
+
+		DisableKeepAlives: true,
+
+		HTTP2: &http.HTTP2Config{SendPingTimeout: (missed - 1) * heartbeat, PingTimeout: heartbeat},
 	}
 }
 
@@ -146,9 +148,6 @@ func transport(heartbeat time.Duration) *http.Transport {
 // where that would not help: when the server says that the caller is not known, may not, or
 // that it has no such service, or kind.
 func (c *Client) Run(ctx context.Context) error {
-	if c.own != nil {
-		defer c.own.CloseIdleConnections()
-	}
 	events, ended := make(chan feedback.Event), make(chan error, 1)
 	go func() { ended <- c.follow(ctx, events) }()
 	silence := time.NewTimer(missed * c.cfg.Heartbeat)
