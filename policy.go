@@ -253,6 +253,10 @@ func (s *Step) Destroys() bool { return s.Action == StepDrop || s.Action == Step
 // ErrNotRefreshed is wrapped by the refusal to drop bars of which rollups are not made yet.
 var ErrNotRefreshed = errors.New("rollups are not made yet of what is to be dropped")
 
+// ErrPolicyChanged is wrapped by the refusal to drop what a policy asked for that is in force no
+// longer.
+var ErrPolicyChanged = errors.New("the policy in force does not ask for this any more")
+
 // Cutoff is the time before which records of a policy are dropped at some time: the start
 // of a day (UTC), or before it, where all its rollups begin, so that none is left of which
 // only a part of the bars is there. Zero is none.

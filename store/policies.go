@@ -33,7 +33,8 @@ type Keeper interface {
 	Due(ctx context.Context, policies []mds.Policy, now time.Time) ([]mds.Step, error)
 	// Do does what a step of Due is about, and returns it with the rows that it was done to.
 	// What it drops is gone from the bars and stays in their rollups; the error wraps
-	// [mds.ErrNotRefreshed] where these are not made yet. One that is interrupted has done
+	// [mds.ErrNotRefreshed] where these are not made yet, and [mds.ErrPolicyChanged] where the
+	// policy in force drops nothing or after another age than that of the step. One that is interrupted has done
 	// nothing, or leaves what the next one goes on with.
 	Do(ctx context.Context, step mds.Step) (mds.Step, error)
 	// Audit are the newest lines of the audit, so many at most.
@@ -69,6 +70,24 @@ func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now t
 			tell(step, true)
 		}
 	}
+	return carryOut(ctx, s, k, policies, now, tell)
+}
+
+// CarryOut is [Apply] of the policies that are in force.
+func CarryOut(ctx context.Context, s *Store, k Keeper, now time.Time, tell func(step mds.Step, done bool)) error {
+	inForce, err := k.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	policies := make([]mds.Policy, len(inForce))
+	for i := range inForce {
+		policies[i] = inForce[i].Policy
+	}
+	return carryOut(ctx, s, k, policies, now, tell)
+}
+
+// carryOut does what policies ask for at a time, which are in force.
+func carryOut(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now time.Time, tell func(step mds.Step, done bool)) error {
 	if err := RefreshAll(ctx, s, tell); err != nil {
 		return err
 	}

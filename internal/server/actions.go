@@ -120,16 +120,8 @@ func (s *Server) carryOut(ctx context.Context, run *jobs.Run) error {
 		return err
 	}
 	defer keeper.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what it did is committed
-	inForce, err := keeper.Policies(ctx)
-	if err != nil {
-		return err
-	}
-	policies := make([]mds.Policy, len(inForce))
-	for i := range inForce {
-		policies[i] = inForce[i].Policy
-	}
 	var rows int64
-	return store.Apply(ctx, s.cfg.Store, keeper, policies, time.Now(), func(step mds.Step, done bool) {
+	return store.CarryOut(ctx, s.cfg.Store, keeper, time.Now(), func(step mds.Step, done bool) {
 		if done {
 			rows += step.Rows
 		}

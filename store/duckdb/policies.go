@@ -338,6 +338,14 @@ func (k *Keeper) Do(ctx context.Context, step mds.Step) (mds.Step, error) {
 	p := &step.Policy
 	err = f.taking(ctx, func() (err error) {
 		defer func() { f.noteWrite(err) }()
+		var inForce int64
+		if err := f.writerReads().one(ctx, "SELECT count(*) FROM policies WHERE kind = ? AND timeframe = ? AND drop_after = ?",
+			[]any{p.Kind, string(p.Timeframe), p.DropAfter.String()}, &inForce); err != nil {
+			return err
+		}
+		if inForce == 0 {
+			return &Error{Op: "drop " + p.Name(), Err: mds.ErrPolicyChanged, retry: true}
+		}
 		var stale int64
 		if err := f.writerReads().one(ctx, `SELECT coalesce(sum(n), 0)::BIGINT FROM touched WHERE ? = 'bars' AND timeframe = ? AND first < ?`,
 			[]any{p.Kind, string(p.Timeframe), step.Before.UnixMicro()}, &stale); err != nil {

@@ -132,7 +132,13 @@ func (k *Keeper) drop(ctx context.Context, step mds.Step) (rows int64, err error
 	p, facts, op := &step.Policy, factsOf(&step.Policy), "drop "+step.Policy.Name()
 	var table *table
 	err = k.quietly(ctx, op, func(tx pgx.Tx) error {
-		var stale int64
+		var inForce, stale int64
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.policies WHERE facts = $1 AND drop_after = $2", facts, p.DropAfter.String()).Scan(&inForce); err != nil {
+			return err
+		}
+		if inForce == 0 {
+			return &Error{Op: op, Class: Conflict, Err: mds.ErrPolicyChanged}
+		}
 		if err := tx.QueryRow(ctx, "SELECT coalesce(sum(t.n), 0)::bigint FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}'", facts, step.Before).Scan(&stale); err != nil {
 			return err
 		}

@@ -130,6 +130,18 @@ func testNothingStraddlesWhatIsDropped(t *testing.T, k *keeping) {
 	}
 	q.Start = time.Date(2024, 3, 1, 0, 0, 0, 0, newYork)
 	k.same("after it was refused", k.resample(q), k.recomputed(q))
+	// What another policy in force would keep is not dropped.
+	k.refresh()
+	before := k.count()
+	longer := p
+	longer.DropAfter = mds.Age{N: 5, Unit: 'y'}
+	k.keep(longer)
+	if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) || k.count() != before {
+		t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+	}
+	if err := store.CarryOut(k.ctx, k.store, k.keeper, now.AddDate(0, 1, 0), func(mds.Step, bool) {}); err != nil || k.count() != before {
+		t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+	}
 }
 
 // testDroppedInAnotherZone makes days of a zone out of shorter rollups, each once.

@@ -74,6 +74,16 @@ func (k *keeping) keep(p mds.Policy) []mds.Step {
 	return steps
 }
 
+// count is how many bars there are.
+func (k *keeping) count() int64 {
+	k.t.Helper()
+	n, err := k.bars.Count(k.ctx, mds.DefaultTenant(), mds.Selection{})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return n
+}
+
 func (k *keeping) refresh() mds.Refreshed {
 	k.t.Helper()
 	done, err := k.store.Refresh(k.ctx, mds.DefaultTenant(), 0)
