@@ -118,7 +118,8 @@ func insert() string {
 }
 
 // Claim begins a job, for a worker of a version, for a lease in microseconds, of actions: the
-// arguments in that order. It yields the job.
+// arguments in that order. It yields the job. Of equal priority it is one of a tenant of which
+// none runs, if there is one: who asks for many jobs does not have all servers.
 func (s *Statements) Claim(worker, version string, actions []mds.JobAction, lease time.Duration) (query string, args []any) {
 	args = []any{Clean(worker, maxName), Clean(version, maxName), lease.Microseconds()}
 	d := s.dialect
@@ -126,7 +127,8 @@ func (s *Statements) Claim(worker, version string, actions []mds.JobAction, leas
 		heartbeat_at = %[2]s, lease_until = %[6]s
 		WHERE id = (SELECT id FROM %[1]sjobs WHERE state IN ('queued', 'running') AND action IN (%[3]s) AND (state = 'queued' AND (not_before IS NULL OR not_before <= %[2]s)
 			OR state = 'running' AND lease_until <= %[2]s AND NOT cancel_requested AND attempt < max_attempts)
-			ORDER BY priority DESC, id LIMIT 1%[4]s) RETURNING %[5]s`, d.Schema, d.Now, places(&args, actions), d.Skip, s.columns, fmt.Sprintf(d.Until, "$3::bigint"))
+			ORDER BY priority DESC, tenant_id IS NOT NULL AND tenant_id IN (SELECT tenant_id FROM %[1]sjobs WHERE state = 'running' AND lease_until > %[2]s AND tenant_id IS NOT NULL), id
+			LIMIT 1%[4]s) RETURNING %[5]s`, d.Schema, d.Now, places(&args, actions), d.Skip, s.columns, fmt.Sprintf(d.Until, "$3::bigint"))
 	return query, args
 }
 
@@ -281,8 +283,45 @@ const (
 	maxError = 2_000
 )
 
-// Attempt are the arguments that name an attempt; the error is that of a job that is not there.
-func Attempt(j *mds.Job) ([]any, error) {
+// BeatArgs are the arguments of Beat.
+func BeatArgs(j *mds.Job, lease time.Duration) ([]any, error) {
+	args, err := attempt(j)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(args, lease.Microseconds()), progress(j)...), nil
+}
+
+// PartArgs are the arguments of Progress and of KeepPart, whose first two are those of
+// ForgetPart.
+func PartArgs(j *mds.Job, p *mds.JobPart) (how, kept []any, err error) {
+	if how, err = attempt(j); err != nil {
+		return nil, nil, err
+	}
+	if p.Name == "" || len(p.Name) > mds.MaxJobPart || Clean(p.Name, mds.MaxJobPart) != p.Name {
+		return nil, nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "part", Reason: fmt.Sprintf("%q is not 1 to %d bytes of text", p.Name, mds.MaxJobPart)}}}
+	}
+	return append(how, progress(j)...), []any{how[0], p.Name, p.Written, p.Failed}, nil
+}
+
+// FinishArgs are the arguments of Finish.
+func FinishArgs(j *mds.Job, state mds.JobState, again time.Time) ([]any, error) {
+	if state != mds.JobQueued && !state.Ended() {
+		return nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "state", Reason: fmt.Sprintf("%q is none that an attempt ends in", state)}}}
+	}
+	args, err := attempt(j)
+	if err != nil {
+		return nil, err
+	}
+	reason := Clean(j.Error, maxError)
+	if state == mds.JobDone {
+		reason = "" // that of an attempt before
+	}
+	return append(append(append(args, string(state), OrNull(again), reason), progress(j)...), j.MaxAttempts), nil
+}
+
+// attempt are the arguments that name an attempt; the error is that of a job that is not there.
+func attempt(j *mds.Job) ([]any, error) {
 	id, err := Number(j.ID)
 	if err != nil {
 		return nil, Lost(j)
@@ -290,29 +329,9 @@ func Attempt(j *mds.Job) ([]any, error) {
 	return []any{id, Clean(j.Worker, maxName), j.Attempt}, nil
 }
 
-// Progress are the arguments of how far a job is.
-func Progress(j *mds.Job) []any {
+// progress are the arguments of how far a job is.
+func progress(j *mds.Job) []any {
 	return []any{j.Parts, j.PartsDone, j.Written, j.Failed, Clean(j.Note, maxNote)}
-}
-
-// Ending are the arguments of Finish between those of Attempt and Progress.
-func Ending(j *mds.Job, state mds.JobState, again time.Time) ([]any, error) {
-	if state != mds.JobQueued && !state.Ended() {
-		return nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "state", Reason: fmt.Sprintf("%q is none that an attempt ends in", state)}}}
-	}
-	reason := Clean(j.Error, maxError)
-	if state == mds.JobDone {
-		reason = "" // that of an attempt before
-	}
-	return []any{string(state), OrNull(again), reason}, nil
-}
-
-// Part are the arguments of KeepPart.
-func Part(id any, p *mds.JobPart) ([]any, error) {
-	if p.Name == "" || len(p.Name) > mds.MaxJobPart || Clean(p.Name, mds.MaxJobPart) != p.Name {
-		return nil, &mds.InvalidError{Faults: []mds.Fault{{Field: "part", Reason: fmt.Sprintf("%q is not 1 to %d bytes of text", p.Name, mds.MaxJobPart)}}}
-	}
-	return []any{id, p.Name, p.Written, p.Failed}, nil
 }
 
 // Clean is a text as every engine takes it, of so many bytes at most.

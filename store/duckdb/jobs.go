@@ -105,11 +105,10 @@ func (j *Jobs) Claim(ctx context.Context, worker, version string, actions []mds.
 
 // Beat says how far a job is, and has it for another lease.
 func (j *Jobs) Beat(ctx context.Context, job mds.Job, lease time.Duration) (cancel bool, err error) {
-	attempt, err := jobsql.Attempt(&job)
+	args, err := jobsql.BeatArgs(&job, lease)
 	if err != nil {
 		return false, err
 	}
-	args := append(append(attempt, lease.Microseconds()), jobsql.Progress(&job)...)
 	err = j.attempt(ctx, "beat", &job, func(f *jobFile) (there bool, err error) {
 		cancel, there, err = value[bool](ctx, f, jobs.Beat, args)
 		return there, err
@@ -132,23 +131,19 @@ func (j *Jobs) attempt(ctx context.Context, op string, job *mds.Job, fn func(*jo
 
 // PartDone keeps that a part of a job is done.
 func (j *Jobs) PartDone(ctx context.Context, job mds.Job, part mds.JobPart) error {
-	attempt, err := jobsql.Attempt(&job)
-	if err != nil {
-		return err
-	}
-	args, err := jobsql.Part(attempt[0], &part)
+	how, kept, err := jobsql.PartArgs(&job, &part)
 	if err != nil {
 		return err
 	}
 	return j.attempt(ctx, "part of a job", &job, func(f *jobFile) (bool, error) {
-		_, there, err := value[int64](ctx, f, jobs.Progress, append(attempt, jobsql.Progress(&job)...))
+		_, there, err := value[int64](ctx, f, jobs.Progress, how)
 		if err != nil || !there {
 			return there, err
 		}
-		if _, err := f.conn.ExecContext(ctx, jobs.ForgetPart, args[:2]...); err != nil {
+		if _, err := f.conn.ExecContext(ctx, jobs.ForgetPart, kept[:2]...); err != nil {
 			return there, err
 		}
-		_, err = f.conn.ExecContext(ctx, jobs.KeepPart, args...)
+		_, err = f.conn.ExecContext(ctx, jobs.KeepPart, kept...)
 		return there, err
 	})
 }
@@ -183,15 +178,10 @@ func (j *Jobs) Parts(ctx context.Context, id string) (parts []mds.JobPart, err e
 
 // Finish ends an attempt.
 func (j *Jobs) Finish(ctx context.Context, job mds.Job, state mds.JobState, again time.Time) error {
-	ending, err := jobsql.Ending(&job, state, again)
+	args, err := jobsql.FinishArgs(&job, state, again)
 	if err != nil {
 		return err
 	}
-	attempt, err := jobsql.Attempt(&job)
-	if err != nil {
-		return err
-	}
-	args := append(append(append(attempt, ending...), jobsql.Progress(&job)...), job.MaxAttempts)
 	return j.attempt(ctx, "finish job", &job, func(f *jobFile) (bool, error) {
 		_, there, err := value[int64](ctx, f, jobs.Finish, args)
 		return there, err

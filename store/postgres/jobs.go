@@ -110,11 +110,10 @@ func (j *Jobs) Claim(ctx context.Context, worker, version string, actions []mds.
 
 // Beat says how far a job is, and has it for another lease.
 func (j *Jobs) Beat(ctx context.Context, job mds.Job, lease time.Duration) (cancel bool, err error) {
-	attempt, err := jobsql.Attempt(&job)
+	args, err := jobsql.BeatArgs(&job, lease)
 	if err != nil {
 		return false, err
 	}
-	args := append(append(attempt, lease.Microseconds()), jobsql.Progress(&job)...)
 	err = j.change(ctx, "beat", mds.Tenant{}, func(w *work) error {
 		return orLost(w.QueryRow(ctx, jobs.Beat, args...).Scan(&cancel), &job)
 	})
@@ -123,23 +122,19 @@ func (j *Jobs) Beat(ctx context.Context, job mds.Job, lease time.Duration) (canc
 
 // PartDone keeps that a part of a job is done.
 func (j *Jobs) PartDone(ctx context.Context, job mds.Job, part mds.JobPart) error {
-	attempt, err := jobsql.Attempt(&job)
-	if err != nil {
-		return err
-	}
-	args, err := jobsql.Part(attempt[0], &part)
+	how, kept, err := jobsql.PartArgs(&job, &part)
 	if err != nil {
 		return err
 	}
 	return j.change(ctx, "part of a job", mds.Tenant{}, func(w *work) error {
 		var id int64
-		if err := w.QueryRow(ctx, jobs.Progress, append(attempt, jobsql.Progress(&job)...)...).Scan(&id); err != nil {
+		if err := w.QueryRow(ctx, jobs.Progress, how...).Scan(&id); err != nil {
 			return orLost(err, &job)
 		}
-		if _, err := w.Exec(ctx, jobs.ForgetPart, args[:2]...); err != nil {
+		if _, err := w.Exec(ctx, jobs.ForgetPart, kept[:2]...); err != nil {
 			return err
 		}
-		_, err := w.Exec(ctx, jobs.KeepPart, args...)
+		_, err := w.Exec(ctx, jobs.KeepPart, kept...)
 		return err
 	})
 }
@@ -172,15 +167,10 @@ func (j *Jobs) Parts(ctx context.Context, id string) (parts []mds.JobPart, err e
 
 // Finish ends an attempt.
 func (j *Jobs) Finish(ctx context.Context, job mds.Job, state mds.JobState, again time.Time) error {
-	ending, err := jobsql.Ending(&job, state, again)
+	args, err := jobsql.FinishArgs(&job, state, again)
 	if err != nil {
 		return err
 	}
-	attempt, err := jobsql.Attempt(&job)
-	if err != nil {
-		return err
-	}
-	args := append(append(append(attempt, ending...), jobsql.Progress(&job)...), job.MaxAttempts)
 	return j.change(ctx, "finish job", mds.Tenant{}, func(w *work) error {
 		var id int64
 		return orLost(w.QueryRow(ctx, jobs.Finish, args...).Scan(&id), &job)

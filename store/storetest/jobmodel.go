@@ -121,13 +121,22 @@ func (m *jobModel) claim() {
 	if err != nil {
 		m.rt.Fatal(err)
 	}
+	runs := make(map[mds.Tenant]bool)
+	for _, k := range m.jobs {
+		if k.State == mds.JobRunning && !k.dead && k.Tenant.ID != "" {
+			runs[k.Tenant] = true
+		}
+	}
+	before := func(k, other *modelJob) bool {
+		return k.Priority > other.Priority || k.Priority == other.Priority && !runs[k.Tenant] && runs[other.Tenant]
+	}
 	var next *modelJob
 	for _, k := range m.jobs {
 		if k.State == mds.JobRunning && k.dead && (k.CancelRequested || k.Attempt >= k.MaxAttempts) {
 			m.end(k, mds.JobFailed, "the server that ran it was not heard of any more; "+givenUp(k))
 		}
 		due := k.State == mds.JobQueued && !k.later || k.State == mds.JobRunning && k.dead
-		if due && slices.Contains(actions, k.Action) && (next == nil || k.Priority > next.Priority) {
+		if due && slices.Contains(actions, k.Action) && (next == nil || before(k, next)) {
 			next = k
 		}
 	}

@@ -40,6 +40,17 @@ func testJobOrder(t *testing.T, j *jobbing) {
 	next("first", allActions...)
 	next("low", allActions...)
 	next("", allActions...)
+
+	// Who has many does not have all.
+	for _, name := range []string{"one of many", "another one", "a third", "a fourth"} {
+		j.enqueue(mds.Job{Action: mds.JobBackfill, Name: name, Tenant: mds.DefaultTenant()})
+	}
+	j.enqueue(mds.Job{Action: mds.JobBackfill, Name: "of another", Tenant: j.createTenant("acme")})
+	j.enqueue(mds.Job{Action: mds.JobBackfill, Name: "of all"})
+	j.enqueue(mds.Job{Action: mds.JobBackfill, Name: "the operator's", Tenant: mds.DefaultTenant(), Priority: 1})
+	for _, want := range []string{"the operator's", "of another", "of all", "one of many", "another one", "a third", "a fourth", ""} {
+		next(want, allActions...)
+	}
 }
 
 // testEachJobOnce has a thousand jobs run on two servers by eight workers each.
