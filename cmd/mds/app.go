@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,6 +112,8 @@ func (a *app) sentence(err error) string {
 		return "the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	case errors.Is(err, syscall.ECONNREFUSED) && remote.IsDSN(a.dsn):
+		return fmt.Sprintf("no server answers at %s (connection refused): start one there with mds serve, or name another with --server", store.Redact(a.dsn))
 	case errors.Is(err, store.ErrWriteMode) && a.settings != nil:
 		return fmt.Sprintf("%s: %v", a.settings.Is("store.write_mode"), err)
 	case errors.Is(err, mds.ErrNoStore):

@@ -86,7 +86,7 @@ func TestThroughAServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = s.Wait()
-		if out := run("ping"); out.exit != exitFailed || !strings.Contains(out.stderr, "mds: the server does not answer: ") {
+		if out := run("ping"); out.exit != exitFailed || !strings.Contains(out.stderr, "mds: no server answers at "+s.url+" (connection refused)") {
 			t.Errorf("of none: %d %s", out.exit, out.stderr)
 		}
 		http.DefaultClient.CloseIdleConnections()

@@ -122,7 +122,7 @@ func TestTailRefuses(t *testing.T) {
 		want string
 	}{
 		{[]string{"bars"}, exitUsage, "mds: mds tail bars follows a server, not a store: start one there with mds serve, and name it with --server, such as --server http://127.0.0.1:8080\n"},
-		{[]string{"bars", "--server", "http://127.0.0.1:1"}, exitFailed, "mds: the server does not answer: "},
+		{[]string{"bars", "--server", "http://127.0.0.1:1"}, exitFailed, "mds: no server answers at http://127.0.0.1:1 (connection refused): start one there with mds serve, or name another with --server\n"},
 		{[]string{"bars", "--format", "json"}, exitUsage, "mds: --format json is an array, which has an end: use table, csv or ndjson\n"},
 		{[]string{"bars", "-n", "0"}, exitUsage, "mds: -n 0: write how many records to show, 1 or more\n"},
 		{[]string{"rollups"}, exitUsage, `mds: mds tail: unknown "rollups"; use bars, options, fundamentals or news`},
