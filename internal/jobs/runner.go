@@ -64,7 +64,7 @@ type Runner struct {
 	keeping atomic.Int32
 
 	mu   sync.Mutex
-	mine map[string]bool // the ids of jobs that are run here
+	mine map[string]chan struct{} // of each job that is run here, by its id, what has it ask whether it is to end
 }
 
 // errStopping is the cause of the end of a job whose server is being stopped.
@@ -86,7 +86,7 @@ func Start(ctx context.Context, cfg Config) *Runner {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1), mine: make(map[string]bool), looked: make(chan struct{})}
+	r := &Runner{cfg: cfg, actions: slices.Sorted(maps.Keys(cfg.Actions)), wake: make(chan struct{}, 1), mine: make(map[string]chan struct{}), looked: make(chan struct{})}
 	ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if cfg.Concurrency > 0 {
 		r.done.Go(func() {
@@ -146,10 +146,10 @@ func (r *Runner) look(ctx context.Context) {
 			job, leased, begun = r.claim(ctx)
 		}
 		if begun {
-			r.note(job.ID, true)
+			ask := r.note(job.ID)
 			r.done.Go(func() {
-				r.run(ctx, job, leased)
-				r.note(job.ID, false)
+				r.run(ctx, job, leased, ask)
+				r.forget(job.ID)
 				<-room
 			})
 			continue
@@ -190,12 +190,32 @@ func (r *Runner) claim(ctx context.Context) (job mds.Job, leased time.Time, ok b
 	return job, leased, ok && err == nil
 }
 
-// note notes which jobs are run here.
-func (r *Runner) note(id string, runs bool) {
+// note notes that a job is run here.
+func (r *Runner) note(id string) (ask chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mine[id] = runs; !runs {
-		delete(r.mine, id)
+	ask = make(chan struct{}, 1)
+	r.mine[id] = ask
+	return ask
+}
+
+// forget notes that a job is run here no longer.
+func (r *Runner) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.mine, id)
+}
+
+// Ask has a job that is run here ask the store at once whether it is to end, as it does with
+// each word of it.
+func (r *Runner) Ask(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ask, here := r.mine[id]; here {
+		select {
+		case ask <- struct{}{}:
+		default: // it will
+		}
 	}
 }
 
@@ -207,7 +227,7 @@ func (r *Runner) giveBack(ctx context.Context) {
 		return
 	}
 	r.mu.Lock()
-	running = slices.DeleteFunc(running, func(job mds.Job) bool { return job.Worker != r.cfg.Worker || r.mine[job.ID] })
+	running = slices.DeleteFunc(running, func(job mds.Job) bool { return job.Worker != r.cfg.Worker || r.mine[job.ID] != nil })
 	r.mu.Unlock()
 	for _, job := range running {
 		job.MaxAttempts++
@@ -220,7 +240,7 @@ func (r *Runner) giveBack(ctx context.Context) {
 }
 
 // run runs one job, and keeps what became of it.
-func (r *Runner) run(ctx context.Context, job mds.Job, leased time.Time) {
+func (r *Runner) run(ctx context.Context, job mds.Job, leased time.Time, ask <-chan struct{}) {
 	logger := r.cfg.Logger.With("job", job.ID, "action", string(job.Action), "tenant", job.Tenant.Slug, "attempt", job.Attempt)
 	logger.Info("a job begins")
 	begun := time.Now()
@@ -230,7 +250,7 @@ func (r *Runner) run(ctx context.Context, job mds.Job, leased time.Time) {
 	beating := make(chan struct{})
 	go func() {
 		defer close(beating)
-		r.beat(acting, run, leased, cancel)
+		r.beat(acting, run, leased, ask, cancel)
 	}()
 	err := r.act(acting, run, logger)
 	cause := context.Cause(acting)

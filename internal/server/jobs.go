@@ -75,7 +75,7 @@ func (s *Server) jobOperations() []operation {
 		},
 		{
 			method: http.MethodPost, path: "/v1/jobs/{id}/cancel", id: "cancel-job", tag: "jobs", scope: mds.ScopeAdmin, audit: true,
-			summary: "Have a job end", description: "One that waits ends at once; one that runs ends within a heartbeat. What it has done stays.",
+			summary: "Have a job end", description: "One that waits ends at once, and so does one that this server runs; one that another server runs ends with its next heartbeat. What it has done stays.",
 			params: []param{id}, responses: one,
 			serve: func(c *call) error {
 				job, err := s.jobOf(c)
@@ -85,6 +85,7 @@ func (s *Server) jobOperations() []operation {
 				if err != nil {
 					return err
 				}
+				s.jobs.Ask(job.ID)
 				return c.json(http.StatusOK, client.JobOf(&job))
 			},
 		},

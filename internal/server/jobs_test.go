@@ -311,7 +311,7 @@ func stuck(t *testing.T) (url string, rules backfill.Rules, begun chan struct{})
 func TestCancelJob(t *testing.T) {
 	engines(t, func(t *testing.T, dsn string) {
 		url, rules, begun := stuck(t)
-		w := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: rules, Lease: 300 * time.Millisecond, Concurrency: 1}})
+		w := serve(t, dsn, server.Config{Jobs: &server.JobsConfig{Sources: rules, Lease: time.Hour, Concurrency: 1}}) // no word of it comes by itself
 		ask := func(n int) client.Job {
 			var job client.Job
 			w.ask(t, http.MethodPost, "/v1/jobs", strings.NewReader(fmt.Sprintf(`{"action": "backfill", "dataset": "bars", "params": {"url": "%s/%d"}}`, url, n))).into(t, http.StatusAccepted, &job)
