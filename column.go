@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -373,19 +372,6 @@ func ParseMetrics(text []byte) (map[string]float64, error) {
 		return nil, nil
 	}
 	return metrics, nil
-}
-
-// appendFloat writes the shortest decimal that reads back as v, without an
-// exponent where the number is of a size that people write out. Zero has no
-// sign: stores that compress take -0 and 0 for one value.
-func appendFloat(b []byte, v float64) []byte {
-	if v == 0 {
-		return append(b, '0')
-	}
-	if abs := math.Abs(v); abs < 1e-6 || abs >= 1e21 {
-		return strconv.AppendFloat(b, v, 'e', -1, 64)
-	}
-	return strconv.AppendFloat(b, v, 'f', -1, 64)
 }
 
 // appendJSONString quotes a string as RFC 8259 asks and no more: other than
