@@ -79,6 +79,9 @@ type RefusedRecord struct {
 }
 
 func (e *RefusedError) Error() string {
+	if len(e.Records) == 0 {
+		return "records were refused, and none is named"
+	}
 	text := e.Unwrap().Error()
 	if n := len(e.Records) - 1; n > 0 {
 		text += fmt.Sprintf(" (and %d more)", n)
@@ -88,6 +91,9 @@ func (e *RefusedError) Error() string {
 
 // Unwrap is the first of them, as a [*RecordError].
 func (e *RefusedError) Unwrap() error {
+	if len(e.Records) == 0 {
+		return nil
+	}
 	return &RecordError{Index: e.Records[0].Index, Err: e.Records[0].Err}
 }
 

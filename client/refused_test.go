@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +40,11 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Query().Get("max_errors") != "10000" {
+				most := "10000"
+				if r.Header.Get("Idempotency-Key") != "" { // of which the parameters have to stay the same
+					most = ""
+				}
+				if r.URL.Query().Get("max_errors") != most {
 					t.Errorf("asked for %s", r.URL)
 				}
 				_, _ = io.WriteString(w, `{"kind":"news",`+tt.answer+"}")
@@ -48,6 +53,9 @@ func TestRefused(t *testing.T) {
 			c, err := client.New(client.Config{URL: s.URL, HTTPClient: s.Client()})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if _, err := client.TableOf[mds.News](c).WriteOnce(t.Context(), mds.Tenant{}, "k", batch); err == nil {
+				t.Error("under a key none is refused")
 			}
 			_, err = client.TableOf[mds.News](c).WriteBatch(t.Context(), mds.Tenant{}, batch)
 			var rejected *client.RejectedError
@@ -69,5 +77,32 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestRefusedInHalves finds them also where the batch was too large for one request.
+func TestRefusedInHalves(t *testing.T) {
+	const refused = `{"record":{"vendor":"v","symbol":"S","timeframe":"1m","ts":"2023-11-14T22:%s:00Z","close":%d},"reason":"no"}`
+	requests := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch requests++; requests {
+		case 1:
+			refuse(w, http.StatusRequestEntityTooLarge, "body_too_large")
+		case 2:
+			fmt.Fprintf(w, `{"kind":"bars","read":2,"accepted":2,"committed":1,"dead_lettered":1,"refused":[`+refused+"]}", "14", 1)
+		default:
+			fmt.Fprintf(w, `{"kind":"bars","read":2,"accepted":2,"committed":1,"dead_lettered":1,"refused":[`+refused+"]}", "16", 3)
+		}
+	}))
+	defer s.Close()
+	c, err := client.New(client.Config{URL: s.URL, HTTPClient: s.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.TableOf[mds.Bar](c).WriteBatch(t.Context(), mds.Tenant{}, minutes(4))
+	var named *mds.RefusedError
+	if !errors.As(err, &named) || len(named.Records) != 2 || named.Records[0].Index != 1 || named.Records[1].Index != 3 {
+		t.Errorf("%+v, %v", named, err)
 	}
 }

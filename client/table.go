@@ -78,7 +78,7 @@ func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, r r
 		return Answer{}, err
 	}
 	r.tenant, r.contentType = t.c.tenant(tenant), columns
-	if r.query == nil {
+	if r.query == nil && r.key == "" { // what is sent again under a key has the same parameters
 		r.query = url.Values{"max_errors": {mostErrors}}
 	}
 	answer, err := t.deliver(ctx, records, r)

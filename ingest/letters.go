@@ -27,10 +27,6 @@ func codeOf(err error) string {
 // keep has the records kept that are set aside, or drops them where nothing keeps any. It
 // reports whether it could: if not, the job is to come back.
 func (c *Coordinator[R]) keep(j *job[R]) bool {
-	c.leaveKept(j)
-	if len(j.setAside) == 0 {
-		return true
-	}
 	if c.cfg.DeadLetters == nil {
 		records := make([]R, len(j.setAside))
 		for i := range j.setAside {
@@ -58,13 +54,15 @@ func (c *Coordinator[R]) keep(j *job[R]) bool {
 	return true
 }
 
-// leaveKept has done with records that the store keeps itself.
-func (c *Coordinator[R]) leaveKept(j *job[R]) {
+// setAside has records be kept that the next piece has refused, but for those that the store
+// keeps itself, which are done with.
+func (c *Coordinator[R]) setAside(j *job[R], refused []Refusal) {
 	var first error
-	n, others := 0, j.setAside[:0]
-	for _, r := range j.setAside {
+	n := 0
+	for _, r := range refused {
+		r.Index += j.settled
 		if !r.Kept {
-			others = append(others, r)
+			j.setAside = append(j.setAside, r)
 			continue
 		}
 		if n++; first == nil {
@@ -72,12 +70,8 @@ func (c *Coordinator[R]) leaveKept(j *job[R]) {
 		}
 		j.refused = append(j.refused, r)
 	}
-	if n == 0 {
-		return
-	}
-	c.cfg.Logger.Warn("records that no write takes are dead letters of the store", "coordinator", c.cfg.ID, "tenant", j.tenant.Slug, "records", n, "first", first)
-	if j.setAside = others; len(others) == 0 {
-		j.setAside = nil
+	if n > 0 {
+		c.cfg.Logger.Warn("records that no write takes are dead letters of the store", "coordinator", c.cfg.ID, "tenant", j.tenant.Slug, "records", n, "first", first)
 	}
 }
 

@@ -248,3 +248,55 @@ func TestLettersElsewhere(t *testing.T) {
 		t.Errorf("told %v, stored %v, %d writes", told, w.stored(), w.calls)
 	}
 }
+
+// halving is a server that does not name whom it refuses, and then, of the first half, does,
+// and of the second hears nothing more.
+type halving struct {
+	calls int
+	hang  chan struct{}
+}
+
+func (h *halving) WriteBatch(ctx context.Context, _ mds.Tenant, batch []mds.Bar) (mds.Receipt, error) {
+	switch h.calls++; h.calls {
+	case 1:
+		return mds.Receipt{}, errRefused
+	case 2:
+		return mds.Receipt{Written: int64(len(batch) - 1)}, &mds.RefusedError{Records: []mds.RefusedRecord{{Index: 0, Err: errRefused, Kept: true}}}
+	}
+	close(h.hang)
+	<-ctx.Done()
+	return mds.Receipt{}, ctx.Err()
+}
+
+// TestKeptElsewhereThenStopped gives nothing back as unwritten that the store keeps.
+func TestKeptElsewhereThenStopped(t *testing.T) {
+	w := &halving{hang: make(chan struct{})}
+	c, err := ingest.New(t.Context(), w, ingest.Config[mds.Bar]{DeadLetters: &drawer{}, Workers: 1, BatchSize: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := submit(t, c.For(mds.DefaultTenant()), bars("s", 4)...)
+	<-w.hang
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var left *ingest.UnwrittenError[mds.Bar]
+	if err := c.Stop(ctx); !errors.As(err, &left) {
+		t.Fatal(err)
+	}
+	if o, _ := r.Wait(t.Context()); o != (ingest.Outcome{Committed: 1, DeadLettered: 1, Unwritten: 2}) {
+		t.Errorf("%+v", o)
+	}
+	if l := c.Stats().Ledger; l.DeadLettered != 1 || l.Elsewhere != 1 || l.Pending != 2 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// TestRefusedWithoutNames has a writer's error that names nobody be one of all.
+func TestRefusedWithoutNames(t *testing.T) {
+	done, err := ingest.Isolate(t.Context(), bars("s", 2), func(context.Context, []mds.Bar) (mds.Receipt, error) {
+		return mds.Receipt{}, &mds.RefusedError{}
+	})
+	if err != nil || done.Done != 2 || len(done.Refused) != 2 || done.Refused[0].Err.Error() != "records were refused, and none is named" {
+		t.Errorf("%+v, %v", done, err)
+	}
+}

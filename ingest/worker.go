@@ -176,10 +176,7 @@ func (c *Coordinator[R]) write(j *job[R]) bool {
 	i, err := Isolate(c.writes, j.piece(), w.attempt)
 	j.try.made++
 	j.receipt = j.receipt.Add(i.Receipt)
-	for _, r := range i.Refused {
-		r.Index += j.settled
-		j.setAside = append(j.setAside, r)
-	}
+	c.setAside(j, i.Refused)
 	j.settled += i.Done
 	if i.Done > 0 {
 		j.try = attempts{}

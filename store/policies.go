@@ -34,7 +34,8 @@ type Keeper interface {
 	// Do does what a step of Due is about, and returns it with the rows that it was done to.
 	// What it drops is gone from the bars and stays in their rollups; the error wraps
 	// [mds.ErrNotRefreshed] where these are not made yet, and [mds.ErrPolicyChanged] where the
-	// policy in force drops nothing or after another age than that of the step. One that is interrupted has done
+	// policy in force drops nothing, or has another age, rollups or zone than that of the
+	// step, by which it goes. One that is interrupted has done
 	// nothing, or leaves what the next one goes on with.
 	Do(ctx context.Context, step mds.Step) (mds.Step, error)
 	// Audit are the newest lines of the audit, so many at most.
@@ -61,6 +62,14 @@ func OpenKeeper(ctx context.Context, s *Store, owner string) (Keeper, error) {
 // (done is false), and what it did. One that is interrupted goes on where it is called
 // again; where nothing is due it changes nothing.
 func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now time.Time, tell func(step mds.Step, done bool)) error {
+	if err := keepAll(ctx, k, policies, tell); err != nil {
+		return err
+	}
+	return carryOut(ctx, s, k, policies, now, tell)
+}
+
+// keepAll puts policies in force.
+func keepAll(ctx context.Context, k Keeper, policies []mds.Policy, tell func(step mds.Step, done bool)) error {
 	for _, p := range policies {
 		steps, err := k.Keep(ctx, p)
 		if err != nil {
@@ -70,18 +79,25 @@ func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now t
 			tell(step, true)
 		}
 	}
-	return carryOut(ctx, s, k, policies, now, tell)
+	return nil
 }
 
-// CarryOut is [Apply] of the policies that are in force.
+// CarryOut is [Apply] of the policies that are in force: of a tenant that was made while
+// another process had the others' they are put in force, too.
 func CarryOut(ctx context.Context, s *Store, k Keeper, now time.Time, tell func(step mds.Step, done bool)) error {
-	inForce, err := k.Policies(ctx)
+	var policies []mds.Policy
+	err := k.Alone(ctx, func() error { // nobody puts others in force meanwhile
+		inForce, err := k.Policies(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range inForce {
+			policies = append(policies, inForce[i].Policy)
+		}
+		return keepAll(ctx, k, policies, tell)
+	})
 	if err != nil {
 		return err
-	}
-	policies := make([]mds.Policy, len(inForce))
-	for i := range inForce {
-		policies[i] = inForce[i].Policy
 	}
 	return carryOut(ctx, s, k, policies, now, tell)
 }

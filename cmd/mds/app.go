@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -112,7 +113,7 @@ func (a *app) sentence(err error) string {
 		return "the server asks for an API key: set MDS_API_KEY to one; mds keys create makes it, where the store is"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
-	case errors.Is(err, syscall.ECONNREFUSED) && remote.IsDSN(a.dsn):
+	case isRefused(err) && remote.IsDSN(a.dsn):
 		return fmt.Sprintf("no server answers at %s (connection refused): start one there with mds serve, or name another with --server", store.Redact(a.dsn))
 	case errors.Is(err, store.ErrWriteMode) && a.settings != nil:
 		return fmt.Sprintf("%s: %v", a.settings.Is("store.write_mode"), err)
@@ -128,6 +129,14 @@ func (a *app) sentence(err error) string {
 		return fmt.Sprintf("%v; mds tenant list%s shows what there is", err, on)
 	}
 	return err.Error()
+}
+
+// isRefused reports that nothing listens where a server was asked, and that this is all that an
+// error says: not why something was given up, nor that a proxy is not there.
+func isRefused(err error) bool {
+	var answer *client.Error
+	var op *net.OpError
+	return errors.As(err, &answer) && answer.Error() == err.Error() && errors.As(err, &op) && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED)
 }
 
 // needsKey reports that a server asks for an API key and was given none.

@@ -317,3 +317,28 @@ func (c *cli) runsOf(s *serving) int {
 	}
 	return n
 }
+
+// TestPoliciesOfATenantMadeElsewhere carries policies out of a tenant that another process made
+// while the server had the files, too.
+func TestPoliciesOfATenantMadeElsewhere(t *testing.T) {
+	c := newCLI(t)
+	old := testFile(t, "bars.csv", "vendor,symbol,timeframe,ts,close\nv,A,1m,2020-01-06T14:30:00Z,1\n")
+	c.must("ingest", "bars", old)
+	c.must("policies", "apply", testFile(t, "policies.toml", "[bars.1m]\ndrop_after = \"30d\"\nrollups = [\"1d\"]\n"), "--yes")
+	s := c.serve()
+	c.must("tenant", "create", "acme")
+	tenants := []string{"acme", "default"}
+	for _, tenant := range tenants {
+		c.must("ingest", "bars", old, "--server", s.url, "--tenant", tenant)
+	}
+	id := strings.TrimSpace(c.must("jobs", "enqueue", "policies", "--server", s.url).stdout)
+	c.must("jobs", "show", id, "--follow", "--server", s.url)
+	for _, tenant := range tenants {
+		if out := c.must("query", "bars", "--format", "csv", "--server", s.url, "--tenant", tenant); strings.Contains(out.stdout, "v,A,1m") {
+			t.Errorf("%s: %s", tenant, out.stdout)
+		}
+		if out := c.must("query", "rollups", "--format", "csv", "--server", s.url, "--tenant", tenant); !strings.Contains(out.stdout, "v,A,1d,1m,2020-01-06") {
+			t.Errorf("%s: %s", tenant, out.stdout)
+		}
+	}
+}

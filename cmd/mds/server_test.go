@@ -1,14 +1,18 @@
 package main
 
 import (
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/client"
 )
 
 // TestThroughAServer runs the commands on data against a server, with the key of a tenant.
@@ -91,6 +95,24 @@ func TestThroughAServer(t *testing.T) {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
+}
+
+// TestNoServer says that there is none only where that is all, and not of a proxy.
+func TestNoServer(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{&client.Error{Err: dial}, true},
+		{fmt.Errorf("given up after 3s: %w; run the same command again for the rest", &client.Error{Err: dial}), false},
+		{&client.Error{Err: &net.OpError{Op: "proxyconnect", Err: dial}}, false},
+		{dial, false},
+	} {
+		if got := isRefused(tt.err); got != tt.want {
+			t.Errorf("%v: %t", tt.err, got)
+		}
+	}
 }
 
 // TestLettersThroughAServer works on the letters of the key's tenant where none is named, and

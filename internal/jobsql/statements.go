@@ -123,13 +123,16 @@ func insert() string {
 func (s *Statements) Claim(worker, version string, actions []mds.JobAction, lease time.Duration) (query string, args []any) {
 	args = []any{Clean(worker, maxName), Clean(version, maxName), lease.Microseconds()}
 	d := s.dialect
-	query = fmt.Sprintf(`UPDATE %[1]sjobs SET state = 'running', worker = $1, version = $2, attempt = attempt + 1, started_at = coalesce(started_at, %[2]s),
-		heartbeat_at = %[2]s, lease_until = %[6]s
-		WHERE id = (SELECT id FROM %[1]sjobs WHERE state IN ('queued', 'running') AND action IN (%[3]s) AND (state = 'queued' AND (not_before IS NULL OR not_before <= %[2]s)
-			OR state = 'running' AND lease_until <= %[2]s AND NOT cancel_requested AND attempt < max_attempts)
-			ORDER BY priority DESC, tenant_id IS NOT NULL AND tenant_id IN (SELECT tenant_id FROM %[1]sjobs WHERE state = 'running' AND lease_until > %[2]s AND tenant_id IS NOT NULL), id
-			LIMIT 1%[4]s) RETURNING %[5]s`, d.Schema, d.Now, places(&args, actions), d.Skip, s.columns, fmt.Sprintf(d.Until, "$3::bigint"))
-	return query, args
+	say := strings.NewReplacer("{jobs}", d.Schema+"jobs", "{columns}", s.columns, "{now}", d.Now, "{skip}", d.Skip, "{until}", fmt.Sprintf(d.Until, "$3::bigint"),
+		"{first}", "ORDER BY priority DESC, id LIMIT 1", // in the order of an index
+		"{due}", strings.ReplaceAll(`state IN ('queued', 'running') AND action IN (`+places(&args, actions)+`) AND (state = 'queued' AND (not_before IS NULL OR not_before <= {now})
+				OR state = 'running' AND lease_until <= {now} AND NOT cancel_requested AND attempt < max_attempts)`, "{now}", d.Now))
+	return say.Replace(`UPDATE {jobs} SET state = 'running', worker = $1, version = $2, attempt = attempt + 1, started_at = coalesce(started_at, {now}),
+		heartbeat_at = {now}, lease_until = {until}
+		WHERE id = (SELECT coalesce(
+			(SELECT id FROM {jobs} WHERE {due} AND priority >= (SELECT priority FROM {jobs} WHERE {due} {first})
+				AND (tenant_id IS NULL OR tenant_id NOT IN (SELECT tenant_id FROM {jobs} WHERE state = 'running' AND lease_until > {now} AND tenant_id IS NOT NULL)) {first}{skip}),
+			(SELECT id FROM {jobs} WHERE {due} {first}{skip}))) RETURNING {columns}`), args
 }
 
 // places adds arguments, and returns their places.

@@ -200,6 +200,8 @@ func TestBackwards(t *testing.T) {
 				panic("poison")
 			case 5:
 				return mds.Receipt{}, &mds.RecordError{Index: i, Err: errors.New("five")}
+			case 1:
+				return mds.Receipt{}, &mds.RefusedError{Records: []mds.RefusedRecord{{Index: i}, {Index: len(batch) - 1, Kept: true}}}
 			}
 		}
 		parts = append(parts, fmt.Sprint(batch))
@@ -208,6 +210,11 @@ func TestBackwards(t *testing.T) {
 	_, err := write(t.Context(), []int{7, 6, 5, 4})
 	var record *mds.RecordError
 	if !errors.As(err, &record) || record.Index != 2 {
+		t.Errorf("%v", err)
+	}
+	_, err = write(t.Context(), []int{12, 11, 10, 1, 0}) // as 0 1 10 11 12, of which 1 and 12 are refused
+	var several *mds.RefusedError
+	if !errors.As(err, &several) || !slices.Equal(several.Records, []mds.RefusedRecord{{Index: 0, Kept: true}, {Index: 3}}) {
 		t.Errorf("%v", err)
 	}
 	_, err = write(t.Context(), []int{4, 3})

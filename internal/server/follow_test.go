@@ -494,3 +494,28 @@ func TestFollowRefuses(t *testing.T) {
 		return r.StatusCode == http.StatusOK
 	})
 }
+
+// TestRefusedIsBounded lists no more of what is refused than an answer has room for.
+func TestRefusedIsBounded(t *testing.T) {
+	dsn := pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
+		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
+		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
+		return errors.Join(err, grantErr)
+	}).Service
+	st, err := store.Open(t.Context(), dsn, store.Config{WriteMode: "copy"}) // it fails where a row is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := serve(t, dsn, server.Config{}, st)
+	var body strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&body, `{"vendor":"v","id":"%d","published_at":"2026-01-02T14:30:00Z","title":"t","summary":"%s"}`+"\n", i, strings.Repeat("x", 250_000))
+	}
+	if a := w.post(t, "/v1/news", body.String()); a.status != http.StatusOK {
+		t.Fatal(a.status)
+	}
+	a := w.post(t, "/v1/news?max_errors=10000", body.String())
+	if n := strings.Count(a.body, `"record"`); len(a.body) > 4<<20 || n != 16 || !strings.Contains(a.body, `"dropped":30`) || !strings.Contains(a.body, `"refused_omitted":14`) {
+		t.Errorf("%d bytes, %d records, %.200s … %.100s", len(a.body), n, a.body, a.body[max(0, len(a.body)-100):])
+	}
+}

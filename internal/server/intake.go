@@ -22,7 +22,7 @@ type intake[R mds.Record[R]] struct {
 	size    func(*R) int
 	schema  *mds.Schema[R]
 	most    int   // errors and refused records listed
-	room    int   // bytes of them, roughly; 0 for any
+	room    int   // bytes of them, roughly
 	portion int64 // records handed over at a time, at most
 	// late writes records that come late, at once; nil has the coordinator write them.
 	late func(context.Context, []R) (mds.Receipt, error)
@@ -228,7 +228,7 @@ func (in *intake[R]) add(receipt *ingest.Receipt[R], o ingest.Outcome) {
 
 // refuse notes a record that the store refuses.
 func (in *intake[R]) refuse(refused *ingest.Refused[R]) {
-	if len(in.answer.Errors)+len(in.answer.Refused) >= in.most {
+	if len(in.answer.Errors)+len(in.answer.Refused) >= in.most || in.listed >= in.room {
 		in.answer.RefusedOmitted++
 		return
 	}
@@ -243,7 +243,7 @@ func (in *intake[R]) refuse(refused *ingest.Refused[R]) {
 // takes reports that there is room in the answer for so many bytes more.
 func (in *intake[R]) takes(bytes int) bool {
 	const around = 40
-	if in.room > 0 && in.listed+around+bytes > in.room {
+	if in.listed+around+bytes > in.room {
 		return false
 	}
 	in.listed += around + bytes

@@ -167,6 +167,9 @@ func (k *service[R]) ingestOperation() operation {
 const (
 	mostErrors  = 10_000
 	usualErrors = 100
+
+	// mostListed bounds what is listed in bytes, roughly.
+	mostListed = 4 << 20
 )
 
 // ingest takes in a body, or answers as it was answered before.
@@ -212,6 +215,7 @@ func (k *service[R]) takeIn(c *call) error {
 	if err := k.tenants.since(c.moment, c.tenant); err != nil { // the handle may be another one's
 		return err
 	}
+	in.room = mostListed
 	if c.again != nil {
 		in.room = mds.MaxKeptBody / 8 // in JSON they may be six times as long
 	}

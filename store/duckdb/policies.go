@@ -339,8 +339,8 @@ func (k *Keeper) Do(ctx context.Context, step mds.Step) (mds.Step, error) {
 	err = f.taking(ctx, func() (err error) {
 		defer func() { f.noteWrite(err) }()
 		var inForce int64
-		if err := f.writerReads().one(ctx, "SELECT count(*) FROM policies WHERE kind = ? AND timeframe = ? AND drop_after = ?",
-			[]any{p.Kind, string(p.Timeframe), p.DropAfter.String()}, &inForce); err != nil {
+		if err := f.writerReads().one(ctx, "SELECT count(*) FROM policies WHERE kind = ? AND timeframe = ? AND drop_after = ? AND rollups = ? AND zone = ?", // all that the time goes by
+			[]any{p.Kind, string(p.Timeframe), p.DropAfter.String(), strings.Join(rollup.Names(p.Rollups), ","), p.Zone}, &inForce); err != nil {
 			return err
 		}
 		if inForce == 0 {

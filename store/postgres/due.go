@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/rollup"
 )
 
 // Due are the steps that policies ask for at a time, in the order in which they are to be
@@ -133,7 +134,8 @@ func (k *Keeper) drop(ctx context.Context, step mds.Step) (rows int64, err error
 	var table *table
 	err = k.quietly(ctx, op, func(tx pgx.Tx) error {
 		var inForce, stale int64
-		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.policies WHERE facts = $1 AND drop_after = $2", facts, p.DropAfter.String()).Scan(&inForce); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.policies WHERE facts = $1 AND drop_after = $2 AND rollups = $3 AND zone = $4", // all that the time goes by
+			facts, p.DropAfter.String(), rollup.Names(p.Rollups), p.Zone).Scan(&inForce); err != nil {
 			return err
 		}
 		if inForce == 0 {

@@ -133,11 +133,14 @@ func testNothingStraddlesWhatIsDropped(t *testing.T, k *keeping) {
 	// What another policy in force would keep is not dropped.
 	k.refresh()
 	before := k.count()
-	longer := p
+	fewer, longer := p, p
+	fewer.Rollups = []mds.Timeframe{mds.Day}
 	longer.DropAfter = mds.Age{N: 5, Unit: 'y'}
-	k.keep(longer)
-	if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) || k.count() != before {
-		t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+	for _, other := range []mds.Policy{fewer, longer} {
+		k.keep(other)
+		if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) || k.count() != before {
+			t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+		}
 	}
 	if err := store.CarryOut(k.ctx, k.store, k.keeper, now.AddDate(0, 1, 0), func(mds.Step, bool) {}); err != nil || k.count() != before {
 		t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
