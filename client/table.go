@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/marketdatastore/mds"
@@ -23,9 +24,6 @@ const (
 	ndjson   = "application/x-ndjson" // where a record may come by itself
 	document = "application/json"
 )
-
-// mostErrors is how many refused records a server names at most.
-const mostErrors = "10000"
 
 // Table reads and writes one kind of record. It is safe for concurrent use.
 type Table[R mds.Record[R]] struct {
@@ -42,8 +40,9 @@ func (t *Table[R]) path() string { return "/v1/" + t.schema.Kind }
 
 // WriteBatch upserts records, and returns when they are on the store's disk; see
 // [ingest.Writer]. Of records that are invalid none is sent, and the error is an
-// [*mds.RecordError]. The receipt counts all as written: what they changed only the server
-// knows.
+// [*mds.RecordError]. Where the server's store refuses some, the others are stored, and the
+// error is a [*RejectedError], which names them as a [*mds.RefusedError]. The receipt counts
+// all that are stored as written: what they changed only the server knows.
 //
 // A batch whose answer was lost is sent again (see Config.MaxRetries), and replaces what others
 // wrote at the same keys meanwhile: where several write the same ones, [Table.WriteOnce] does
@@ -79,7 +78,7 @@ func (t *Table[R]) send(ctx context.Context, tenant mds.Tenant, records []R, r r
 	}
 	r.tenant, r.contentType = t.c.tenant(tenant), columns
 	if r.query == nil && r.key == "" { // what is sent again under a key has the same parameters
-		r.query = url.Values{"max_errors": {mostErrors}}
+		r.query = url.Values{"max_errors": {strconv.Itoa(MaxListed)}}
 	}
 	answer, err := t.deliver(ctx, records, r)
 	if err == nil && answer.Committed != int64(len(records)) {

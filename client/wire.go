@@ -39,6 +39,9 @@ type Answer struct {
 	Warnings map[string]int64 `json:"warnings,omitempty" doc:"Records with something odd about them, by what"`
 }
 
+// MaxListed is how many rejected rows and refused records an answer lists at most.
+const MaxListed = 10_000
+
 // Refused is a record that no write takes.
 type Refused struct {
 	Record json.RawMessage `json:"record" doc:"The record, as NDJSON has it"`

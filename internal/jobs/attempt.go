@@ -111,8 +111,8 @@ func (r *Runner) finish(ctx context.Context, job mds.Job, state mds.JobState, ag
 	}
 }
 
-// beat says that a job is run, now and then and when it is asked to, until ctx ends; it ends the job where it is to end, was taken
-// over, or may have been.
+// beat says that a job is run, now and then and when it is asked to, until ctx ends; it ends
+// the job where it is to end, was taken over, or may have been.
 func (r *Runner) beat(ctx context.Context, run *Run, leased time.Time, ask <-chan struct{}, cancel context.CancelCauseFunc) {
 	held := r.cfg.Lease - r.cfg.Lease/10 // an action takes a while to end
 	lease := time.AfterFunc(time.Until(leased.Add(held)), func() { cancel(errSilent) })

@@ -20,7 +20,6 @@ import (
 	"github.com/marketdatastore/mds/internal/live"
 	"github.com/marketdatastore/mds/internal/pgtest"
 	"github.com/marketdatastore/mds/internal/server"
-	"github.com/marketdatastore/mds/store"
 	"github.com/marketdatastore/mds/store/postgres"
 )
 
@@ -255,16 +254,7 @@ func sorted(list []string) []string {
 
 // TestFollowPoison tells of a batch of which the store refuses a row the others.
 func TestFollowPoison(t *testing.T) {
-	dsn := pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
-		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
-		return errors.Join(err, grantErr)
-	}).Service
-	st, err := store.Open(t.Context(), dsn, store.Config{WriteMode: "copy"}) // it fails where a row is there
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := serve(t, dsn, server.Config{}, st)
+	w := copying(t)
 	w.post(t, "/v1/bars", bar("A", 1, 1))
 	f := w.follow(t, "?kind=bars")
 	a := w.post(t, "/v1/bars", bar("A", 0, 0)+bar("A", 1, 11)+bar("A", 2, 2)+bar("A", 3, 3))
@@ -493,29 +483,4 @@ func TestFollowRefuses(t *testing.T) {
 		_ = r.Body.Close()
 		return r.StatusCode == http.StatusOK
 	})
-}
-
-// TestRefusedIsBounded lists no more of what is refused than an answer has room for.
-func TestRefusedIsBounded(t *testing.T) {
-	dsn := pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
-		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
-		return errors.Join(err, grantErr)
-	}).Service
-	st, err := store.Open(t.Context(), dsn, store.Config{WriteMode: "copy"}) // it fails where a row is there
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := serve(t, dsn, server.Config{}, st)
-	var body strings.Builder
-	for i := range 30 {
-		fmt.Fprintf(&body, `{"vendor":"v","id":"%d","published_at":"2026-01-02T14:30:00Z","title":"t","summary":"%s"}`+"\n", i, strings.Repeat("x", 250_000))
-	}
-	if a := w.post(t, "/v1/news", body.String()); a.status != http.StatusOK {
-		t.Fatal(a.status)
-	}
-	a := w.post(t, "/v1/news?max_errors=10000", body.String())
-	if n := strings.Count(a.body, `"record"`); len(a.body) > 4<<20 || n != 16 || !strings.Contains(a.body, `"dropped":30`) || !strings.Contains(a.body, `"refused_omitted":14`) {
-		t.Errorf("%d bytes, %d records, %.200s … %.100s", len(a.body), n, a.body, a.body[max(0, len(a.body)-100):])
-	}
 }

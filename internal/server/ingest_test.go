@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -329,5 +330,21 @@ func TestLong(t *testing.T) {
 	w.ask(t, http.MethodPost, "/v1/bars", r, "Content-Type", "application/x-ndjson").into(t, http.StatusOK, &got)
 	if got.Read != n || got.Committed != n {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestRefusedIsBounded lists no more of what is refused than an answer has room for.
+func TestRefusedIsBounded(t *testing.T) {
+	w := copying(t)
+	var body strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&body, `{"vendor":"v","id":"%d","published_at":"2026-01-02T14:30:00Z","title":"t","summary":"%s"}`+"\n", i, strings.Repeat("x", 250_000))
+	}
+	if a := w.post(t, "/v1/news", body.String()); a.status != http.StatusOK {
+		t.Fatal(a.status)
+	}
+	a := w.post(t, "/v1/news?max_errors=10000", body.String())
+	if n := strings.Count(a.body, `"record"`); len(a.body) > 4<<20 || n != 16 || !strings.Contains(a.body, `"dropped":30`) || !strings.Contains(a.body, `"refused_omitted":14`) {
+		t.Errorf("%d bytes, %d records, %.200s … %.100s", len(a.body), n, a.body, a.body[max(0, len(a.body)-100):])
 	}
 }

@@ -142,7 +142,7 @@ func (k *service[R]) ingestOperation() operation {
 			"While the queue is full the answer is 429 before anything is read; later the body is read more slowly.",
 		params: []param{
 			choice("ack", "When to answer: once the records are on the store's disk, or once they are queued in memory", "committed", "accepted"),
-			number("max_errors", "How many rejected rows, and refused records, to list", 0, mostErrors),
+			number("max_errors", "How many rejected rows, and refused records, to list", 0, client.MaxListed),
 			text("tz", "The time zone of times without an offset, such as America/New_York"),
 			choice("no_header", "Whether the first line of CSV is data: columns then maps each by its number, such as ts=#1", "false", "true"),
 			text("columns", "A column and the name it has in the body, such as close=Adj Close").several(),
@@ -163,9 +163,8 @@ func (k *service[R]) ingestOperation() operation {
 	return o
 }
 
-// mostErrors bounds the errors that are listed, and usualErrors is how many are.
 const (
-	mostErrors  = 10_000
+	// usualErrors is how many errors and refused records are listed.
 	usualErrors = 100
 
 	// mostListed bounds what is listed in bytes, roughly.
@@ -205,7 +204,7 @@ func (k *service[R]) takeIn(c *call) error {
 	if most := k.cfg.MaxBodyBytes; most > 0 && c.r.ContentLength > most {
 		return tooLarge(most)
 	}
-	most, err := c.integer("max_errors", usualErrors, 0, mostErrors)
+	most, err := c.integer("max_errors", usualErrors, 0, client.MaxListed)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,17 @@ func migrated(t *testing.T) string {
 	}).Service
 }
 
+// copying is a server whose store refuses a row that is there already.
+func copying(t *testing.T) *world {
+	t.Helper()
+	dsn := migrated(t)
+	st, err := store.Open(t.Context(), dsn, store.Config{WriteMode: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, dsn, server.Config{}, st)
+}
+
 // world is a server that runs.
 type world struct {
 	url    string

@@ -130,20 +130,40 @@ func testNothingStraddlesWhatIsDropped(t *testing.T, k *keeping) {
 	}
 	q.Start = time.Date(2024, 3, 1, 0, 0, 0, 0, newYork)
 	k.same("after it was refused", k.resample(q), k.recomputed(q))
-	// What another policy in force would keep is not dropped.
+}
+
+// testChangedPolicyDropsNothing has policies changed between what is due and its being done:
+// by its age, or by its rollups or zone, which the time goes by.
+func testChangedPolicyDropsNothing(t *testing.T, k *keeping) {
+	for d := 1; d <= 5; d++ {
+		k.write(day("A", d, 0, float64(d)))
+	}
+	now := time.Date(2024, 3, 20, 0, 0, 0, 0, time.UTC)
+	p := minutes("America/New_York", mds.Hour, mds.Day)
+	p.DropAfter = mds.Age{N: 7, Unit: 'd'}
+	k.keep(p)
 	k.refresh()
-	before := k.count()
-	fewer, longer := p, p
-	fewer.Rollups = []mds.Timeframe{mds.Day}
+	due, err := k.keeper.Due(k.ctx, []mds.Policy{p}, now)
+	if err != nil || len(due) != 1 || due[0].Rows != 5 {
+		t.Fatal(due, err)
+	}
+	fewer, elsewhere, longer := p, p, p
+	fewer.Rollups = []mds.Timeframe{mds.Hour}
+	elsewhere.Zone = "Europe/London"
 	longer.DropAfter = mds.Age{N: 5, Unit: 'y'}
-	for _, other := range []mds.Policy{fewer, longer} {
+	for _, other := range []mds.Policy{fewer, elsewhere, longer} {
 		k.keep(other)
-		if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) || k.count() != before {
-			t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+		k.refresh()
+		if _, err := k.keeper.Do(k.ctx, due[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) || k.count() != 5 {
+			t.Errorf("%+v: %d bars of 5 are left, %v", other, k.count(), err)
 		}
 	}
-	if err := store.CarryOut(k.ctx, k.store, k.keeper, now.AddDate(0, 1, 0), func(mds.Step, bool) {}); err != nil || k.count() != before {
-		t.Errorf("%d bars of %d are left, %v", k.count(), before, err)
+	if err := store.CarryOut(k.ctx, k.store, k.keeper, now, func(mds.Step, bool) {}); err != nil || k.count() != 5 {
+		t.Errorf("%d bars of 5 are left, %v", k.count(), err)
+	}
+	k.keep(p)
+	if err := store.CarryOut(k.ctx, k.store, k.keeper, now, func(mds.Step, bool) {}); err != nil || k.count() != 0 {
+		t.Errorf("as it was: %d bars are left, %v", k.count(), err)
 	}
 }
 

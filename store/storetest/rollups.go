@@ -33,6 +33,7 @@ func RunRollups(t *testing.T, fresh func(t testing.TB) (dsn, owner string)) {
 		{"DropOfKinds", testDropOfKinds},
 		{"OddMidnights", testOddMidnights},
 		{"NothingStraddlesWhatIsDropped", testNothingStraddlesWhatIsDropped},
+		{"ChangedPolicyDropsNothing", testChangedPolicyDropsNothing},
 		{"DroppedInAnotherZone", testDroppedInAnotherZone},
 		{"DroppedBeforeRollups", testDroppedBeforeRollups},
 	} {
