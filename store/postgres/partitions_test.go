@@ -433,14 +433,14 @@ func TestConversionKilled(t *testing.T) {
 			_, err := of.Do(killed, steps[0])
 			begun <- err
 		}()
-		// Its backend is ended when it has come so far.
+		// Its backend is ended when it has come so far, and has ended before another one begins.
 		go func() {
 			for range 2 * n {
 				if pgtest.Ask(t, d.Admin, "SELECT 1") != "1" {
 					return
 				}
 			}
-			pgtest.Exec(t, d.Admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'mds'")
+			pgtest.Exec(t, d.Admin, "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'mds'")
 			cancel()
 		}()
 		err := <-begun
