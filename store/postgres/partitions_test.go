@@ -337,6 +337,35 @@ func TestOneKeeperAtATime(t *testing.T) {
 	}
 }
 
+// TestKeepersBeginAtOnce has one that begins while another one is beginning wait for that, and
+// then see it.
+func TestKeepersBeginAtOnce(t *testing.T) {
+	d := migrated(t)
+	k := keeper(t, d)
+	other, err := pgx.Connect(ctx, d.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(ctx)
+	if _, err := other.Exec(ctx, "BEGIN; UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- k.Alone(ctx, func() error {
+			t.Error("two are alone")
+			return nil
+		})
+	}()
+	waiting(t, d, 1)
+	if _, err := other.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !mds.Retryable(err) {
+		t.Errorf("beside another one: %v", err)
+	}
+}
+
 // TestCopyIsGivenUp throws away what is left of a copy that nobody wants any more.
 func TestCopyIsGivenUp(t *testing.T) {
 	d := migrated(t)

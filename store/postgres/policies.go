@@ -110,6 +110,11 @@ func (k *Keeper) alone(ctx context.Context, op string, fn func() error) (err err
 	}
 	took := false
 	err = k.transaction(ctx, op, func(tx pgx.Tx) error {
+		// In a statement of its own: an update that had to wait for the row would not look at the
+		// sessions once more, and two that begin at once would both be alone.
+		if _, err := tx.Exec(ctx, "SELECT FROM mds_internal.keeping FOR UPDATE"); err != nil {
+			return err
+		}
 		done, err := tx.Exec(ctx, `UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
 			WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = keeping.pid AND a.pid <> pg_backend_pid() AND coalesce(a.backend_start = keeping.started, true))`)
 		took = done.RowsAffected() > 0
