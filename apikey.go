@@ -11,8 +11,8 @@ import (
 	"unicode"
 )
 
-// Scope is something that an API key allows for its tenant. None contains another: a key
-// that may write does not read unless it has that scope, too.
+// Scope is something that an API key allows for its tenant. None contains another, but for
+// what [ScopeMetrics] says: a key that may write does not read unless it has that scope, too.
 type Scope string
 
 // The scopes.
@@ -20,10 +20,13 @@ const (
 	ScopeRead  Scope = "read"  // queries
 	ScopeWrite Scope = "write" // records in, and deletions
 	ScopeAdmin Scope = "admin" // what looks after the store
+	// ScopeMetrics is for reading the metrics of a server, which tell no tenants apart. An
+	// admin may, too.
+	ScopeMetrics Scope = "metrics"
 )
 
 // Scopes lists the scopes, in the order in which they are written.
-func Scopes() []Scope { return []Scope{ScopeRead, ScopeWrite, ScopeAdmin} }
+func Scopes() []Scope { return []Scope{ScopeRead, ScopeWrite, ScopeAdmin, ScopeMetrics} }
 
 // ParseScopes reads the names of scopes: at least one, in any order. They are returned in
 // the order of [Scopes], each once.
@@ -32,12 +35,12 @@ func ParseScopes(names []string) ([]Scope, error) {
 	for _, name := range names {
 		scope := Scope(strings.TrimSpace(name))
 		if !slices.Contains(Scopes(), scope) {
-			return nil, fmt.Errorf("%s is no scope: use read, write or admin", quoted(name))
+			return nil, fmt.Errorf("%s is no scope: use read, write, admin or metrics", quoted(name))
 		}
 		scopes = append(scopes, scope)
 	}
 	if len(scopes) == 0 {
-		return nil, errors.New("no scope is named: use read, write or admin")
+		return nil, errors.New("no scope is named: use read, write, admin or metrics")
 	}
 	return inOrder(scopes), nil
 }
@@ -109,7 +112,7 @@ func (k *APIKey) Validate() error {
 		}
 	}
 	if len(k.Scopes) == 0 || !slices.Equal(k.Scopes, inOrder(k.Scopes)) {
-		f.add("scopes", "are not at least one, each once, in the order of read, write, admin")
+		f.add("scopes", "are not at least one, each once, in the order of read, write, admin, metrics")
 	}
 	f.add("created", timeFault(k.Created))
 	if !k.Expires.IsZero() {

@@ -16,11 +16,11 @@ func TestParseScopes(t *testing.T) {
 		err   string
 	}{
 		{names: []string{"read"}, want: []mds.Scope{"read"}},
-		{names: []string{"admin", " write", "read", "write"}, want: []mds.Scope{"read", "write", "admin"}},
-		{names: nil, err: "no scope is named: use read, write or admin"},
-		{names: []string{"read", "rea"}, err: `"rea" is no scope: use read, write or admin`},
-		{names: []string{"Read"}, err: `"Read" is no scope: use read, write or admin`},
-		{names: []string{""}, err: `"" is no scope: use read, write or admin`},
+		{names: []string{"metrics", "admin", " write", "read", "write"}, want: []mds.Scope{"read", "write", "admin", "metrics"}},
+		{names: nil, err: "no scope is named: use read, write, admin or metrics"},
+		{names: []string{"read", "rea"}, err: `"rea" is no scope: use read, write, admin or metrics`},
+		{names: []string{"Read"}, err: `"Read" is no scope: use read, write, admin or metrics`},
+		{names: []string{""}, err: `"" is no scope: use read, write, admin or metrics`},
 	} {
 		got, err := mds.ParseScopes(c.names)
 		if !slices.Equal(got, c.want) || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {

@@ -31,7 +31,7 @@ type MadeTenant struct {
 // KeyRequest asks for an API key.
 type KeyRequest struct {
 	Name    string   `json:"name,omitempty" doc:"What it is for, to tell keys apart"`
-	Scopes  []string `json:"scopes" doc:"What it may do: read, write, admin, or some of them, of those that the key that asks may do itself"`
+	Scopes  []string `json:"scopes" doc:"What it may do: read, write, admin, metrics, or some of them, of those that the key that asks may do itself"`
 	Expires string   `json:"expires,omitempty" doc:"When it stops working; never unless it is said"`
 }
 

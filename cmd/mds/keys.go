@@ -19,11 +19,11 @@ func (a *app) keysCommand() *cobra.Command {
 	cmd := group("keys", "Make, list, rotate and revoke API keys",
 		a.keysCreateCommand(&admin), a.keysListCommand(&admin), a.keysRotateCommand(&admin), a.keysRevokeCommand(&admin))
 	cmd.Long = `Make, list, rotate and revoke API keys. A key is for one tenant, and allows what its
-scopes say: read, write, admin, none of which contains another. The store keeps no
-token, only what one is checked by. With DuckDB these commands open no database: another
-process may have it. On PostgreSQL they connect as the owner of the database (--admin-dsn).
-With --server they work through a server, on the keys of the tenant of MDS_API_KEY, which
-takes the scope admin.`
+scopes say: read, write, admin, metrics. None contains another, but that an admin reads the
+metrics, too. The store keeps no token, only what one is checked by. With DuckDB these
+commands open no database: another process may have it. On PostgreSQL they connect as the
+owner of the database (--admin-dsn). With --server they work through a server, on the keys
+of the tenant of MDS_API_KEY, which takes the scope admin.`
 	a.adminFlag(cmd, &admin)
 	return cmd
 }
@@ -210,10 +210,10 @@ cannot be shown again. All else is on standard error.`,
 			return a.tellMade(token, &key)
 		},
 	}
-	cmd.Flags().StringSliceVar(&scopes, "scopes", nil, "what it may do, separated by commas: read, write, admin")
+	cmd.Flags().StringSliceVar(&scopes, "scopes", nil, "what it may do, separated by commas: read, write, admin, metrics")
 	cmd.Flags().StringVar(&name, "name", "", "what it is for, to tell keys apart")
 	cmd.Flags().StringVar(&expires, "expires", "", "for how long it works, such as 90d, or until when, such as 2027-01-31 (default for ever)")
-	offer(cmd, "scopes", "read", "write", "admin", "read,write", "read,write,admin")
+	offer(cmd, "scopes", "read", "write", "admin", "metrics", "read,write", "read,write,admin")
 	return cmd
 }
 

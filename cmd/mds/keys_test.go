@@ -210,8 +210,8 @@ func TestKeysBadInput(t *testing.T) {
 	token := strings.TrimSpace(c.must("keys", "create", "--scopes", "read").stdout)
 	for args, want := range map[string]string{
 		"create":                                           "say what the key may do: --scopes read,write,admin, or some of them",
-		"create --scopes ,":                                `--scopes: "" is no scope: use read, write or admin`,
-		"create --scopes read,root":                        `--scopes: "root" is no scope: use read, write or admin`,
+		"create --scopes ,":                                `--scopes: "" is no scope: use read, write, admin or metrics`,
+		"create --scopes read,root":                        `--scopes: "root" is no scope: use read, write, admin or metrics`,
 		"create read":                                      `mds keys create takes no arguments, and "read" is one`,
 		"create --scopes read --expires 0d":                `--expires "0d": write for how long, such as 90d or 2y, or until when, such as 2027-01-31 (00:00 UTC) or 2027-01-31T09:30:00Z`,
 		"create --scopes read --expires soon":              `--expires "soon": write for how long`,

@@ -21,9 +21,9 @@ func TestPostgres(t *testing.T) {
 	if out := server.run("ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"); out.exit != exitFailed || !strings.Contains(out.stderr, "mds migrate") {
 		t.Errorf("before it was migrated: exit %d\n%s", out.exit, out.stderr)
 	}
-	wantText(t, "migrate", server.must("migrate", "--admin-dsn", d.Owner).stderr, "applied 0001_store.sql\napplied 0002_tenants.sql\napplied 0003_policies.sql\napplied 0004_api_keys.sql\napplied 0005_kept_answers.sql\napplied 0006_jobs.sql\nthe login service has its rights\n")
+	wantText(t, "migrate", server.must("migrate", "--admin-dsn", d.Owner).stderr, "applied 0001_store.sql\napplied 0002_tenants.sql\napplied 0003_policies.sql\napplied 0004_api_keys.sql\napplied 0005_kept_answers.sql\napplied 0006_jobs.sql\napplied 0007_metrics_scope.sql\nthe login service has its rights\n")
 	wantText(t, "migrate again", server.must("migrate", "--admin-dsn", d.Owner).stderr, "the schema is up to date\nthe login service has its rights\n")
-	wantText(t, "migrate status", server.must("migrate", "status", "--admin-dsn", d.Owner).stdout, "   1  applied  0001_store.sql\n   2  applied  0002_tenants.sql\n   3  applied  0003_policies.sql\n   4  applied  0004_api_keys.sql\n   5  applied  0005_kept_answers.sql\n   6  applied  0006_jobs.sql\n")
+	wantText(t, "migrate status", server.must("migrate", "status", "--admin-dsn", d.Owner).stdout, "   1  applied  0001_store.sql\n   2  applied  0002_tenants.sql\n   3  applied  0003_policies.sql\n   4  applied  0004_api_keys.sql\n   5  applied  0005_kept_answers.sql\n   6  applied  0006_jobs.sql\n   7  applied  0007_metrics_scope.sql\n")
 	for _, args := range [][]string{
 		{"ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"},
 		{"ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m"},

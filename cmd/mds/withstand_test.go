@@ -273,13 +273,13 @@ func TestServeMigrates(t *testing.T) {
 		d := pgtest.Empty(t)
 		c, _ := served(t, &d)
 		c.must("ingest", "bars", testFile(t, "bars.csv", threeBars), "--symbol", "MSFT", "--timeframe", "1m")
-		pgtest.Exec(t, d.Owner, "DROP TABLE mds_internal.job_parts", "DROP TABLE mds_internal.jobs", "DELETE FROM mds_internal.migrations WHERE version_id = 6")
+		pgtest.Exec(t, d.Owner, "DROP TABLE mds_internal.job_parts", "DROP TABLE mds_internal.jobs", "DELETE FROM mds_internal.migrations WHERE version_id > 5")
 		if out := c.run("serve"); out.exit != exitFailed || out.stderr != "mds: open: the database has schema version 5, and this mds needs 6; let the owner run mds migrate\n" {
 			t.Errorf("exit %d, %s", out.exit, out.stderr)
 		}
 		c.must("migrate", "--admin-dsn", d.Owner)
 		token := strings.TrimSpace(c.must("keys", "create", "--scopes", "read,write,admin", "--admin-dsn", d.Owner).stdout)
-		checkServed(t, c, token, `"schema_version":6`, "migrations_applied_total 0")
+		checkServed(t, c, token, `"schema_version":7`, "migrations_applied_total 0")
 	})
 }
 

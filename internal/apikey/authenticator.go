@@ -114,7 +114,12 @@ type Identity struct {
 }
 
 // May reports whether the key allows something.
-func (i Identity) May(scope mds.Scope) bool { return slices.Contains(i.Scopes, scope) }
+func (i Identity) May(scope mds.Scope) bool { return Allow(i.Scopes, scope) }
+
+// Allow reports whether scopes contain one, which of metrics those of an admin do.
+func Allow(scopes []mds.Scope, scope mds.Scope) bool {
+	return slices.Contains(scopes, scope) || scope == mds.ScopeMetrics && slices.Contains(scopes, mds.ScopeAdmin)
+}
 
 // Authenticate returns whose token it is at a time. It fails with [ErrMalformed],
 // [ErrUnknown], [ErrExpired] or [ErrRevoked], with an [*UnavailableError] where the store

@@ -167,7 +167,7 @@ func address(to *string) form {
 func loopback(to *string) form {
 	f := address(to)
 	inner := f.set
-	f.write = "write an address of loopback, such as 127.0.0.1:6060: it asks nobody for keys; others read /metrics where serve.listen is, with a key of the scope admin"
+	f.write = "write an address of loopback, such as 127.0.0.1:6060: it asks nobody for keys; others read /metrics where serve.listen is, with a key of the scope metrics"
 	f.set = func(text string) bool {
 		if !inner(text) {
 			return false

@@ -99,7 +99,7 @@ func TestScopes(t *testing.T) {
 		never := time.Time{}
 		tokens := make(map[string]string)
 		for name, scopes := range map[string][]mds.Scope{
-			"read": {mds.ScopeRead}, "write": {mds.ScopeWrite}, "admin": {mds.ScopeAdmin}, "all": {mds.ScopeRead, mds.ScopeWrite, mds.ScopeAdmin},
+			"read": {mds.ScopeRead}, "write": {mds.ScopeWrite}, "admin": {mds.ScopeAdmin}, "metrics": {mds.ScopeMetrics}, "all": mds.Scopes(),
 		} {
 			tokens[name], _ = k.make(t, "a", never, scopes...)
 		}
@@ -110,7 +110,7 @@ func TestScopes(t *testing.T) {
 			{"DELETE", "/v1/bars", "write"}, {"DELETE", "/v1/options", "write"}, {"DELETE", "/v1/fundamentals", "write"}, {"DELETE", "/v1/news", "write"},
 			{"GET", "/v1/news", "read"}, {"GET", "/v1/stats", "read"}, {"GET", "/schema/version", "any"},
 			{"POST", "/v1/bars", "write"}, {"POST", "/v1/options", "write"}, {"POST", "/v1/fundamentals", "write"}, {"POST", "/v1/news", "write"},
-			{"GET", "/metrics", "admin"}, {"GET", "/v1/jobs", "admin"}, {"GET", "/v1/jobs/summary", "admin"}, {"GET", "/v1/jobs/{id}", "admin"},
+			{"GET", "/metrics", "metrics"}, {"GET", "/v1/jobs", "admin"}, {"GET", "/v1/jobs/summary", "admin"}, {"GET", "/v1/jobs/{id}", "admin"},
 			{"POST", "/v1/jobs", "admin"}, {"POST", "/v1/jobs/{id}/cancel", "admin"}, {"POST", "/v1/jobs/cleanup", "admin"},
 			{"POST", "/migrate", "admin"}, {"POST", "/retention/apply", "admin"}, {"POST", "/refresh/aggregate", "admin"}, {"POST", "/backfill/{job}", "admin"},
 			{"GET", "/healthz", ""}, {"GET", "/health", ""}, {"GET", "/readyz", ""}, {"GET", "/openapi.json", ""}, {"GET", "/", ""},
@@ -153,7 +153,7 @@ func TestScopes(t *testing.T) {
 			}
 			for name, token := range tokens {
 				want := http.StatusForbidden
-				if o.scope == "" || o.scope == "any" || name == o.scope || name == "all" {
+				if o.scope == "" || o.scope == "any" || name == o.scope || name == "all" || name == "admin" && o.scope == "metrics" {
 					want = http.StatusOK
 				}
 				a := ask(bearer(token)...)

@@ -363,7 +363,7 @@ func TestKeysGiveWhatTheyHave(t *testing.T) {
 			t.Errorf("there are %d keys, and were %d", n, before)
 		}
 		var made client.MadeKey
-		c.do(t, admin, http.MethodPost, "/v1/keys", `{"scopes":["admin"]}`).into(t, http.StatusCreated, &made)
+		c.do(t, admin, http.MethodPost, "/v1/keys", `{"scopes":["admin","metrics"]}`).into(t, http.StatusCreated, &made)
 		c.do(t, c.a, http.MethodPost, "/v1/keys/"+writer+"/rotate", `{"until":"2099-01-01"}`).into(t, http.StatusCreated, &made)
 		for _, token := range []string{writes, made.Token} { // both work until then
 			c.post(t, "/v1/bars", bar("K", 0, 1), bearer(token)...).into(t, http.StatusOK, new(any))

@@ -79,7 +79,7 @@ func (s *Server) mayGive(c *call, scopes []mds.Scope) error {
 		return nil
 	}
 	for _, scope := range scopes {
-		if !slices.Contains(c.scopes, scope) {
+		if !apikey.Allow(c.scopes, scope) {
 			return &problem{
 				status: http.StatusForbidden, code: "forbidden",
 				detail: fmt.Sprintf("the key %s may not give the scope %s, which it has not itself", c.key, scope),

@@ -254,7 +254,7 @@ func (s *Server) mount() error {
 	if s.cfg.SQL != nil {
 		s.handle(s.sqlOperation())
 	}
-	s.mux.Handle("GET /metrics", s.plain(mds.ScopeAdmin, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
+	s.mux.Handle("GET /metrics", s.plain(mds.ScopeMetrics, "/metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	buses := make(map[string]*feedback.Bus)
 	for _, k := range s.kinds {
 		if k.bus == nil {

@@ -92,7 +92,7 @@ func TestOpenRefuses(t *testing.T) {
 	other := func(dsn, from, to string) string { return strings.Replace(dsn, from, to, 1) }
 	for _, c := range []struct{ name, dsn, want string }{
 		{"not migrated", empty.Owner, "mds migrate"},
-		{"a newer schema", newer.Service, "the database has schema version 99, and this mds knows up to 6; use a newer mds"},
+		{"a newer schema", newer.Service, "the database has schema version 99, and this mds knows up to 7; use a newer mds"},
 		{"no such login", other(ready.Service, "service:", "nobody:secret"), "check the login"},
 		{"a wrong password", other(ready.Service, "service:", "service:secret"), "check the login and its password"},
 		{"no such database", other(ready.Service, "/test_", "/none_"), "make the database"},

@@ -156,7 +156,7 @@ const singleHint = "give the service a login of its own in MDS_DSN, and run mds 
 var errSingle = &Error{Op: "open", Class: Denied, Err: errors.New("the login is the owner's, or a superuser's, and works for the default tenant only"), Hint: singleHint}
 
 // schemaVersion is the newest migration of this program.
-const schemaVersion = 6
+const schemaVersion = 7
 
 // VersionError reports a database with a schema that this program does not know, or
 // lacks something of.

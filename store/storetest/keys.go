@@ -182,7 +182,7 @@ func testKeysRefused(t *testing.T, k *keyring) {
 
 func testRevokeKey(t *testing.T, k *keyring) {
 	_, kept := newKey(mds.DefaultTenant(), mds.ScopeRead)
-	_, gone := newKey(mds.DefaultTenant(), mds.ScopeRead, mds.ScopeWrite)
+	_, gone := newKey(mds.DefaultTenant(), mds.Scopes()...)
 	k.create(kept)
 	k.create(gone)
 	for _, at := range []time.Time{at(10, 0), at(11, 0)} { // the second changes nothing
