@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,8 +39,9 @@ func TestRequestRate(t *testing.T) {
 	read := false
 	refused := w.ask(t, http.MethodPost, "/v1/bars", watched{strings.NewReader(bar("A", 2, 1)), &read}, "Content-Type", "application/x-ndjson", "Expect", "100-continue")
 	refused.problem(t, http.StatusTooManyRequests, "too_many_requests", "the tenant a makes more than its 0.001 requests a second: nothing of this was read; come back after the time in Retry-After")
-	if after := refused.header.Get("Retry-After"); after != "1000" {
-		t.Errorf("Retry-After is %s", after)
+	// A request comes in 1000 seconds, of which some have passed where the machine is slow.
+	if after, err := strconv.Atoi(refused.header.Get("Retry-After")); err != nil || after < 900 || after > 1000 {
+		t.Errorf("Retry-After is %s", refused.header.Get("Retry-After"))
 	}
 	if read {
 		t.Error("the body was read")
