@@ -131,7 +131,7 @@ func run(t testing.TB, dsn string, cfg server.Config, running server.RunConfig, 
 	if running.Admin == nil {
 		running.Admin = listen(t, "127.0.0.1:0")
 	}
-	running.Drain, running.HeaderTimeout = 30*time.Second, 500*time.Millisecond
+	running.Drain, running.HeaderTimeout = 30*time.Second, cmp.Or(running.HeaderTimeout, 30*time.Second)
 	w.admin = "http://" + running.Admin.Addr().String()
 	w.addr = listener.Addr().String()
 	w.url = "http://" + w.addr
