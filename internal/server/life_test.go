@@ -54,7 +54,7 @@ func TestStoreDown(t *testing.T) {
 	cfg := server.Config{CommitTimeout: 300 * time.Millisecond}
 	cfg.Ingest.Circuit = ingest.Circuit{FailureThreshold: 1, HalfOpenAfter: time.Second}
 	w := serve(t, d.Through(d.Service, proxy.Listen), cfg)
-	w.post(t, "/v1/bars", bar("A", 0, 1))
+	await(t, "one is stored", func() bool { return w.post(t, "/v1/bars", bar("A", 0, 1)).status == http.StatusOK })
 	proxy.Stop()
 
 	p := w.post(t, "/v1/bars", bar("A", 1, 1)).problem(t, http.StatusServiceUnavailable, "not_committed", "the records are queued")
