@@ -375,10 +375,10 @@ func TestIdempotencyOfDelete(t *testing.T) {
 // TestIdempotencyBodies bounds bodies that are only compared as it does others, and answers
 // that are kept.
 func TestIdempotencyBodies(t *testing.T) {
-	w := serve(t, "duckdb://"+t.TempDir(), server.Config{IdleTimeout: 300 * time.Millisecond, MaxIngests: 1})
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{IdleTimeout: 2 * time.Second, MaxIngests: 1})
 	w.post(t, "/v1/bars", bar("A", 0, 1), "Idempotency-Key", "k").ran(t, 1)
 	head := strings.Replace(head, "Content-Length", "Idempotency-Key: k\r\nContent-Length", 1)
-	said(t, w.raw(t, head+bar("A", 0, 1))).problem(t, http.StatusRequestTimeout, "body_timeout", "nothing of the body came for 300ms")
+	said(t, w.raw(t, head+bar("A", 0, 1))).problem(t, http.StatusRequestTimeout, "body_timeout", "nothing of the body came for 2s")
 	cut := w.raw(t, head+bar("A", 0, 1))
 	if err := cut.CloseWrite(); err != nil {
 		t.Fatal(err)

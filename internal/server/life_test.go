@@ -263,9 +263,9 @@ const head = "POST /v1/bars HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-n
 // TestSlowBodies has bodies that stop coming, and such that are cut, cost their connection;
 // what came of them whole is stored, and told.
 func TestSlowBodies(t *testing.T) {
-	w := serve(t, "duckdb://"+t.TempDir(), server.Config{IdleTimeout: 300 * time.Millisecond})
+	w := run(t, "duckdb://"+t.TempDir(), server.Config{IdleTimeout: 2 * time.Second}, server.RunConfig{HeaderTimeout: 2 * time.Second})
 	slow := w.raw(t, head+bar("A", 0, 1)+`{"vendor":`)
-	p := said(t, slow).problem(t, http.StatusRequestTimeout, "body_timeout", "nothing of the body came for 300ms")
+	p := said(t, slow).problem(t, http.StatusRequestTimeout, "body_timeout", "nothing of the body came for 2s")
 	if p.Ledger == nil || p.Ledger.Committed != 1 || p.Ledger.Read != 1 {
 		t.Errorf("%+v", p.Ledger)
 	}
