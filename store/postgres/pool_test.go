@@ -52,12 +52,12 @@ func TestReadersLeaveConnections(t *testing.T) {
 // instead of waiting for itself.
 func TestNoConnectionIsFree(t *testing.T) {
 	s := open(t, migrated(t).Service, store.Config{PoolMax: 2})
-	s.Backend.(*postgres.Store).SetPatience(10 * time.Millisecond)
 	write(t, s, minute("A", 0, 1))
 	for _, err := range store.Bars(s).Query(ctx, mds.DefaultTenant(), mds.Query{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.Backend.(*postgres.Store).SetPatience(10 * time.Millisecond)
 		_, err := store.Bars(s).Count(ctx, mds.DefaultTenant(), mds.Selection{})
 		var e *postgres.Error
 		if !errors.As(err, &e) || e.Class != postgres.Unavailable || !mds.Retryable(err) {
