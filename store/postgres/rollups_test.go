@@ -147,7 +147,7 @@ func TestRefreshKilled(t *testing.T) {
 	kill := func(login string, doing func() error) error {
 		done := make(chan error, 1)
 		go func() { done <- doing() }()
-		pgtest.Exec(t, d.Admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = '"+login+"' AND state <> 'idle'")
+		pgtest.Exec(t, d.Admin, "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE datname = current_database() AND usename = '"+login+"' AND state <> 'idle'")
 		return <-done
 	}
 	killed := 0
