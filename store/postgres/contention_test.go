@@ -69,9 +69,10 @@ func TestContention(t *testing.T) {
 						t.Fatal(r, err)
 					}
 				}
-				if err := s.Close(); err != nil { // which has the server count
+				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
+				gone(t, d)
 				t.Logf("%d batches of %d, %d deletions", batches.Load(), size, deletions.Load())
 				if got := pgtest.Ask(t, d.Admin, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"); got != "0" {
 					t.Errorf("%s deadlocks", got)

@@ -91,6 +91,14 @@ func waiting(t testing.TB, d pgtest.Database, n int) {
 	}
 }
 
+// gone returns when the sessions of the service, which was closed, have ended: the server counts
+// what they did by then.
+func gone(t testing.TB, d pgtest.Database) {
+	t.Helper()
+	for pgtest.Ask(t, d.Admin, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'service'") != "0" {
+	}
+}
+
 // locked holds a lock on a table until the returned function is called.
 func locked(t testing.TB, d pgtest.Database, table, mode string) (unlock func()) {
 	t.Helper()

@@ -177,9 +177,10 @@ func TestLateReadsNoTableWhole(t *testing.T) {
 					t.Fatal(err)
 				}
 				write(s)
-				if err := s.Close(); err != nil { // which has the server count
+				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
+				gone(t, d)
 			}
 			do(func(s *store.Store) { write(t, s, bars...) })
 			pgtest.Exec(t, d.Admin, "DELETE FROM mds_internal.bar_facts_1m WHERE ctid < (SELECT max(ctid) FROM mds_internal.bar_facts_1m)", "VACUUM (ANALYZE) mds_internal.bar_facts_1m")
