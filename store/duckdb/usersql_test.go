@@ -234,7 +234,7 @@ func TestSQLBesideWriting(t *testing.T) {
 				_, _, err := ask(context.Background(), s, text, 0)
 				ended <- err
 			}()
-			for f.scans.semaphore.TryAcquire(everybody) { // until it runs
+			for len(ended) == 0 && f.scans.semaphore.TryAcquire(everybody) { // until it runs
 				f.scans.unlock()
 			}
 			for n := range 20 {
@@ -277,13 +277,18 @@ func writeOn(t *testing.T, table *Table[mds.Bar], bars []mds.Bar) {
 // closing of nothing but its own file.
 func TestSQLAnswersWait(t *testing.T) {
 	s := withBars(t, Config{}, 3)
+	f, err := s.file(t.Context(), mds.DefaultTenant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sqls.patience = time.Minute
 	slow := &answer{full: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := s.SQL(context.Background(), mds.DefaultTenant(), mds.SQLQuery{Text: "select close from bars"}, slow)
 		ended <- err
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), sqlPatience/2)
+	ctx, cancel := context.WithTimeout(t.Context(), f.sqls.patience/2)
 	defer cancel()
 	if _, err := NewTable[mds.Bar](s).WriteBatch(ctx, mds.DefaultTenant(), minutes("B", rowGroup/2)); err != nil {
 		t.Error(err)
