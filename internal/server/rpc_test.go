@@ -228,7 +228,7 @@ func TestSilentGRPC(t *testing.T) {
 		"HTTP/2":   func(t *testing.T, _ *world) *http.Client { return h2(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxStreams: 1, IdleTimeout: 2 * time.Second})
+			w := serve(t, "duckdb://"+t.TempDir(), server.Config{MaxStreams: 1, IdleTimeout: 5 * time.Second})
 			ended := w.holding(t, client(t, w))
 			refused := w.ask(t, http.MethodPost, "/mds.feedback.v1.FeedbackService/Watch", strings.NewReader("\x00\x00\x00\x00\x02{}"), "Content-Type", "application/connect+json")
 			if !strings.Contains(strings.ToLower(refused.body), `"metadata":{"retry-after":["1"]}`) {
@@ -236,7 +236,7 @@ func TestSilentGRPC(t *testing.T) {
 			}
 			select {
 			case <-ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("it has the place for longer than it may")
 			}
 			f := follow(t, rpc.ClientConfig{URL: w.url, Kind: "bars"})
