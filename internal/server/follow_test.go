@@ -317,7 +317,7 @@ func TestFollowStoreDown(t *testing.T) {
 // TestFollowSlowly has a subscriber that does not read lose the oldest, and be told how
 // many, while another one gets all, and ingestion goes on.
 func TestFollowSlowly(t *testing.T) {
-	w := serve(t, "duckdb://"+t.TempDir(), server.Config{})
+	w := serve(t, "duckdb://"+t.TempDir(), server.Config{WriteTimeout: time.Hour}) // it may be as slow as the machine
 	fast := w.follow(t, "?kind=bars")
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", w.addr)
 	if err != nil {
