@@ -46,11 +46,13 @@ func engines(t *testing.T, test func(f *fleet)) {
 
 func onServer(t *testing.T) string {
 	t.Helper()
-	return pgtest.Fresh(t, "migrated", func(d pgtest.Database) error {
-		_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
-		_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
-		return errors.Join(err, grantErr)
-	}).Service
+	return pgtest.Fresh(t, "migrated", migrate).Service
+}
+
+func migrate(d pgtest.Database) error {
+	_, err := postgres.Migrate(context.Background(), d.Owner, postgres.MigrateConfig{})
+	_, grantErr := postgres.GrantService(context.Background(), d.Owner, d.Service)
+	return errors.Join(err, grantErr)
 }
 
 func newFleet(t *testing.T, dsn string) *fleet {
@@ -519,7 +521,7 @@ func TestPickUp(t *testing.T) {
 // TestIdle has a server that looks for jobs write nothing into a database where there are none
 // to do.
 func TestIdle(t *testing.T) {
-	f := newFleet(t, onServer(t))
+	f := newFleet(t, pgtest.Own(t, "autovacuum = off").Database(t, migrate).Service) // where nobody else has transactions
 	f.start("w1", f.jobs, func(context.Context, *jobs.Run) error { return nil })
 	f.await(f.enqueue(mds.Job{}).ID, mds.JobDone)
 	c := &counted{Jobs: f.open()}
