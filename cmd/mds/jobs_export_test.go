@@ -24,7 +24,7 @@ func TestExportJobKilled(t *testing.T) {
 	}
 	c.must("ingest", "bars", testFile(t, "bars.csv", csv.String()))
 	out := t.TempDir()
-	env := map[string]string{"MDS_JOBS_EXPORTS": out, "MDS_JOBS_LEASE": "1s"}
+	env := map[string]string{"MDS_JOBS_EXPORTS": out, "MDS_JOBS_LEASE": "6s"}
 	server := c.serveWith(env)
 	id := strings.TrimSpace(c.must("jobs", "enqueue", "export", "--dataset", "bars", "--params", `{"out": "sub/all.csv.gz"}`, "--server", server.url).stdout)
 	there := func() (names []string) {

@@ -193,7 +193,7 @@ func TestTakenOver(t *testing.T) {
 	}))
 	defer vendor.Close()
 	c := onPostgres(t)
-	env := map[string]string{"MDS_JOBS_HOSTS": strings.TrimPrefix(vendor.URL, "http://"), "MDS_JOBS_LEASE": "1s", "MDS_COORDINATOR_BATCH_SIZE": "100", "MDS_COORDINATOR_FLUSH_INTERVAL": "1ms"}
+	env := map[string]string{"MDS_JOBS_HOSTS": strings.TrimPrefix(vendor.URL, "http://"), "MDS_JOBS_LEASE": "6s", "MDS_COORDINATOR_BATCH_SIZE": "100", "MDS_COORDINATOR_FLUSH_INTERVAL": "1ms"}
 	one := c.serveWith(env)
 	id := strings.TrimSpace(c.must("jobs", "enqueue", "backfill", "--dataset", "bars", "--vendor", "v", "--symbols", "A", "--start", "2026-01-01", "--end", "2026-01-13",
 		"--params", `{"url": "`+vendor.URL+`/?day={start}&symbol={symbol}", "step": "1d", "fixed": {"timeframe": "1m"}}`).stdout)
