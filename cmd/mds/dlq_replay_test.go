@@ -167,11 +167,14 @@ func TestDLQReplayKilled(t *testing.T) {
 	c.bury(letters...)
 	random := rand.New(rand.NewPCG(3, 3))
 	kills := 0
-	begun := time.Now() // what the program takes to begin depends on how it was built
-	if _, stderr, exit := exitOf(t, c.program("info")); exit != exitDone {
-		t.Fatal(stderr)
+	start := time.Hour // what the program takes to begin depends on how it was built, and on what else runs
+	for range 3 {
+		begun := time.Now()
+		if _, stderr, exit := exitOf(t, c.program("info")); exit != exitDone {
+			t.Fatal(stderr)
+		}
+		start = min(start, time.Since(begun))
 	}
-	start := time.Since(begun)
 	for round := 0; round < 20 && c.buried() != ""; round++ {
 		cmd := c.program("dlq", "replay")
 		if err := cmd.Start(); err != nil {
