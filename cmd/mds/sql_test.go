@@ -83,7 +83,7 @@ func runStatements(t *testing.T, c *cli, flags []string) {
 		{[]string{"SELECT 1; SELECT 2"}, exitUsage, "mds: "},
 		{[]string{"DELETE FROM bars"}, exitUsage, "mds: "},
 		{[]string{"SELECT 1\nFRO M x"}, exitUsage, "\n  FRO M x\n"},
-		{[]string{"WITH RECURSIVE r(i) AS (SELECT 1::BIGINT UNION ALL SELECT i + 1 FROM r) SELECT max(i) FROM r", "--timeout", "300ms"}, exitFailed, "mds: the query takes more than it may: "},
+		{[]string{"WITH RECURSIVE r(i) AS (SELECT 1::BIGINT UNION ALL SELECT i + 1 FROM r) SELECT max(i) FROM r", "--timeout", "1s"}, exitFailed, "mds: the query takes more than it may: "},
 		{[]string{"SELECT", "1"}, exitUsage, "mds: 2 arguments: put the statement in quotes\n"},
 		{nil, exitUsage, "mds: say which statement"},
 		{[]string{"SELECT 1", "--format", "xml"}, exitUsage, "mds: --format"},
