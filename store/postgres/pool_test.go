@@ -118,7 +118,9 @@ func TestTrips(t *testing.T) {
 		if err := c.do(); err != nil {
 			t.Fatal(err)
 		}
-		if trips := strings.Count(trace.String(), "ReadyForQuery"); trips != c.trips {
+		trips := strings.Count(trace.String(), "ReadyForQuery")
+		trips -= strings.Count(trace.String(), `"-- ping"`) // of a connection that nobody had for a second
+		if trips != c.trips {
 			t.Errorf("%s: %d trips, want %d\n%s", c.what, trips, c.trips, trace.String())
 		}
 	}
