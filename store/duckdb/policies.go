@@ -45,7 +45,7 @@ func (k *Keeper) Does() mds.Abilities {
 // Close does nothing: the store is the caller's.
 func (k *Keeper) Close(context.Context) error { return nil }
 
-// each runs fn for each tenant.
+// each runs fn for each tenant. One that is removed meanwhile is passed over.
 func (k *Keeper) each(ctx context.Context, fn func(mds.Tenant, *file) error) error {
 	tenants, err := k.store.Tenants(ctx)
 	if err != nil {
@@ -63,7 +63,7 @@ func (k *Keeper) each(ctx context.Context, fn func(mds.Tenant, *file) error) err
 		if err == nil {
 			err = fn(tenant, f)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, mds.ErrUnknownTenant) {
 			return wrap(ctx, "policies", err)
 		}
 	}
@@ -73,13 +73,19 @@ func (k *Keeper) each(ctx context.Context, fn func(mds.Tenant, *file) error) err
 // Policies are the policies in force, those of the default tenant, with what changed of all
 // tenants' bars since rollups were made of them.
 func (k *Keeper) Policies(ctx context.Context) (list []mds.PolicyStatus, err error) {
+	var ofOthers []mds.PolicyStatus
 	err = k.each(ctx, func(tenant mds.Tenant, _ *file) error {
 		of, err := k.store.Policies(ctx, tenant)
-		for i := range of {
-			list = mds.MergePolicies(list, of[i])
+		if tenant == mds.DefaultTenant() {
+			list = of
+		} else {
+			ofOthers = append(ofOthers, of...)
 		}
 		return err
 	})
+	for i := range ofOthers {
+		list = mds.MergePolicies(list, ofOthers[i])
+	}
 	return mds.SortPolicies(list), err
 }
 

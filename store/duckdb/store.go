@@ -283,6 +283,10 @@ func (s *Store) CreateTenant(ctx context.Context, slug string) (mds.Tenant, erro
 	if s.cfg.ReadOnly {
 		return mds.Tenant{}, errReadOnly
 	}
+	if err := s.keeping.share(ctx); err != nil { // it inherits all policies that are put in force, or none of them yet
+		return mds.Tenant{}, wrap(ctx, "open", err)
+	}
+	defer s.keeping.unshare()
 	slot, err := s.slot(tenant)
 	if err != nil {
 		return mds.Tenant{}, err
