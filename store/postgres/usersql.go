@@ -23,7 +23,7 @@ import (
 // what the database lets that login read, and the service's has no part in it. It is safe for
 // concurrent use.
 type Logins struct {
-	of map[string]*pgxpool.Pool // by slug
+	of map[string]*Login // by slug
 }
 
 const (
@@ -38,12 +38,12 @@ const (
 // OpenLogins connects as the logins of tenants, whose DSNs are given by the tenants' slugs,
 // and refuses one that is not its tenant's, or may more than read what is the tenant's.
 func OpenLogins(ctx context.Context, s *Store, dsns map[string]string) (*Logins, error) {
-	logins := &Logins{of: make(map[string]*pgxpool.Pool)}
+	logins := &Logins{of: make(map[string]*Login)}
 	for _, slug := range slices.Sorted(maps.Keys(dsns)) {
-		pool, login, err := openLogin(ctx, dsns[slug])
+		login, name, err := openLogin(ctx, dsns[slug])
 		if err == nil {
-			logins.of[slug] = pool
-			err = s.checkLogin(ctx, slug, login)
+			logins.of[slug] = login
+			err = s.checkLogin(ctx, slug, name)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("the login for SQL of the tenant %s: %w", slug, err), logins.Close())
@@ -53,18 +53,42 @@ func OpenLogins(ctx context.Context, s *Store, dsns map[string]string) (*Logins,
 }
 
 // Login runs SQL by one login, whose tenant the database knows.
-type Login struct{ pool *pgxpool.Pool }
+type Login struct {
+	pool   *pgxpool.Pool
+	places chan struct{} // of the statements that run
+}
 
 // OpenLogin connects as a login of a tenant, and refuses one that may more than read what is
 // the tenant's.
 func OpenLogin(ctx context.Context, dsn string) (*Login, error) {
-	pool, _, err := openLogin(ctx, dsn)
-	return &Login{pool}, err
+	login, _, err := openLogin(ctx, dsn)
+	return login, err
 }
 
-// SQL runs one statement that reads; see store.SQL. The tenant is that of the login.
+// SQL runs one statement that reads, on a connection that is put back as it was; see store.SQL.
+// The tenant is that of the login.
 func (l *Login) SQL(ctx context.Context, _ mds.Tenant, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
-	return runSQL(ctx, l.pool, query, rows)
+	select {
+	case l.places <- struct{}{}:
+		defer func() { <-l.places }()
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return false, wrap(ctx, "sql", ctx.Err())
+		}
+		return false, fmt.Errorf("%w: %d of the tenant are under way; come back a little later", mds.ErrSQLBusy, maxSQL)
+	}
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return false, wrap(ctx, "sql", err)
+	}
+	run := &userSQL{conn: conn.Conn().PgConn(), types: conn.Conn().TypeMap(), query: query, rows: rows}
+	defer conn.Release() // which closes it where it could not be put back
+	defer run.putBack(ctx)
+	more, err = run.run(ctx)
+	if run.taken != nil {
+		return false, run.taken
+	}
+	return more, sqlError(ctx, err)
 }
 
 // Close closes the connections.
@@ -74,7 +98,7 @@ func (l *Login) Close() error {
 }
 
 // openLogin connects as a login, and says what it is called.
-func openLogin(ctx context.Context, dsn string) (_ *pgxpool.Pool, login string, err error) {
+func openLogin(ctx context.Context, dsn string) (_ *Login, name string, err error) {
 	config, err := poolConfig(dsn)
 	if err != nil {
 		return nil, "", err
@@ -93,11 +117,11 @@ func openLogin(ctx context.Context, dsn string) (_ *pgxpool.Pool, login string, 
 	if err != nil {
 		return nil, "", wrap(ctx, "connect", err)
 	}
-	if login, err = readsOneTenant(ctx, pool); err != nil {
+	if name, err = readsOneTenant(ctx, pool); err != nil {
 		pool.Close()
 		return nil, "", wrap(ctx, "connect", err)
 	}
-	return pool, login, nil
+	return &Login{pool, make(chan struct{}, maxSQL)}, name, nil
 }
 
 // readsOneTenant refuses a login that may more than a tenant's.
@@ -141,38 +165,19 @@ func (s *Store) checkLogin(ctx context.Context, slug, login string) error {
 
 // Close closes the connections.
 func (l *Logins) Close() error {
-	for _, pool := range l.of {
-		pool.Close()
+	for _, login := range l.of {
+		_ = login.Close()
 	}
 	return nil
 }
 
 // SQL runs one statement that reads; see store.SQL.
 func (l *Logins) SQL(ctx context.Context, tenant mds.Tenant, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
-	pool := l.of[tenant.Slug]
-	if pool == nil {
+	login := l.of[tenant.Slug]
+	if login == nil {
 		return false, fmt.Errorf("%w of the tenant %s is configured (sql.logins): on a PostgreSQL server SQL is run as the tenant's own login", mds.ErrNoSQLLogin, tenant.Slug)
 	}
-	return runSQL(ctx, pool, query, rows)
-}
-
-// runSQL runs a statement on a connection that is put back as it was.
-func runSQL(ctx context.Context, pool *pgxpool.Pool, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
-	conn, err := pool.Acquire(ctx)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded) && pool.Stat().AcquiredConns() == maxSQL:
-		return false, fmt.Errorf("%w: %d of the tenant are under way; come back a little later", mds.ErrSQLBusy, maxSQL)
-	case err != nil:
-		return false, wrap(ctx, "sql", err)
-	}
-	run := &userSQL{conn: conn.Conn().PgConn(), types: conn.Conn().TypeMap(), query: query, rows: rows}
-	defer conn.Release() // which closes it where it could not be put back
-	defer run.putBack(ctx)
-	more, err = run.run(ctx)
-	if run.taken != nil {
-		return false, run.taken
-	}
-	return more, sqlError(ctx, err)
+	return login.SQL(ctx, tenant, query, rows)
 }
 
 // sqlError classifies what a statement failed with.
