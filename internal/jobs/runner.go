@@ -65,6 +65,9 @@ type Runner struct {
 
 	mu   sync.Mutex
 	mine map[string]chan struct{} // of each job that is run here, by its id, what has it ask whether it is to end
+	// early are the jobs that were asked about while a claim is under way, which they may be
+	// begun by; nil while none is.
+	early map[string]bool
 }
 
 // errStopping is the cause of the end of a job whose server is being stopped.
@@ -179,6 +182,7 @@ func (r *Runner) claim(ctx context.Context) (job mds.Job, leased time.Time, ok b
 	if r.unsure {
 		r.giveBack(claiming)
 	}
+	r.listen(make(map[string]bool))
 	leased = time.Now()
 	job, ok, err := r.cfg.Jobs.Claim(claiming, r.cfg.Worker, r.cfg.Version, r.actions, r.cfg.Lease)
 	if err != nil {
@@ -187,7 +191,18 @@ func (r *Runner) claim(ctx context.Context) (job mds.Job, leased time.Time, ok b
 		}
 		r.unsure = true
 	}
-	return job, leased, ok && err == nil
+	if err != nil || !ok {
+		r.listen(nil)
+		return job, leased, false
+	}
+	return job, leased, true
+}
+
+// listen has what is asked about be noted, or nothing any more.
+func (r *Runner) listen(early map[string]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.early = early
 }
 
 // note notes that a job is run here.
@@ -195,7 +210,10 @@ func (r *Runner) note(id string) (ask chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ask = make(chan struct{}, 1)
-	r.mine[id] = ask
+	if r.early[id] {
+		ask <- struct{}{}
+	}
+	r.mine[id], r.early = ask, nil
 	return ask
 }
 
@@ -211,6 +229,9 @@ func (r *Runner) forget(id string) {
 func (r *Runner) Ask(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.early != nil {
+		r.early[id] = true
+	}
 	if ask, here := r.mine[id]; here {
 		select {
 		case ask <- struct{}{}:

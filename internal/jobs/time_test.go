@@ -12,6 +12,7 @@ import (
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/jobs"
+	"github.com/marketdatastore/mds/store"
 )
 
 // bubble runs a test with a runner of refreshes, of which the leases are of 30 seconds.
@@ -334,6 +335,46 @@ func TestStopWhileClaiming(t *testing.T) {
 		}
 		if got := m.first(); got.State != mds.JobQueued || got.Attempt != 1 || got.MaxAttempts != 2 || got.Error != "" {
 			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// justBegun tells that the store has begun a job, whose runner learns of it when it is let go on.
+type justBegun struct {
+	store.Jobs
+	begun, goOn chan struct{}
+}
+
+func (j justBegun) Claim(ctx context.Context, worker, version string, actions []mds.JobAction, lease time.Duration) (mds.Job, bool, error) {
+	job, ok, err := j.Jobs.Claim(ctx, worker, version, actions, lease)
+	if ok {
+		j.begun <- struct{}{}
+		<-j.goOn
+	}
+	return job, ok, err
+}
+
+// TestAskedWhileClaiming has a job be cancelled through its server when the store has begun it,
+// and the server does not know of it yet: it ends at once.
+func TestAskedWhileClaiming(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memory, start func(jobs.Action, ...func(*jobs.Config)) *jobs.Runner) {
+		m.add(mds.Job{Action: mds.JobRefresh})
+		j := justBegun{m, make(chan struct{}), make(chan struct{})}
+		ended := make(chan time.Time, 1)
+		r := start(func(ctx context.Context, _ *jobs.Run) error {
+			<-ctx.Done()
+			ended <- time.Now()
+			return ctx.Err()
+		}, func(cfg *jobs.Config) { cfg.Jobs = j })
+		<-j.begun
+		m.mu.Lock()
+		m.jobs[0].CancelRequested = true
+		m.mu.Unlock()
+		asked := time.Now()
+		r.Ask(m.first().ID)
+		close(j.goOn)
+		if took := (<-ended).Sub(asked); took != 0 {
+			t.Errorf("it ends %v after it was cancelled", took)
 		}
 	})
 }

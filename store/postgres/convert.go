@@ -88,6 +88,9 @@ func (k *Keeper) partition(ctx context.Context, step mds.Step) error {
 	}
 	token := ""
 	err = k.quietly(ctx, op, func(tx pgx.Tx) error {
+		if err := inForce(ctx, tx, op, p, "partition = $2 AND compress_after = $3", p.Partition.String(), p.CompressAfter.String()); err != nil {
+			return err
+		}
 		db, err := look(ctx, tx)
 		if err != nil {
 			return err
@@ -144,6 +147,9 @@ func refuseDependents(ctx context.Context, tx pgx.Tx, table *table) error {
 // then on. What is left of one that was begun before is thrown away. It returns what the
 // copy is known by.
 func (db *catalog) beginCopy(ctx context.Context, tx pgx.Tx, table *table, want shape, p *mds.Policy, first time.Time) (token string, err error) {
+	if err := oneGrants(ctx, tx); err != nil { // of a login that is given its rights now, too
+		return "", err
+	}
 	if err := refuseDependents(ctx, tx, table); err != nil {
 		return "", err
 	}
@@ -221,11 +227,15 @@ func (k *Keeper) convert(ctx context.Context, op string, p *mds.Policy, token st
 			return err
 		})
 	}
+	var compared string
 	if err == nil {
-		err = k.compare(ctx, op, facts, from, to)
+		compared, err = k.compare(ctx, op, facts, from, to)
 	}
 	if err == nil {
 		err = k.quietly(ctx, op, func(tx pgx.Tx) error {
+			if err := oneGrants(ctx, tx); err != nil { // who gives rights on the table keeps its name from being changed
+				return err
+			}
 			if err := same(ctx, tx, facts, token); err != nil {
 				return err
 			}
@@ -234,6 +244,13 @@ func (k *Keeper) convert(ctx context.Context, op string, p *mds.Policy, token st
 				return err
 			}
 			if _, err := catchUp(ctx, tx, facts, from, to); err != nil {
+				return err
+			}
+			now, err := currentEpoch(ctx, tx)
+			if err == nil && now != compared {
+				err = dropOrphans(ctx, tx, facts, to)
+			}
+			if err != nil {
 				return err
 			}
 			return swap(ctx, tx, p, facts, from, to)
@@ -312,15 +329,31 @@ func replaceRanges(ctx context.Context, tx pgx.Tx, from, to string, ids []int64,
 	return err
 }
 
-// compare refuses a copy that differs, in one snapshot, in which it has caught up.
-func (k *Keeper) compare(ctx context.Context, op, facts, from, to string) error {
-	return k.transactionAs(ctx, op, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+// dropOrphans removes from a copy what is of series that are gone: a tenant may have been
+// removed while its rows were copied.
+func dropOrphans(ctx context.Context, tx pgx.Tx, facts, to string) error {
+	noun, _, _ := strings.Cut(facts, "_facts")
+	_, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s f WHERE NOT EXISTS (SELECT FROM mds_internal.%s s WHERE s.id = f.series_id)", to, pgx.Identifier{noun + "_series"}.Sanitize()))
+	return err
+}
+
+// currentEpoch is another one when series were removed.
+func currentEpoch(ctx context.Context, tx pgx.Tx) (epoch string, err error) {
+	err = tx.QueryRow(ctx, "SELECT id::text FROM mds_internal.epoch").Scan(&epoch)
+	return epoch, err
+}
+
+// compare refuses a copy that differs, in one snapshot, in which it has caught up. It returns
+// the epoch of then.
+func (k *Keeper) compare(ctx context.Context, op, facts, from, to string) (epoch string, err error) {
+	err = k.transactionAs(ctx, op, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) (err error) {
 		if _, err := catchUp(ctx, tx, facts, from, to); err != nil {
 			return err
 		}
-		// A tenant may have been removed while its rows were copied.
-		noun, _, _ := strings.Cut(facts, "_facts")
-		if _, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s f WHERE NOT EXISTS (SELECT FROM mds_internal.%s s WHERE s.id = f.series_id)", to, pgx.Identifier{noun + "_series"}.Sanitize())); err != nil {
+		if epoch, err = currentEpoch(ctx, tx); err != nil {
+			return err
+		}
+		if err := dropOrphans(ctx, tx, facts, to); err != nil {
 			return err
 		}
 		var sums [2]struct{ rows, sum string }
@@ -335,6 +368,7 @@ func (k *Keeper) compare(ctx context.Context, op, facts, from, to string) error 
 		}
 		return nil
 	})
+	return epoch, err
 }
 
 // swap puts a copy in a table's place, with its view, and drops the table.

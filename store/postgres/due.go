@@ -127,19 +127,27 @@ func (db *catalog) dropDue(ctx context.Context, tx pgx.Tx, p *mds.Policy, now ti
 	return []mds.Step{step}, nil
 }
 
+// inForce refuses to do what a policy asks for where another one is in force by now. The
+// condition says what it goes by, with its arguments.
+func inForce(ctx context.Context, tx pgx.Tx, op string, p *mds.Policy, condition string, args ...any) error {
+	var is bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM mds_internal.policies WHERE facts = $1 AND "+condition+")", append([]any{factsOf(p)}, args...)...).Scan(&is)
+	if err == nil && !is {
+		err = &Error{Op: op, Class: Conflict, Err: mds.ErrPolicyChanged}
+	}
+	return err
+}
+
 // drop removes what is before a time. That it was dropped is known from then on: what comes
 // of it later is no rollup's business.
 func (k *Keeper) drop(ctx context.Context, step mds.Step) (rows int64, err error) {
 	p, facts, op := &step.Policy, factsOf(&step.Policy), "drop "+step.Policy.Name()
 	var table *table
 	err = k.quietly(ctx, op, func(tx pgx.Tx) error {
-		var inForce, stale int64
-		if err := tx.QueryRow(ctx, "SELECT count(*) FROM mds_internal.policies WHERE facts = $1 AND drop_after = $2 AND rollups = $3 AND zone = $4", // all that the time goes by
-			facts, p.DropAfter.String(), rollup.Names(p.Rollups), p.Zone).Scan(&inForce); err != nil {
+		var stale int64
+		// All that the time goes by.
+		if err := inForce(ctx, tx, op, p, "drop_after = $2 AND rollups = $3 AND zone = $4", p.DropAfter.String(), rollup.Names(p.Rollups), p.Zone); err != nil {
 			return err
-		}
-		if inForce == 0 {
-			return &Error{Op: op, Class: Conflict, Err: mds.ErrPolicyChanged}
 		}
 		if err := tx.QueryRow(ctx, "SELECT coalesce(sum(t.n), 0)::bigint FROM mds_internal.touched t JOIN mds_internal.policies p USING (facts) WHERE t.facts = $1 AND t.first < $2 AND p.rollups <> '{}'", facts, step.Before).Scan(&stale); err != nil {
 			return err

@@ -37,7 +37,8 @@ func SetMostMoved(n int64) (before int64) {
 
 // CompareCopy compares the table of minutes with the copy that is being made of it.
 func (k *Keeper) CompareCopy(ctx context.Context) error {
-	return k.compare(ctx, "partition bars 1m", "bar_facts_1m", "mds_internal.bar_facts_1m", "mds_internal.bar_facts_1m_next")
+	_, err := k.compare(ctx, "partition bars 1m", "bar_facts_1m", "mds_internal.bar_facts_1m", "mds_internal.bar_facts_1m_next")
+	return err
 }
 
 // SetPatience sets for how long calls wait for a connection.
@@ -50,6 +51,9 @@ func (s *Store) Trace(ctx context.Context, w io.Writer) error {
 		return nil
 	})
 }
+
+// JobClock is what statements on jobs go by.
+const JobClock = jobClock
 
 // JobStatements are the statements on jobs.
 var JobStatements = jobs

@@ -107,10 +107,17 @@ type TenantLogin struct {
 // is a [*GrantError]. It reports whether the login was made.
 func GrantLogin(ctx context.Context, owner string, tenant mds.Tenant, login string, cfg LoginConfig) (made bool, err error) {
 	err = asOwner(ctx, owner, func(tx pgx.Tx, database string) error {
-		if err := requireOwner(ctx, tx); err != nil {
+		if err := refuseOthers(ctx, tx, "grant"); err != nil {
+			return err
+		}
+		// The tenant before its logins, as whoever removes it does.
+		if _, err := tx.Exec(ctx, "SELECT FROM mds_internal.tenants WHERE id = $1::uuid FOR KEY SHARE", tenant.ID); err != nil {
 			return err
 		}
 		if err := requireTenant(ctx, tx, tenant); err != nil {
+			return err
+		}
+		if err := oneGrants(ctx, tx); err != nil {
 			return err
 		}
 		err := checkLogin(ctx, tx, tenant, login)
@@ -223,8 +230,8 @@ func requireSetUp(ctx context.Context, q rowQuerier) error {
 	return err
 }
 
-// oneGrants has those who give rights wait for each other, by a lock that no tenant's login
-// can take.
+// oneGrants has those who give rights, and who makes tables that are to have them, wait for
+// each other, by a lock that no tenant's login can take. Who locks tenants does so before.
 func oneGrants(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, "LOCK TABLE mds_internal.tenant_logins IN SHARE ROW EXCLUSIVE MODE")
 	return err

@@ -83,6 +83,9 @@ func (k *Keeper) compress(ctx context.Context, step mds.Step) error {
 	var left []string
 	var timescale string
 	err := k.transaction(ctx, op, func(tx pgx.Tx) error {
+		if err := inForce(ctx, tx, op, &step.Policy, "compress_after = $2", step.Policy.CompressAfter.String()); err != nil {
+			return err
+		}
 		db, err := look(ctx, tx)
 		if err != nil {
 			return err

@@ -12,13 +12,17 @@ import (
 	"github.com/marketdatastore/mds/internal/jobsql"
 )
 
+// jobClock is the time of a statement, the same throughout: whether a lease is over has one
+// answer. It is no later than what a statement waits for.
+const jobClock = "statement_timestamp()"
+
 // jobs are the statements on jobs. Each is on one job, or leaves alone what another one has:
 // they wait for nobody but who works on the same one. A transaction keeps nothing in the
 // session, so that a pooler may lend connections for one.
 var jobs = jobsql.Dialect{
 	Schema:  "mds_internal.",
-	Now:     "clock_timestamp()",
-	Until:   "clock_timestamp() + %s * interval '1 microsecond'",
+	Now:     jobClock,
+	Until:   jobClock + " + %s * interval '1 microsecond'",
 	Unless:  " ON CONFLICT (key, tenant_id) WHERE key <> '' DO NOTHING",
 	NoTexts: "'{}'::text[]",
 	Skip:    " FOR UPDATE SKIP LOCKED",

@@ -400,3 +400,16 @@ func TestTooManyJobsWait(t *testing.T) {
 		t.Errorf("after one has ended: %v, %v", made, err)
 	}
 }
+
+// TestOneTimeOfAStatement asks for the time again and again within a statement: one that
+// cancels a job does so thrice, in the microsecond in which its lease ends, too.
+func TestOneTimeOfAStatement(t *testing.T) {
+	d := migrated(t)
+	conn := session(t, d.Owner, "BEGIN", "SELECT pg_sleep(0.001)")
+	var times int
+	var passed bool
+	err := conn.QueryRow(ctx, "SELECT count(DISTINCT "+postgres.JobClock+"), bool_and("+postgres.JobClock+" > now()) FROM generate_series(1, 100000)").Scan(&times, &passed)
+	if err != nil || times != 1 || !passed {
+		t.Errorf("%d times, later than the transaction's: %t, %v", times, passed, err)
+	}
+}

@@ -246,3 +246,34 @@ CALL mds_internal.sealed_view('mds', 'oddities', 'mds_internal.oddity_facts', 'm
 		}
 	}
 }
+
+// TestGrantLoginBesideRemoval lets a login read a tenant that is being removed: neither keeps
+// the other from ending, and the login is told that there is none.
+func TestGrantLoginBesideRemoval(t *testing.T) {
+	d := migrated(t)
+	s := open(t, d.Service, store.Config{})
+	acme, err := s.CreateTenant(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := d.Name + "_reader"
+	d.Cluster.Login(t, login)
+	// It is being removed, but for the last of it.
+	late := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.option_facts IN SHARE MODE")
+	removed := make(chan error, 1)
+	go func() { removed <- s.RemoveTenant(ctx, acme) }()
+	blocked(t, d, `DELETE FROM "mds_internal"."option_facts"`)
+	granted := make(chan error, 1)
+	go func() {
+		_, err := postgres.GrantLogin(ctx, d.Owner, acme, login, postgres.LoginConfig{})
+		granted <- err
+	}()
+	waiting(t, d, 2)
+	run(t, late, "ROLLBACK")
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if err := <-granted; !errors.Is(err, mds.ErrUnknownTenant) {
+		t.Errorf("granted: %v", err)
+	}
+}

@@ -1,0 +1,187 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/marketdatastore/mds"
+	"github.com/marketdatastore/mds/internal/pgtest"
+	"github.com/marketdatastore/mds/store"
+	"github.com/marketdatastore/mds/store/postgres"
+)
+
+// What others do while a table is copied and another one takes its place.
+
+// session is a connection of its own, which has run some statements.
+func session(t testing.TB, dsn string, statements ...string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	run(t, conn, statements...)
+	return conn
+}
+
+func run(t testing.TB, conn *pgx.Conn, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := conn.Exec(ctx, text); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+}
+
+// blocked returns when a statement that has one of the texts in it waits for a lock.
+func blocked(t testing.TB, d pgtest.Database, texts ...string) {
+	t.Helper()
+	conn := session(t, d.Admin)
+	for n := 0; n == 0; {
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity, unnest($1::text[]) u (text) WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, u.text) > 0 AND pid <> pg_backend_pid()", texts).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	copies   = `INSERT INTO "mds_internal"."bar_facts_1m_next"`
+	noWriter = "LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE"
+)
+
+// copying has the table of minutes become one of parts when it begins, which waits within the
+// statement that copies, after its snapshot, until goOn is called. It yields how that ended.
+func copying(t *testing.T, d pgtest.Database, k *postgres.Keeper) (begin func() <-chan error, goOn func()) {
+	t.Helper()
+	if pgtest.Timescale() {
+		t.Skip("with TimescaleDB tables of parts are hypertables")
+	}
+	steps := due(t, k, monthly())
+	// Each row that comes waits while somebody holds the lock.
+	pgtest.Exec(t, d.Owner,
+		"CREATE FUNCTION public.may_pass() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4242); RETURN true; END $$",
+		"GRANT EXECUTE ON FUNCTION public.may_pass() TO PUBLIC",
+		"ALTER TABLE mds_internal.bar_facts_1m ADD CONSTRAINT may_pass CHECK (public.may_pass()) NOT VALID")
+	holds := session(t, d.Admin, "SELECT pg_advisory_lock(4242)")
+	begin = func() <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := k.Do(ctx, steps[0])
+			done <- err
+		}()
+		return done
+	}
+	return begin, func() { run(t, holds, "SELECT pg_advisory_unlock(4242)") }
+}
+
+// granting has GrantService give a login its rights, and be done but for the last of it. It
+// ends when goOn is called, and done yields how.
+func granting(t *testing.T, d pgtest.Database, login string) (goOn func(), done <-chan error) {
+	t.Helper()
+	list := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.service_logins IN SHARE MODE")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := postgres.GrantService(ctx, d.Owner, login)
+		ended <- err
+	}()
+	blocked(t, d, "INSERT INTO mds_internal.service_logins")
+	return func() { run(t, list, "ROLLBACK") }, ended
+}
+
+// TestRemovedWhileCopied has a tenant be removed while the table is copied: nothing of it is in
+// the table that takes the place.
+func TestRemovedWhileCopied(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	acme, err := s.CreateTenant(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, s, minute("KEPT", 1, 1))
+	if _, err := store.Bars(s).WriteBatch(ctx, acme, []mds.Bar{minute("SECRET", 1, 7), minute("SECRET", 2, 7)}); err != nil {
+		t.Fatal(err)
+	}
+	begin, goOn := copying(t, d, k)
+	done := begin()
+	blocked(t, d, copies)
+	// Who removes the tenant is past the tables of bars, and waits.
+	late := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.option_facts IN SHARE MODE")
+	removed := make(chan error, 1)
+	go func() { removed <- s.RemoveTenant(ctx, acme) }()
+	blocked(t, d, `DELETE FROM "mds_internal"."option_facts"`)
+	goOn() // it is compared, with what the removal has not committed
+	blocked(t, d, noWriter)
+	run(t, late, "ROLLBACK")
+	if err := errors.Join(<-removed, <-done); err != nil {
+		t.Fatal(err)
+	}
+	if got := pgtest.Ask(t, d.Admin, "SELECT count(*) || ' of ' || count(DISTINCT series_id) FROM mds_internal.bar_facts_1m"); got != "1 of 1" {
+		t.Errorf("in the table are %s series", got)
+	}
+	if n := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'mds_internal.bar_facts_1m'::regclass"); n == "0" {
+		t.Error("it is not one of parts")
+	}
+}
+
+// TestGrantWhileCopied has another login of the service get its rights while a copy is begun: it
+// has them on the table that takes the place.
+func TestGrantWhileCopied(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 1, 1))
+	second := d.As(t, d.Name+"_second")
+	begin, goOn := copying(t, d, k)
+	given, granted := granting(t, d, second)
+	done := begin()
+	blocked(t, d, "LOCK TABLE mds_internal.tenant_logins", copies)
+	given()
+	goOn()
+	if err := errors.Join(<-granted, <-done); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, second, store.Config{})
+	if _, err := store.Bars(other).WriteBatch(ctx, mds.DefaultTenant(), []mds.Bar{minute("A", 2, 1)}); err != nil {
+		t.Errorf("it writes: %v", err)
+	}
+}
+
+// TestGrantAtTheSwap has a login get its rights when a copy is about to take the table's place:
+// that waits.
+func TestGrantAtTheSwap(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 1, 1))
+	begin, goOn := copying(t, d, k)
+	done := begin()
+	blocked(t, d, copies)
+	given, granted := granting(t, d, d.Service)
+	goOn()
+	blocked(t, d, "LOCK TABLE mds_internal.tenant_logins", "ALTER TABLE")
+	given()
+	if err := errors.Join(<-granted, <-done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPartitionOfBefore has a policy be changed between what is due and that it is done: nobody
+// asks for parts any more, and there are none.
+func TestPartitionOfBefore(t *testing.T) {
+	d := migrated(t)
+	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
+	write(t, s, minute("A", 1, 1))
+	steps := due(t, k, monthly())
+	whole := monthly()
+	whole.Partition = mds.Age{}
+	if _, err := k.Keep(ctx, whole); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Do(ctx, steps[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) {
+		t.Errorf("done all the same: %v", err)
+	}
+	if kind := pgtest.Ask(t, d.Admin, "SELECT relkind::text FROM pg_class WHERE oid = 'mds_internal.bar_facts_1m'::regclass"); kind != "r" {
+		t.Errorf("the table is of the kind %s", kind)
+	}
+}
