@@ -253,7 +253,7 @@ func (s *Step) Destroys() bool { return s.Action == StepDrop || s.Action == Step
 // ErrNotRefreshed is wrapped by the refusal to drop bars of which rollups are not made yet.
 var ErrNotRefreshed = errors.New("rollups are not made yet of what is to be dropped")
 
-// ErrPolicyChanged is wrapped by the refusal to drop what a policy asked for that is in force no
+// ErrPolicyChanged is wrapped by the refusal to do what a policy asked for that is in force no
 // longer.
 var ErrPolicyChanged = errors.New("the policy in force does not ask for this any more")
 

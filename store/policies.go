@@ -34,9 +34,8 @@ type Keeper interface {
 	// Do does what a step of Due is about, and returns it with the rows that it was done to.
 	// What it drops is gone from the bars and stays in their rollups; the error wraps
 	// [mds.ErrNotRefreshed] where these are not made yet, and [mds.ErrPolicyChanged] where the
-	// policy in force drops nothing, or has another age, rollups or zone than that of the
-	// step, by which it goes. One that is interrupted has done
-	// nothing, or leaves what the next one goes on with.
+	// policy in force is another one than that of the step in what that goes by. One that is
+	// interrupted has done nothing, or leaves what the next one goes on with.
 	Do(ctx context.Context, step mds.Step) (mds.Step, error)
 	// Audit are the newest lines of the audit, so many at most.
 	Audit(ctx context.Context, limit int) ([]mds.AuditLine, error)
@@ -60,12 +59,33 @@ func OpenKeeper(ctx context.Context, s *Store, owner string) (Keeper, error) {
 // Apply puts policies in force and does what they ask for at a time: rollups are made of
 // what changed, and what is too old is dropped then. It tells each step before it begins
 // (done is false), and what it did. One that is interrupted goes on where it is called
-// again; where nothing is due it changes nothing.
-func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now time.Time, tell func(step mds.Step, done bool)) error {
-	if err := keepAll(ctx, k, policies, tell); err != nil {
+// again; where nothing is due it changes nothing. As with [Put] it asks before.
+func Apply(ctx context.Context, s *Store, k Keeper, policies []mds.Policy, now time.Time, may func(steps []mds.Step) error, tell func(step mds.Step, done bool)) error {
+	if err := Put(ctx, k, policies, may, tell); err != nil {
 		return err
 	}
 	return carryOut(ctx, s, k, policies, now, tell)
+}
+
+// Put puts policies in force, while nobody else does: of two who do at once one's are all in
+// force. Before anything changes it asks whether it may take these steps, where that is not
+// nil: with an error nothing is done. It tells each step that it took.
+func Put(ctx context.Context, k Keeper, policies []mds.Policy, may func(steps []mds.Step) error, tell func(step mds.Step, done bool)) error {
+	if steps, err := k.Changes(ctx, policies); err != nil || len(steps) == 0 {
+		return err
+	}
+	return k.Alone(ctx, func() error {
+		if may != nil {
+			steps, err := k.Changes(ctx, policies) // not those of before, which others may have changed
+			if err == nil {
+				err = may(steps)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return keepAll(ctx, k, policies, tell)
+	})
 }
 
 // keepAll puts policies in force.
@@ -167,6 +187,9 @@ func do(ctx context.Context, s *Store, k Keeper, step mds.Step, tell func(step m
 			tell(done, true)
 			return nil
 		}
+		if step.Tenant != "" && errors.Is(err, mds.ErrUnknownTenant) { // it was removed meanwhile
+			return nil
+		}
 		if !errors.Is(err, mds.ErrNotRefreshed) || attempt == attempts {
 			return err
 		}
@@ -185,7 +208,7 @@ func RefreshAll(ctx context.Context, s *Store, tell func(step mds.Step, done boo
 	}
 	for _, tenant := range tenants {
 		done, err := s.Refresh(ctx, tenant, 0)
-		if errors.Is(err, mds.ErrNoStore) {
+		if errors.Is(err, mds.ErrNoStore) || errors.Is(err, mds.ErrUnknownTenant) { // it was removed meanwhile
 			continue
 		}
 		if err != nil {

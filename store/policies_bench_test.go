@@ -249,7 +249,7 @@ func BenchmarkCompressed(b *testing.B) {
 		pgtest.Exec(b, s.db.Admin, "VACUUM ANALYZE mds_internal.bar_facts_1m")
 		b.Run("window of a plain table", window)
 		begun := time.Now()
-		if err := store.Apply(ctx, s.Store, s.keeper, []mds.Policy{p}, time.Now(), func(step mds.Step, done bool) {
+		if err := store.Apply(ctx, s.Store, s.keeper, []mds.Policy{p}, time.Now(), nil, func(step mds.Step, done bool) {
 			b.Logf("%v %s %v %s", time.Since(begun).Round(time.Millisecond), step.Action, done, step.Note)
 		}); err != nil {
 			b.Fatal(err)
@@ -303,7 +303,7 @@ func BenchmarkFilled(b *testing.B) {
 				}
 			}
 			start := time.Now()
-			if err := store.Apply(ctx, stores[1].Store, stores[1].keeper, policies, time.Now(), func(step mds.Step, done bool) {
+			if err := store.Apply(ctx, stores[1].Store, stores[1].keeper, policies, time.Now(), nil, func(step mds.Step, done bool) {
 				if step.Action != mds.StepKeep && step.Rows > 0 {
 					b.Logf("%v %s %s %v %s", time.Since(start).Round(time.Millisecond), step.Action, step.Policy.Name(), done, step.Note)
 				}

@@ -469,7 +469,9 @@ func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, pol
 		}
 		kept = nil
 	}
-	err = store.Apply(ctx, s.Store, k, policies, now, func(step mds.Step, done bool) {
+	// Others may have dropped bars since, of which rollups were to be left out.
+	may := func(steps []mds.Step) error { return a.mayDestroy(steps, true, lose) }
+	err = store.Apply(ctx, s.Store, k, policies, now, may, func(step mds.Step, done bool) {
 		if done {
 			did++
 		}

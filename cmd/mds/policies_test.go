@@ -3,10 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/marketdatastore/mds/internal/pgtest"
 )
 
 // policiesOnBoth runs a test on both engines; args are those that name the owner.
@@ -142,4 +145,40 @@ func TestPoliciesNeedTheOwner(t *testing.T) {
 	}
 	c.must("policies", "show")
 	c.must("policies", "status")
+}
+
+// beforeRead does something before it is read.
+type beforeRead struct {
+	io.Reader
+	do func()
+}
+
+func (r *beforeRead) Read(p []byte) (int, error) {
+	if do := r.do; do != nil {
+		r.do = nil
+		do()
+	}
+	return r.Reader.Read(p)
+}
+
+// TestPoliciesWhileAsked has bars be dropped while somebody thinks about the removal of their
+// rollups, which could be made again when that was asked.
+func TestPoliciesWhileAsked(t *testing.T) {
+	c, d := onServer(t)
+	policies := func(args ...string) []string { return append([]string{"policies", "--admin-dsn", d.Owner}, args...) }
+	file, _ := days(t, 40)
+	c.must("ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m")
+	c.must(policies("apply", testFile(t, "days.toml", "[bars.1m]\nrollups = [\"1d\"]\n"), "--yes")...)
+	other := newCLI(t)
+	other.dsn = c.dsn
+	c.stdin = &beforeRead{strings.NewReader("y\n"), func() {
+		other.must(policies("apply", testFile(t, "month.toml", "[bars.1m]\ndrop_after = \"30d\"\nrollups = [\"1d\"]\n"), "--yes")...)
+	}}
+	out := c.run(policies("apply", testFile(t, "none.toml", "[bars.1m]\n"))...)
+	if out.exit != exitUsage || !strings.Contains(out.stderr, "Take these rows away?") || !strings.Contains(out.stderr, "rollups that cannot be made again: nothing was done") {
+		t.Errorf("exit %d\n%s%s", out.exit, out.stdout, out.stderr)
+	}
+	if n := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_rollup_facts"); n != "40" {
+		t.Errorf("%s rollups are left of 40 days", n)
+	}
 }

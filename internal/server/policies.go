@@ -186,38 +186,21 @@ func (s *Server) putPolicies(c *call, r *client.Policies) error {
 		return err
 	}
 	return s.withKeeper(c, func(ctx context.Context, k store.Keeper) error {
+		may := func(steps []mds.Step) error {
+			if c.value("lose_history") == "true" || !slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) {
+				return nil
+			}
+			return &problem{
+				status: http.StatusConflict, code: "irreplaceable",
+				detail: "these policies leave out rollups that cannot be made again, and nothing was done: keep them, or say lose_history=true; /v1/policies/plan lists them",
+			}
+		}
 		var did []mds.Step
-		err := k.Alone(ctx, func() (err error) { // of two at once one's are all in force, and what was checked holds
-			did, err = replace(ctx, k, policies, c.value("lose_history") == "true")
-			return err
-		})
-		if err != nil {
+		if err := store.Put(ctx, k, policies, may, func(step mds.Step, _ bool) { did = append(did, step) }); err != nil {
 			return err
 		}
 		return planned(c, k, did)
 	})
-}
-
-// replace puts policies in force, unless that takes away what cannot be made again, and may not.
-func replace(ctx context.Context, k store.Keeper, policies []mds.Policy, lose bool) (did []mds.Step, err error) {
-	steps, err := k.Changes(ctx, policies)
-	if err != nil {
-		return nil, err
-	}
-	if !lose && slices.ContainsFunc(steps, func(s mds.Step) bool { return s.Irreplaceable }) {
-		return nil, &problem{
-			status: http.StatusConflict, code: "irreplaceable",
-			detail: "these policies leave out rollups that cannot be made again, and nothing was done: keep them, or say lose_history=true; /v1/policies/plan lists them",
-		}
-	}
-	for i := range policies {
-		steps, err := k.Keep(ctx, policies[i])
-		if err != nil {
-			return did, err
-		}
-		did = append(did, steps...)
-	}
-	return did, nil
 }
 
 func (s *Server) auditPolicies(c *call) error {

@@ -44,7 +44,7 @@ func (c *controlled) carriedOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close(context.Background())
-	if err := store.Apply(t.Context(), c.store, k, c.inForce(t), time.Now(), func(mds.Step, bool) {}); err != nil {
+	if err := store.Apply(t.Context(), c.store, k, c.inForce(t), time.Now(), nil, func(mds.Step, bool) {}); err != nil {
 		t.Fatal(err)
 	}
 }

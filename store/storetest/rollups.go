@@ -244,7 +244,7 @@ func hour(symbol string, d int, price float64) mds.Bar {
 
 func (k *keeping) apply(now time.Time, policies ...mds.Policy) (steps []mds.Step) {
 	k.t.Helper()
-	err := store.Apply(k.ctx, k.store, k.keeper, policies, now, func(s mds.Step, done bool) {
+	err := store.Apply(k.ctx, k.store, k.keeper, policies, now, nil, func(s mds.Step, done bool) {
 		if done {
 			steps = append(steps, s)
 		}
