@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -39,34 +40,46 @@ func TestPutWhileApplied(t *testing.T) {
 	}
 }
 
-// TestPutAsks has bars be dropped before their rollups are left out, which can no longer be
+// justBefore is a keeper before which another one does something when it is to be alone.
+type justBefore struct {
+	store.Keeper
+	do func()
+}
+
+func (k justBefore) Alone(ctx context.Context, fn func() error) error {
+	k.do()
+	return k.Keeper.Alone(ctx, fn)
+}
+
+// TestPutAsks has bars be dropped just before their rollups are left out, which can no longer be
 // made again: who may not lose them is told so, and they are kept.
 func TestPutAsks(t *testing.T) {
 	d := migrated(t)
 	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
 	write(t, s, minute("A", 1, 1), minute("A", 2, 2))
 	rolled := mds.Policy{Kind: "bars", Timeframe: mds.Minute, Rollups: []mds.Timeframe{mds.Day}}
-	apply := func(p mds.Policy, may func([]mds.Step) error) error {
-		return store.Apply(ctx, s, k, []mds.Policy{p}, time.Now(), may, func(mds.Step, bool) {})
+	apply := func() {
+		if err := store.Apply(ctx, s, k, []mds.Policy{rolled}, time.Now(), nil, func(mds.Step, bool) {}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := apply(rolled, nil); err != nil {
-		t.Fatal(err)
-	}
+	apply()
 	plain := mds.Policy{Kind: "bars", Timeframe: mds.Minute}
 	refused := errors.New("they are to be kept")
 	for _, irreplaceable := range []bool{false, true} {
-		err := apply(plain, func(steps []mds.Step) error {
+		before := func() {}
+		if irreplaceable {
+			rolled.DropAfter = mds.Age{N: 30, Unit: 'd'}
+			before = apply
+		}
+		err := store.Put(ctx, justBefore{k, before}, []mds.Policy{plain}, func(steps []mds.Step) error {
 			if len(steps) != 2 || steps[1].Action != mds.StepUnroll || steps[1].Rows != 1 || steps[1].Irreplaceable != irreplaceable {
 				t.Errorf("it asks about %+v", steps)
 			}
 			return refused
-		})
+		}, func(mds.Step, bool) {})
 		if n := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_rollup_facts"); n != "1" || !errors.Is(err, refused) {
 			t.Errorf("%s rollups are left, %v", n, err)
-		}
-		rolled.DropAfter = mds.Age{N: 30, Unit: 'd'}
-		if err := apply(rolled, nil); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
