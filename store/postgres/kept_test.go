@@ -35,7 +35,7 @@ func TestMigrateFromBeforeKeptAnswers(t *testing.T) {
 		t.Fatalf("before: %v", err)
 	}
 	applied, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{})
-	if err != nil || len(applied) != 2 || applied[0].Name != "0005_kept_answers.sql" {
+	if err != nil || len(applied) != 3 || applied[0].Name != "0005_kept_answers.sql" {
 		t.Fatalf("applied %+v, %v", applied, err)
 	}
 	s := open(t, d.Service, store.Config{})

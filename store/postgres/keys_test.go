@@ -98,7 +98,7 @@ func TestMigrateFromBeforeKeys(t *testing.T) {
 		t.Fatalf("before: %v", err)
 	}
 	applied, err := postgres.Migrate(ctx, d.Owner, postgres.MigrateConfig{})
-	if err != nil || len(applied) != 3 || applied[0].Name != "0004_api_keys.sql" {
+	if err != nil || len(applied) != 4 || applied[0].Name != "0004_api_keys.sql" {
 		t.Fatalf("applied %+v, %v", applied, err)
 	}
 	s := open(t, d.Service, store.Config{})
