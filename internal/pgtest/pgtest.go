@@ -129,6 +129,15 @@ gone() {
 	exit
 }
 server=
+# The server's processes: those of connections outlive it for a moment, and answer.
+backends() {
+	for stat in /proc/[0-9]*/stat; do
+		if read -r pid _ _ parent _ 2>/dev/null <$stat && [ "$parent" = $server ]; then
+			echo $pid
+		fi
+	done
+}
+runs() { read -r _ _ state _ 2>/dev/null </proc/$1/stat && [ $state != Z ]; }
 # What a killed server leaves behind is in the way for a moment.
 start() {
 	for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -172,8 +181,12 @@ while read -r what; do
 	case $what in
 	start) start ;;
 	kill)
-		kill -9 $server
+		all=$(backends)
+		kill -9 $server $all 2>/dev/null || true
 		wait $server || server=
+		for pid in $all; do
+			while runs $pid; do sleep 0.01; done
+		done
 		echo killed
 		;;
 	promote) "$BIN"/pg_ctl -D data -w promote >/dev/null 2>&1 && echo promoted ;;
@@ -312,7 +325,7 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 // Promote has a standby take writes.
 func (c *Cluster) Promote(t testing.TB) { t.Helper(); c.tell(t, "promote", "promoted") }
 
-// Kill ends the server with kill -9.
+// Kill ends the server with kill -9, with the processes of its connections.
 func (c *Cluster) Kill(t testing.TB) { t.Helper(); c.tell(t, "kill", "killed") }
 
 // Restart starts the server after Kill.
