@@ -5,15 +5,18 @@ set -eu
 umask 077
 mds migrate
 key=${KEYS:-/run/mds}/metrics.key
-was=
-[ ! -s "$key" ] || was=$(cut -d_ -f2 "$key")
-if [ -n "$was" ] && mds keys list | grep -q "^$was .* metrics  *active "; then
-	exit 0
+all=$(mds keys list --all-tenants)
+id() { cut -d_ -f2 "$1"; }
+# is tells whether a file has a key that is listed like that.
+is() { [ -s "$1" ] && printf '%s\n' "$all" | grep -q "^$(id "$1") .*$2"; }
+if ! is "$key" ' metrics  *active '; then
+	mds keys create --scopes metrics --name prometheus >"$key.new"
+	chmod 0640 "$key.new" # Prometheus is another user, in this group
+	[ ! -s "$key" ] || cp "$key" "$key.former"
+	mv "$key.new" "$key"
 fi
-mds keys create --scopes metrics --name prometheus >"$key.new"
-chmod 0640 "$key.new" # Prometheus is another user, in this group
-mv "$key.new" "$key"
-# One of before may do more.
-if [ -n "$was" ] && mds keys list --all-tenants | grep -q "^$was .* active "; then
-	mds keys revoke "$was"
+# One of before may do more than read the metrics. Where this was interrupted it goes the next time.
+if is "$key.former" ' active '; then
+	mds keys revoke "$(id "$key.former")"
 fi
+rm -f "$key.former"

@@ -190,12 +190,13 @@ func TestComposeSetup(t *testing.T) {
 	if all := list("list"); strings.Count(all, " metrics  active ") != 1 || strings.Count(all, " metrics  revoked ") != 1 {
 		t.Errorf("for one that was revoked there is no other:\n%s", all)
 	}
-	former := list("create", "--scopes", "admin", "--name", "prometheus") // as versions before made it
+	c.must("tenant", "create", "metrics", "--dsn", setup["MDS_DSN"])
+	former := list("create", "--tenant", "metrics", "--scopes", "admin", "--name", "prometheus") // as versions before made it
 	if err := os.WriteFile(filepath.Join(keys, "metrics.key"), []byte(former), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	key = c.setUp(setup, keys)
-	if all := list("list"); strings.Count(all, " admin    revoked ") != 1 || strings.Contains(all, " admin    active ") {
+	if all := list("list", "--all-tenants"); strings.Count(all, " admin    revoked ") != 1 || strings.Contains(all, " admin    active ") {
 		t.Errorf("that of before is good still:\n%s", all)
 	}
 	for name, value := range settings("mds") {

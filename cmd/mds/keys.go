@@ -179,7 +179,7 @@ cannot be shown again. All else is on standard error.`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(scopes) == 0 {
-				return usagef("say what the key may do: --scopes read,write,admin, or some of them")
+				return usagef("say what the key may do: --scopes read,write,admin,metrics, or some of them")
 			}
 			now := time.Now()
 			token, key := apikey.New(now)

@@ -209,7 +209,7 @@ func TestKeysBadInput(t *testing.T) {
 	c := newCLI(t)
 	token := strings.TrimSpace(c.must("keys", "create", "--scopes", "read").stdout)
 	for args, want := range map[string]string{
-		"create":                                           "say what the key may do: --scopes read,write,admin, or some of them",
+		"create":                                           "say what the key may do: --scopes read,write,admin,metrics, or some of them",
 		"create --scopes ,":                                `--scopes: "" is no scope: use read, write, admin or metrics`,
 		"create --scopes read,root":                        `--scopes: "root" is no scope: use read, write, admin or metrics`,
 		"create read":                                      `mds keys create takes no arguments, and "read" is one`,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -469,8 +470,17 @@ func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, pol
 		}
 		kept = nil
 	}
-	// Others may have dropped bars since, of which rollups were to be left out.
-	may := func(steps []mds.Step) error { return a.mayDestroy(steps, true, lose) }
+	may := func(now []mds.Step) error { // others may have put policies in force since, and dropped bars
+		for i := range now {
+			known := func(s mds.Step) bool {
+				return s.Action == now[i].Action && s.Tenant == now[i].Tenant && s.Policy.Name() == now[i].Policy.Name() && s.Rollup == now[i].Rollup
+			}
+			if now[i].Destroys() && !slices.ContainsFunc(steps, known) {
+				return errors.New("others have put policies in force meanwhile, with rollups that these leave out: nothing was done; run it again")
+			}
+		}
+		return a.mayDestroy(now, true, lose)
+	}
 	err = store.Apply(ctx, s.Store, k, policies, now, may, func(step mds.Step, done bool) {
 		if done {
 			did++

@@ -161,24 +161,36 @@ func (r *beforeRead) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// TestPoliciesWhileAsked has bars be dropped while somebody thinks about the removal of their
-// rollups, which could be made again when that was asked.
+// TestPoliciesWhileAsked has others put policies in force while somebody thinks about what is
+// taken away: rollups that could be made again when that was asked, and those that there were
+// none of, stay.
 func TestPoliciesWhileAsked(t *testing.T) {
-	c, d := onServer(t)
-	policies := func(args ...string) []string { return append([]string{"policies", "--admin-dsn", d.Owner}, args...) }
-	file, _ := days(t, 40)
-	c.must("ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m")
-	c.must(policies("apply", testFile(t, "days.toml", "[bars.1m]\nrollups = [\"1d\"]\n"), "--yes")...)
-	other := newCLI(t)
-	other.dsn = c.dsn
-	c.stdin = &beforeRead{strings.NewReader("y\n"), func() {
-		other.must(policies("apply", testFile(t, "month.toml", "[bars.1m]\ndrop_after = \"30d\"\nrollups = [\"1d\"]\n"), "--yes")...)
-	}}
-	out := c.run(policies("apply", testFile(t, "none.toml", "[bars.1m]\n"))...)
-	if out.exit != exitUsage || !strings.Contains(out.stderr, "Take these rows away?") || !strings.Contains(out.stderr, "rollups that cannot be made again: nothing was done") {
-		t.Errorf("exit %d\n%s%s", out.exit, out.stdout, out.stderr)
-	}
-	if n := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_rollup_facts"); n != "40" {
-		t.Errorf("%s rollups are left of 40 days", n)
+	for name, c := range map[string]struct {
+		before, meanwhile, put string
+		exit                   int
+		stderr                 string
+	}{
+		"their bars are dropped": {"rollups = [\"1d\"]\n", "drop_after = \"30d\"\nrollups = [\"1d\"]\n", "", exitUsage, "rollups that cannot be made again: nothing was done"},
+		"they are new":           {"", "rollups = [\"1d\"]\n", "drop_after = \"30d\"\n", exitFailed, "with rollups that these leave out: nothing was done; run it again\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, d := onServer(t)
+			apply := func(policy string, more ...string) []string {
+				return append([]string{"policies", "apply", "--admin-dsn", d.Owner, testFile(t, "policies.toml", "[bars.1m]\n"+policy)}, more...)
+			}
+			file, _ := days(t, 40)
+			one.must("ingest", "bars", file, "--symbol", "MSFT", "--timeframe", "1m")
+			one.must(apply(c.before, "--yes")...)
+			other := newCLI(t)
+			other.dsn = one.dsn
+			one.stdin = &beforeRead{strings.NewReader("y\n"), func() { other.must(apply(c.meanwhile, "--yes")...) }}
+			out := one.run(apply(c.put)...)
+			if out.exit != c.exit || !strings.Contains(out.stderr, "Take these rows away?") || !strings.Contains(out.stderr, c.stderr) {
+				t.Errorf("exit %d\n%s%s", out.exit, out.stdout, out.stderr)
+			}
+			if n := pgtest.Ask(t, d.Admin, "SELECT count(*) FROM mds_internal.bar_rollup_facts"); n != "40" {
+				t.Errorf("%s rollups are left of 40 days", n)
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,7 +30,7 @@ const (
 	keyDraftName = "keys.json.new"
 
 	keyFileMode    = 0o600
-	keyFileVersion = 1
+	keyFileVersion = 2 // of one in which there is the scope metrics; of others 1
 )
 
 // keyFile is what the file holds.
@@ -131,7 +132,7 @@ func parseKeys(path string, text []byte) ([]mds.APIKey, error) {
 	if err := decoder.Decode(&file); err != nil {
 		return nil, damagedKeys(path, "%w", err)
 	}
-	if file.Version != keyFileVersion {
+	if file.Version < 1 {
 		return nil, damagedKeys(path, "version %d is none", file.Version)
 	}
 	keys := make([]mds.APIKey, len(file.Keys))
@@ -180,9 +181,12 @@ func (h *heldKeys) release() { _ = h.lock.Close() } // nothing is written throug
 // save puts keys in the place of those that are there. They are on the disk when it returns;
 // wherever it ends, the file is the old one or the new.
 func (h *heldKeys) save(keys []mds.APIKey) error {
-	file := keyFile{Version: keyFileVersion, Keys: make([]keyInFile, len(keys))}
+	file := keyFile{Version: 1, Keys: make([]keyInFile, len(keys))}
 	for i := range keys {
 		k := &keys[i]
+		if slices.Contains(k.Scopes, mds.ScopeMetrics) { // of which an mds of before knows nothing
+			file.Version = keyFileVersion
+		}
 		file.Keys[i] = keyInFile{
 			ID: k.ID, Tenant: k.Tenant.Slug, Name: k.Name, Scopes: k.Scopes,
 			Created: k.Created, Expires: k.Expires, Revoked: k.Revoked, SecretSHA256: hex.EncodeToString(k.SecretSHA256[:]),

@@ -86,6 +86,27 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+// TestVersionsOfKeys has the file be one that an mds of before reads, unless there is something
+// in it that it would not know.
+func TestVersionsOfKeys(t *testing.T) {
+	dir := t.TempDir()
+	keys := OpenKeys(open(t, dir, Config{}))
+	for i, scope := range []mds.Scope{mds.ScopeAdmin, mds.ScopeMetrics, mds.ScopeRead} {
+		_, key := apikey.New(time.Now())
+		key.Tenant, key.Scopes = mds.DefaultTenant(), []mds.Scope{scope}
+		if err := keys.Create(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, keyFileName))
+		if want := fmt.Sprintf(`"version": %d,`, []int{1, 2, 2}[i]); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("after %s %v, want %s in\n%s", scope, err, want, text)
+		}
+		if list, err := keys.List(t.Context()); err != nil || len(list) != i+1 {
+			t.Errorf("%d keys, %v", len(list), err)
+		}
+	}
+}
+
 // TestDamagedKeys has one sentence for each thing that a file may be instead.
 func TestDamagedKeys(t *testing.T) {
 	dir := t.TempDir()
@@ -128,7 +149,7 @@ func TestDamagedKeys(t *testing.T) {
 	damaged("an unknown field", replaced(`"tenant"`, `"owner": "x", "tenant"`), `json: unknown field "owner"`)
 	damaged("an unknown field of the file", replaced(`"version"`, `"salt": 1, "version"`), `json: unknown field "salt"`)
 	damaged("no version", replaced(`"version": 1,`, ""), "version 0 is none")
-	damaged("a newer version", replaced(`"version": 1`, `"version": 2, "salt": 1`), "has version 2, and this mds knows up to 1; use a newer mds")
+	damaged("a newer version", replaced(`"version": 1`, `"version": 3, "salt": 1`), "has version 3, and this mds knows up to 2; use a newer mds")
 	damaged("another scope", replaced(`"read"`, `"root"`), `key 1: scopes: "root" is none`)
 	damaged("no tenant", replaced(`"default"`, `"../default"`), "key 1: tenant name")
 	damaged("a short hash", replaced(`"secret_sha256": "`, `"secret_sha256": "00`), "key 1: secret_sha256: is no SHA-256 in hexadecimal digits")

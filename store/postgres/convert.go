@@ -147,9 +147,6 @@ func refuseDependents(ctx context.Context, tx pgx.Tx, table *table) error {
 // then on. What is left of one that was begun before is thrown away. It returns what the
 // copy is known by.
 func (db *catalog) beginCopy(ctx context.Context, tx pgx.Tx, table *table, want shape, p *mds.Policy, first time.Time) (token string, err error) {
-	if err := oneGrants(ctx, tx); err != nil { // of a login that is given its rights now, too
-		return "", err
-	}
 	if err := refuseDependents(ctx, tx, table); err != nil {
 		return "", err
 	}
@@ -227,17 +224,37 @@ func (k *Keeper) convert(ctx context.Context, op string, p *mds.Policy, token st
 			return err
 		})
 	}
-	var compared string
 	if err == nil {
-		compared, err = k.compare(ctx, op, facts, from, to)
+		err = k.takePlace(ctx, op, p, token, from, to)
 	}
-	if err == nil {
+	if err == nil || ctx.Err() != nil || k.conn.IsClosed() {
+		return err
+	}
+	return errors.Join(err, k.quietly(ctx, op, func(tx pgx.Tx) error { return giveUp(ctx, tx, facts) }))
+}
+
+// errRemoved tells that series were removed since a copy was compared.
+var errRemoved = errors.New("series were removed meanwhile")
+
+// takePlace puts a copy that has caught up in the table's place, once it is compared.
+func (k *Keeper) takePlace(ctx context.Context, op string, p *mds.Policy, token, from, to string) error {
+	facts := factsOf(p)
+	for {
+		var compared string
+		err := retrying(ctx, func(int) (err error) {
+			compared, err = k.compare(ctx, op, facts, from, to)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 		err = k.quietly(ctx, op, func(tx pgx.Tx) error {
-			if err := oneGrants(ctx, tx); err != nil { // who gives rights on the table keeps its name from being changed
-				return err
-			}
 			if err := same(ctx, tx, facts, token); err != nil {
 				return err
+			}
+			// Rows of a tenant that was being removed are found while others write.
+			if epoch, err := currentEpoch(ctx, tx); err != nil || epoch != compared {
+				return cmp.Or(err, errRemoved)
 			}
 			// In the order of those who read, so that they do not wait for each other.
 			if _, err := tx.Exec(ctx, fmt.Sprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", viewOf(p))); err != nil {
@@ -246,20 +263,12 @@ func (k *Keeper) convert(ctx context.Context, op string, p *mds.Policy, token st
 			if _, err := catchUp(ctx, tx, facts, from, to); err != nil {
 				return err
 			}
-			now, err := currentEpoch(ctx, tx)
-			if err == nil && now != compared {
-				err = dropOrphans(ctx, tx, facts, to)
-			}
-			if err != nil {
-				return err
-			}
 			return swap(ctx, tx, p, facts, from, to)
 		})
+		if !errors.Is(err, errRemoved) {
+			return err
+		}
 	}
-	if err == nil || ctx.Err() != nil || k.conn.IsClosed() {
-		return err
-	}
-	return errors.Join(err, k.quietly(ctx, op, func(tx pgx.Tx) error { return giveUp(ctx, tx, facts) }))
 }
 
 // viewOf is the sealed view of a table that another one may take the place of.

@@ -111,16 +111,17 @@ func GrantLogin(ctx context.Context, owner string, tenant mds.Tenant, login stri
 			return err
 		}
 		// The tenant before its logins, as whoever removes it does.
-		if _, err := tx.Exec(ctx, "SELECT FROM mds_internal.tenants WHERE id = $1::uuid FOR KEY SHARE", tenant.ID); err != nil {
+		there, err := tx.Exec(ctx, "SELECT FROM mds_internal.tenants WHERE id = $1::uuid AND slug = $2 FOR KEY SHARE", tenant.ID, tenant.Slug)
+		if err != nil {
 			return err
 		}
-		if err := requireTenant(ctx, tx, tenant); err != nil {
-			return err
+		if there.RowsAffected() == 0 {
+			return unknownTenant(tenant.Slug)
 		}
 		if err := oneGrants(ctx, tx); err != nil {
 			return err
 		}
-		err := checkLogin(ctx, tx, tenant, login)
+		err = checkLogin(ctx, tx, tenant, login)
 		if errors.Is(err, pgx.ErrNoRows) && cfg.Create {
 			made, err = true, nil
 		} else if errors.Is(err, pgx.ErrNoRows) {
@@ -230,8 +231,8 @@ func requireSetUp(ctx context.Context, q rowQuerier) error {
 	return err
 }
 
-// oneGrants has those who give rights, and who makes tables that are to have them, wait for
-// each other, by a lock that no tenant's login can take. Who locks tenants does so before.
+// oneGrants has those who give rights, and who makes, renames or drops what is to have them, wait
+// for each other, by a lock that no tenant's login can take. Who locks tenants does so before.
 func oneGrants(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, "LOCK TABLE mds_internal.tenant_logins IN SHARE ROW EXCLUSIVE MODE")
 	return err

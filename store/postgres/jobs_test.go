@@ -409,6 +409,9 @@ func TestOneTimeOfAStatement(t *testing.T) {
 	var times int
 	var passed bool
 	err := conn.QueryRow(ctx, "SELECT count(DISTINCT "+postgres.JobClock+"), bool_and("+postgres.JobClock+" > now()) FROM generate_series(1, 100000)").Scan(&times, &passed)
+	if !strings.Contains(postgres.JobStatements.Cancel, "lease_until <= "+postgres.JobClock+" ") {
+		t.Errorf("it goes by another one: %s", postgres.JobStatements.Cancel)
+	}
 	if err != nil || times != 1 || !passed {
 		t.Errorf("%d times, later than the transaction's: %t, %v", times, passed, err)
 	}

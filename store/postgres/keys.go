@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/marketdatastore/mds"
 )
@@ -108,6 +110,9 @@ func insertKey(ctx context.Context, tx pgx.Tx, key *mds.APIKey) error {
 		key.ID, key.Tenant.ID, key.Tenant.Slug, key.Name, scopes, key.SecretSHA256[:], key.Created, orNull(key.Expires), orNull(key.Revoked))
 	if err == nil && made.RowsAffected() == 0 {
 		return unknownTenant(key.Tenant.Slug)
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.ConstraintName == "api_keys_scopes_check" {
+		return &Error{Op: "create", Class: Other, Err: fmt.Errorf("the database does not know all of the scopes %s yet", strings.Join(scopes, ", ")), Hint: "let the owner run mds migrate"}
 	}
 	return err
 }

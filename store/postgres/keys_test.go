@@ -210,3 +210,18 @@ func TestKeysWithoutTheServer(t *testing.T) {
 		t.Errorf("one that nobody made: %v", err)
 	}
 }
+
+// TestScopeOfLater makes a key of a scope that the database does not know yet.
+func TestScopeOfLater(t *testing.T) {
+	d := migrated(t)
+	pgtest.Exec(t, d.Owner, "ALTER TABLE mds_internal.api_keys DROP CONSTRAINT api_keys_scopes_check, ADD CONSTRAINT api_keys_scopes_check CHECK (scopes <@ ARRAY['read', 'write', 'admin'])")
+	keys, err := postgres.OpenKeys(ctx, d.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key := apikey.New(time.Now())
+	key.Tenant, key.Scopes = mds.DefaultTenant(), []mds.Scope{mds.ScopeMetrics}
+	if err := keys.Create(ctx, key); err == nil || !strings.Contains(err.Error(), "the database does not know all of the scopes metrics yet; let the owner run mds migrate") {
+		t.Error(err)
+	}
+}

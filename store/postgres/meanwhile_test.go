@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,21 +37,22 @@ func run(t testing.TB, conn *pgx.Conn, statements ...string) {
 	}
 }
 
-// blocked returns when a statement that has one of the texts in it waits for a lock.
-func blocked(t testing.TB, d pgtest.Database, texts ...string) {
+// blocked returns when a session waits for a lock on one of these relations, or for an advisory
+// one where "" is among them.
+func blocked(t testing.TB, d pgtest.Database, relations ...string) {
 	t.Helper()
-	conn := session(t, d.Admin)
+	conn, limit := session(t, d.Admin), time.After(time.Minute)
 	for n := 0; n == 0; {
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity, unnest($1::text[]) u (text) WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, u.text) > 0 AND pid <> pg_backend_pid()", texts).Scan(&n); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_locks l JOIN pg_database b ON b.oid = l.database AND b.datname = current_database() LEFT JOIN pg_class c ON c.oid = l.relation WHERE NOT l.granted AND coalesce(c.relname, '') = ANY ($1)", relations).Scan(&n); err != nil {
 			t.Fatal(err)
+		}
+		select {
+		case <-limit:
+			t.Fatalf("nobody waits for %q", relations)
+		default:
 		}
 	}
 }
-
-const (
-	copies   = `INSERT INTO "mds_internal"."bar_facts_1m_next"`
-	noWriter = "LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE"
-)
 
 // copying has the table of minutes become one of parts when it begins, which waits within the
 // statement that copies, after its snapshot, until goOn is called. It yields how that ended.
@@ -87,7 +89,7 @@ func granting(t *testing.T, d pgtest.Database, login string) (goOn func(), done 
 		_, err := postgres.GrantService(ctx, d.Owner, login)
 		ended <- err
 	}()
-	blocked(t, d, "INSERT INTO mds_internal.service_logins")
+	blocked(t, d, "service_logins")
 	return func() { run(t, list, "ROLLBACK") }, ended
 }
 
@@ -106,14 +108,14 @@ func TestRemovedWhileCopied(t *testing.T) {
 	}
 	begin, goOn := copying(t, d, k)
 	done := begin()
-	blocked(t, d, copies)
+	blocked(t, d, "")
 	// Who removes the tenant is past the tables of bars, and waits.
 	late := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.option_facts IN SHARE MODE")
 	removed := make(chan error, 1)
 	go func() { removed <- s.RemoveTenant(ctx, acme) }()
-	blocked(t, d, `DELETE FROM "mds_internal"."option_facts"`)
+	blocked(t, d, "option_facts")
 	goOn() // it is compared, with what the removal has not committed
-	blocked(t, d, noWriter)
+	blocked(t, d, "tenants")
 	run(t, late, "ROLLBACK")
 	if err := errors.Join(<-removed, <-done); err != nil {
 		t.Fatal(err)
@@ -136,7 +138,7 @@ func TestGrantWhileCopied(t *testing.T) {
 	begin, goOn := copying(t, d, k)
 	given, granted := granting(t, d, second)
 	done := begin()
-	blocked(t, d, "LOCK TABLE mds_internal.tenant_logins", copies)
+	blocked(t, d, "tenant_logins", "")
 	given()
 	goOn()
 	if err := errors.Join(<-granted, <-done); err != nil {
@@ -156,32 +158,38 @@ func TestGrantAtTheSwap(t *testing.T) {
 	write(t, s, minute("A", 1, 1))
 	begin, goOn := copying(t, d, k)
 	done := begin()
-	blocked(t, d, copies)
+	blocked(t, d, "")
 	given, granted := granting(t, d, d.Service)
 	goOn()
-	blocked(t, d, "LOCK TABLE mds_internal.tenant_logins", "ALTER TABLE")
+	blocked(t, d, "tenant_logins")
 	given()
 	if err := errors.Join(<-granted, <-done); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestPartitionOfBefore has a policy be changed between what is due and that it is done: nobody
-// asks for parts any more, and there are none.
-func TestPartitionOfBefore(t *testing.T) {
+// TestStepsOfBefore has a policy be changed between what is due and that it is done: nobody asks
+// for that any more, and it is not.
+func TestStepsOfBefore(t *testing.T) {
 	d := migrated(t)
 	s, k := open(t, d.Service, store.Config{}), keeper(t, d)
 	write(t, s, minute("A", 1, 1))
-	steps := due(t, k, monthly())
-	whole := monthly()
-	whole.Partition = mds.Age{}
-	if _, err := k.Keep(ctx, whole); err != nil {
-		t.Fatal(err)
+	before := monthly()
+	before.CompressAfter, before.DropAfter = mds.Age{N: 1, Unit: 'y'}, mds.Age{N: 2, Unit: 'y'}
+	for _, p := range []mds.Policy{before, {Kind: before.Kind, Timeframe: before.Timeframe}} {
+		if _, err := k.Keep(ctx, p); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := k.Do(ctx, steps[0]); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) {
-		t.Errorf("done all the same: %v", err)
+	for _, action := range []string{mds.StepPartition, mds.StepCompress, mds.StepDrop} {
+		if _, err := k.Do(ctx, mds.Step{Action: action, Policy: before, Before: time.Now()}); !errors.Is(err, mds.ErrPolicyChanged) || !mds.Retryable(err) {
+			t.Errorf("%s: %v", action, err)
+		}
 	}
 	if kind := pgtest.Ask(t, d.Admin, "SELECT relkind::text FROM pg_class WHERE oid = 'mds_internal.bar_facts_1m'::regclass"); kind != "r" {
 		t.Errorf("the table is of the kind %s", kind)
+	}
+	if n := count(t, s); n != 1 {
+		t.Errorf("%d bars are left", n)
 	}
 }

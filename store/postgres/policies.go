@@ -86,6 +86,11 @@ func (k *Keeper) quietly(ctx context.Context, op string, fn func(tx pgx.Tx) erro
 			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '2s'; LOCK TABLE mds_internal.tenants IN EXCLUSIVE MODE"); err != nil {
 				return err
 			}
+			// A login that is given its rights has them on what there is afterwards, and keeps
+			// nothing from being dropped or given another name.
+			if err := oneGrants(ctx, tx); err != nil {
+				return err
+			}
 			return fn(tx)
 		})
 		var e *Error

@@ -68,6 +68,9 @@ func OpenLogin(ctx context.Context, dsn string) (*Login, error) {
 // SQL runs one statement that reads, on a connection that is put back as it was; see store.SQL.
 // The tenant is that of the login.
 func (l *Login) SQL(ctx context.Context, _ mds.Tenant, query mds.SQLQuery, rows mds.SQLRows) (more bool, err error) {
+	if ctx.Err() != nil {
+		return false, wrap(ctx, "sql", ctx.Err())
+	}
 	select {
 	case l.places <- struct{}{}:
 		defer func() { <-l.places }()
