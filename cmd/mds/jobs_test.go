@@ -247,13 +247,13 @@ func TestThousandJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer jobs.Close()
-	one, other := c.serve(), c.serve() // both look for jobs while they come
-	begun := time.Now()
 	for i := range n {
 		if _, _, err := jobs.Enqueue(t.Context(), mds.Job{Tenant: mds.DefaultTenant(), Action: mds.JobRefresh, Name: strconv.Itoa(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	begun := time.Now()
+	one, other := c.serve(), c.serve()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -452,6 +452,21 @@ func (a *app) mayDestroy(steps []mds.Step, yes, lose bool) error {
 	return a.confirm("Take these rows away?")
 }
 
+// mayStill refuses what would be taken away that was not planned, or cannot be made good by now:
+// others may have put policies in force since then, and dropped bars.
+func (a *app) mayStill(changes, planned []mds.Step, lose bool) error {
+	for i := range changes {
+		c := &changes[i]
+		known := func(s mds.Step) bool {
+			return s.Action == c.Action && s.Tenant == c.Tenant && s.Policy.Name() == c.Policy.Name() && s.Rollup == c.Rollup
+		}
+		if c.Destroys() && !slices.ContainsFunc(planned, known) {
+			return errors.New("others have put policies in force meanwhile, with rollups that these leave out: nothing was done; run it again")
+		}
+	}
+	return a.mayDestroy(changes, true, lose)
+}
+
 func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, policies []mds.Policy, yes, lose bool) error {
 	now := time.Now()
 	steps, err := store.Plan(ctx, k, policies, now)
@@ -470,17 +485,7 @@ func (a *app) applyPolicies(ctx context.Context, s *session, k store.Keeper, pol
 		}
 		kept = nil
 	}
-	may := func(now []mds.Step) error { // others may have put policies in force since, and dropped bars
-		for i := range now {
-			known := func(s mds.Step) bool {
-				return s.Action == now[i].Action && s.Tenant == now[i].Tenant && s.Policy.Name() == now[i].Policy.Name() && s.Rollup == now[i].Rollup
-			}
-			if now[i].Destroys() && !slices.ContainsFunc(steps, known) {
-				return errors.New("others have put policies in force meanwhile, with rollups that these leave out: nothing was done; run it again")
-			}
-		}
-		return a.mayDestroy(now, true, lose)
-	}
+	may := func(changes []mds.Step) error { return a.mayStill(changes, steps, lose) }
 	err = store.Apply(ctx, s.Store, k, policies, now, may, func(step mds.Step, done bool) {
 		if done {
 			did++

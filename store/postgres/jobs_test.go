@@ -405,10 +405,10 @@ func TestTooManyJobsWait(t *testing.T) {
 // cancels a job does so thrice, in the microsecond in which its lease ends, too.
 func TestOneTimeOfAStatement(t *testing.T) {
 	d := migrated(t)
-	conn := session(t, d.Owner, "BEGIN", "SELECT pg_sleep(0.001)")
+	tx, _ := holding(t, d.Owner, "SELECT pg_sleep(0.001)")
 	var times int
 	var passed bool
-	err := conn.QueryRow(ctx, "SELECT count(DISTINCT "+postgres.JobClock+"), bool_and("+postgres.JobClock+" > now()) FROM generate_series(1, 100000)").Scan(&times, &passed)
+	err := tx.QueryRow(ctx, "SELECT count(DISTINCT "+postgres.JobClock+"), bool_and("+postgres.JobClock+" > now()) FROM generate_series(1, 100000)").Scan(&times, &passed)
 	if !strings.Contains(postgres.JobStatements.Cancel, "lease_until <= "+postgres.JobClock+" ") {
 		t.Errorf("it goes by another one: %s", postgres.JobStatements.Cancel)
 	}

@@ -259,7 +259,7 @@ func TestGrantLoginBesideRemoval(t *testing.T) {
 	login := d.Name + "_reader"
 	d.Cluster.Login(t, login)
 	// It is being removed, but for the last of it.
-	late := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.option_facts IN SHARE MODE")
+	remove := locked(t, d, "option_facts", "SHARE")
 	removed := make(chan error, 1)
 	go func() { removed <- s.RemoveTenant(ctx, acme) }()
 	blocked(t, d, "option_facts")
@@ -269,7 +269,7 @@ func TestGrantLoginBesideRemoval(t *testing.T) {
 		granted <- err
 	}()
 	waiting(t, d, 2)
-	run(t, late, "ROLLBACK")
+	remove()
 	if err := <-removed; err != nil {
 		t.Error(err)
 	}

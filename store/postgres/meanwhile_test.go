@@ -1,12 +1,10 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/marketdatastore/mds"
 	"github.com/marketdatastore/mds/internal/pgtest"
@@ -16,40 +14,14 @@ import (
 
 // What others do while a table is copied and another one takes its place.
 
-// session is a connection of its own, which has run some statements.
-func session(t testing.TB, dsn string, statements ...string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	run(t, conn, statements...)
-	return conn
-}
-
-func run(t testing.TB, conn *pgx.Conn, statements ...string) {
-	t.Helper()
-	for _, text := range statements {
-		if _, err := conn.Exec(ctx, text); err != nil {
-			t.Fatal(text, err)
-		}
-	}
-}
-
 // blocked returns when a session waits for a lock on one of these relations, or for an advisory
 // one where "" is among them.
 func blocked(t testing.TB, d pgtest.Database, relations ...string) {
 	t.Helper()
-	conn, limit := session(t, d.Admin), time.After(time.Minute)
-	for n := 0; n == 0; {
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_locks l JOIN pg_database b ON b.oid = l.database AND b.datname = current_database() LEFT JOIN pg_class c ON c.oid = l.relation WHERE NOT l.granted AND coalesce(c.relname, '') = ANY ($1)", relations).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-limit:
+	query := "SELECT count(*) FROM pg_locks l JOIN pg_database b ON b.oid = l.database AND b.datname = current_database() LEFT JOIN pg_class c ON c.oid = l.relation WHERE NOT l.granted AND coalesce(c.relname, '') IN ('" + strings.Join(relations, "', '") + "')"
+	for limit := time.Now().Add(time.Minute); pgtest.Ask(t, d.Admin, query) == "0"; {
+		if time.Now().After(limit) {
 			t.Fatalf("nobody waits for %q", relations)
-		default:
 		}
 	}
 }
@@ -67,7 +39,7 @@ func copying(t *testing.T, d pgtest.Database, k *postgres.Keeper) (begin func() 
 		"CREATE FUNCTION public.may_pass() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4242); RETURN true; END $$",
 		"GRANT EXECUTE ON FUNCTION public.may_pass() TO PUBLIC",
 		"ALTER TABLE mds_internal.bar_facts_1m ADD CONSTRAINT may_pass CHECK (public.may_pass()) NOT VALID")
-	holds := session(t, d.Admin, "SELECT pg_advisory_lock(4242)")
+	_, goOn = holding(t, d.Admin, "SELECT pg_advisory_xact_lock(4242)")
 	begin = func() <-chan error {
 		done := make(chan error, 1)
 		go func() {
@@ -76,21 +48,21 @@ func copying(t *testing.T, d pgtest.Database, k *postgres.Keeper) (begin func() 
 		}()
 		return done
 	}
-	return begin, func() { run(t, holds, "SELECT pg_advisory_unlock(4242)") }
+	return begin, goOn
 }
 
 // granting has GrantService give a login its rights, and be done but for the last of it. It
 // ends when goOn is called, and done yields how.
 func granting(t *testing.T, d pgtest.Database, login string) (goOn func(), done <-chan error) {
 	t.Helper()
-	list := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.service_logins IN SHARE MODE")
+	goOn = locked(t, d, "service_logins", "SHARE")
 	ended := make(chan error, 1)
 	go func() {
 		_, err := postgres.GrantService(ctx, d.Owner, login)
 		ended <- err
 	}()
 	blocked(t, d, "service_logins")
-	return func() { run(t, list, "ROLLBACK") }, ended
+	return goOn, ended
 }
 
 // TestRemovedWhileCopied has a tenant be removed while the table is copied: nothing of it is in
@@ -110,13 +82,13 @@ func TestRemovedWhileCopied(t *testing.T) {
 	done := begin()
 	blocked(t, d, "")
 	// Who removes the tenant is past the tables of bars, and waits.
-	late := session(t, d.Owner, "BEGIN", "LOCK TABLE mds_internal.option_facts IN SHARE MODE")
+	remove := locked(t, d, "option_facts", "SHARE")
 	removed := make(chan error, 1)
 	go func() { removed <- s.RemoveTenant(ctx, acme) }()
 	blocked(t, d, "option_facts")
 	goOn() // it is compared, with what the removal has not committed
 	blocked(t, d, "tenants")
-	run(t, late, "ROLLBACK")
+	remove()
 	if err := errors.Join(<-removed, <-done); err != nil {
 		t.Fatal(err)
 	}

@@ -342,14 +342,7 @@ func TestOneKeeperAtATime(t *testing.T) {
 func TestKeepersBeginAtOnce(t *testing.T) {
 	d := migrated(t)
 	k := keeper(t, d)
-	other, err := pgx.Connect(ctx, d.Owner)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close(ctx)
-	if _, err := other.Exec(ctx, "BEGIN; UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"); err != nil {
-		t.Fatal(err)
-	}
+	_, begin := holding(t, d.Owner, "UPDATE mds_internal.keeping SET pid = pg_backend_pid(), started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())")
 	ended := make(chan error, 1)
 	go func() {
 		ended <- k.Alone(ctx, func() error {
@@ -358,9 +351,7 @@ func TestKeepersBeginAtOnce(t *testing.T) {
 		})
 	}()
 	waiting(t, d, 1)
-	if _, err := other.Exec(ctx, "COMMIT"); err != nil {
-		t.Fatal(err)
-	}
+	begin()
 	if err := <-ended; !mds.Retryable(err) {
 		t.Errorf("beside another one: %v", err)
 	}
